@@ -1,0 +1,66 @@
+"""The Python API: the same stages as the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from potstill.config import load_run_file, parse_run
+from potstill.core.progress import Progress, StopSignal
+from potstill.pipeline.run import Run, RunResult
+from potstill.students.student import Student
+
+
+def run(
+    source: str | Path | Mapping[str, Any],
+    *,
+    overrides: Sequence[str] = (),
+    time_limit: float | None = None,
+    skip_bad_rows: int = 0,
+    quiet: bool = True,
+) -> RunResult:
+    """Run everything that a run file asks for; call it again to continue.
+
+    Args:
+        source: A run file, or the same as a mapping; in a mapping the rows of a task may be
+            lists of dicts, Arrow tables or DataFrames.
+        overrides: ``key.of.the.file=value``, as ``--set`` takes them; not with a mapping.
+        time_limit: Stop after so many seconds; what is done is kept.
+        skip_bad_rows: How many faulty rows each source may have.
+        quiet: Show no progress.
+
+    Returns:
+        The run's folder, results and student.
+
+    Raises:
+        RunFileError: The run file does not fit its schema.
+        DataError: A source or a row is faulty.
+        BaseModelError: A base or teacher is missing or unsafe.
+        Stopped: The time limit was reached.
+
+    Examples:
+        >>> result = run("run.yaml")  # doctest: +SKIP
+        >>> result.results["mean"]["student"]  # doctest: +SKIP
+        0.83
+    """
+    if isinstance(source, Mapping):
+        asked = parse_run(source)
+    else:
+        asked = load_run_file(Path(source), overrides=overrides)
+    progress = Progress(quiet=quiet, stop=StopSignal.after(time_limit))
+    return Run(asked, progress, skip_bad_rows=skip_bad_rows).evaluate()
+
+
+def load(folder: str | Path, *, device: str = "auto", precision: str = "auto") -> Student:
+    """Load a student from its folder, or from its run's folder.
+
+    Args:
+        folder: ``runs/<name>-<id>/student`` or the folder above.
+        device: ``auto``, ``cpu``, ``cuda``, ``mps``.
+        precision: ``auto``, ``fp32``, ``bf16``.
+
+    Raises:
+        ArtefactError: No student is there, or a file of it is damaged.
+    """
+    return Student.load(folder, device=device, precision=precision)

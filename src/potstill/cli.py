@@ -1,0 +1,427 @@
+"""The command line: one thin command a stage. Everything it can do, ``potstill.api`` can do too.
+
+Results go to standard output (with ``--json`` one document and nothing else), progress and logs
+to standard error. Exit code 0: done; 2: wrong usage or run file; 1: everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from potstill import __version__
+from potstill.core.errors import PotstillError, UsageError
+
+if TYPE_CHECKING:
+    from potstill.pipeline.run import Run, RunResult
+
+app = typer.Typer(
+    name="potstill",
+    help="Many teachers in, one small student out.\n\n"
+    "A first look: `potstill demo`. With data of your own: `potstill init DATA...` writes a run "
+    "file, `potstill check run.yaml` looks at it, `potstill run run.yaml` does the rest. Any "
+    "command that is stopped continues when it is run again.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The run file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the run file; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
+SkipBad = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Leave out up to N faulty rows of each source.")
+]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Stop after this long (90s, 45m, 2h); run again to go on."),
+]
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@app.command()
+def init(
+    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Data files or folders.")],
+    out: Annotated[Path, typer.Option(help="Where to write the run file.")] = Path("run.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write a short run file from data files, guessing tasks and kinds; then edit and check it."""
+    with _errors(debug):
+        from potstill.config import scaffold
+        from potstill.pipeline.looking import read_head
+
+        if out.exists() and not force:
+            raise UsageError(
+                str(out),
+                got="a file that exists already",
+                wanted="a new file",
+                todo="name another with --out, or replace it with --force",
+            )
+        text = scaffold(data, read_head=read_head, folder=out.resolve().parent)
+        from potstill.core.files import write_text
+
+        write_text(out, text)
+        _answer({"run_file": str(out)}, as_json, f"{out} is written. Next: potstill check {out}")
+
+
+@app.command()
+def check(
+    run_file: RunPath,
+    overrides: Overrides = None,
+    show: Annotated[bool, typer.Option("--show", help="Print every key with its default.")] = False,
+    skip_bad_rows: SkipBad = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Validate run file and data, try a few real steps, print what the run will take."""
+    with _errors(debug):
+        from potstill.config import load_run_file
+        from potstill.config import show as show_run
+
+        run = load_run_file(run_file, overrides=overrides or ())
+        if show:
+            _answer(run.record(), as_json, show_run(run).rstrip())
+            return
+        from potstill.core.progress import Progress
+        from potstill.pipeline.looking import look
+
+        progress = Progress(quiet=quiet)
+        with progress.stop.catch_interrupts():
+            found = look(run, progress, skip_bad_rows=skip_bad_rows)
+        if as_json:
+            print(json.dumps(found.to_json(), indent=1))
+        else:
+            Console().print(found.table())
+        if found.n_errors:
+            raise typer.Exit(1)
+
+
+def _stage_command(name: str, doc: str, call: Callable[[Run], Any], says: str) -> None:
+    """Add a command that runs the stages up to one of them."""
+
+    def command(
+        run_file: RunPath,
+        overrides: Overrides = None,
+        time_limit: TimeLimit = None,
+        skip_bad_rows: SkipBad = 0,
+        as_json: AsJson = False,
+        quiet: Quiet = False,
+        debug: Debug = False,
+    ) -> None:
+        with _errors(debug), _run(run_file, overrides, time_limit, skip_bad_rows, quiet) as run:
+            made = call(run)
+            stages = [str(stage.folder) for stage in made]
+            _answer({"stages": stages}, as_json, f"{says}: {len(stages)} stages stand")
+
+    command.__doc__ = doc
+    app.command(name)(command)
+
+
+@app.command()
+def run(
+    run_file: RunPath,
+    overrides: Overrides = None,
+    time_limit: TimeLimit = None,
+    skip_bad_rows: SkipBad = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Teach, label, distil, evaluate and report. Run it again to continue after a stop."""
+    with _errors(debug), _run(run_file, overrides, time_limit, skip_bad_rows, quiet) as opened:
+        _show(opened.evaluate(), as_json)
+
+
+_stage_command(
+    "teach",
+    "Train the teachers (and stop there).",
+    lambda run: run.teach(),
+    "teachers are trained",
+)
+_stage_command(
+    "label",
+    "Write down what the teachers think of each row; teaches first where needed.",
+    lambda run: run.label(),
+    "soft targets are written",
+)
+_stage_command(
+    "distill",
+    "Train the student; teaches and labels first where needed.",
+    lambda run: run.distill(),
+    "the student is trained",
+)
+
+
+@app.command()
+def evaluate(
+    run_file: RunPath,
+    overrides: Overrides = None,
+    time_limit: TimeLimit = None,
+    skip_bad_rows: SkipBad = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Score student, baselines and ensemble; makes first what is missing."""
+    with _errors(debug), _run(run_file, overrides, time_limit, skip_bad_rows, quiet) as opened:
+        _show(opened.evaluate(), as_json)
+
+
+@app.command()
+def report(
+    run_file: RunPath,
+    overrides: Overrides = None,
+    skip_bad_rows: SkipBad = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Draw report.html again from the results of a finished run."""
+    with _errors(debug), _run(run_file, overrides, None, skip_bad_rows, quiet) as opened:
+        _show(opened.report(), as_json)
+
+
+@app.command()
+def export(
+    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A student's folder.")],
+    task: Annotated[str, typer.Option(help="The task to write.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write one task of a student as a standard transformers classifier."""
+    with _errors(debug):
+        from potstill.students.student import Student
+
+        folder = Student.load(student, device="cpu", precision="fp32").save_classifier(task, out)
+        _answer(
+            {"folder": str(folder)},
+            as_json,
+            f"{folder} is written: AutoModelForSequenceClassification.from_pretrained loads it",
+        )
+
+
+@app.command()
+def predict(
+    student: Annotated[
+        Path, typer.Argument(metavar="STUDENT", help="A student's or run's folder.")
+    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Rows: jsonl, csv, tsv, parquet.")],
+    tasks: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Tasks to answer; default: all that fit.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write here (jsonl, csv or parquet by name); default: stdout, jsonl."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16.")] = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Rows in, rows out, in constant memory; one encoder pass for tasks on the same text."""
+    with _errors(debug):
+        from potstill.core.progress import Progress
+        from potstill.pipeline.prediction import predict_file
+
+        if precision not in ("auto", "fp32", "bf16"):
+            raise UsageError(
+                "--precision", got=precision, wanted="auto, fp32 or bf16", todo="choose one"
+            )
+        if as_json and out is None:
+            raise UsageError(
+                "--json", got="no --out", wanted="a file for the rows", todo="add --out FILE"
+            )
+        names = None if tasks is None else [t.strip() for t in tasks.split(",") if t.strip()]
+        progress = Progress(quiet=quiet)
+        n_rows = predict_file(
+            student,
+            file,
+            out=out,
+            tasks=names,
+            device=device,
+            precision=precision,
+            progress=progress,
+        )
+        if out is not None:
+            _answer({"rows": n_rows, "out": str(out)}, as_json, f"{n_rows} rows written to {out}")
+
+
+@app.command()
+def runs(
+    output: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder of runs.")] = Path(
+        "runs"
+    ),
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List runs and stages with their sizes."""
+    with _errors(debug):
+        from potstill.pipeline.housekeeping import list_runs
+
+        listing = list_runs(output)
+        if as_json:
+            print(json.dumps(listing.to_json(), indent=1))
+        else:
+            Console().print(listing.table())
+
+
+@app.command()
+def clean(
+    output: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder of runs.")] = Path(
+        "runs"
+    ),
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only say what.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Remove the stages that no run uses."""
+    with _errors(debug):
+        from potstill.pipeline.housekeeping import clean as clean_runs
+
+        removed, size = clean_runs(output, really=yes)
+        verb = "removed" if yes else "would be removed (say --yes)"
+        _answer(
+            {"folders": [str(p) for p in removed], "bytes": size, "removed": yes},
+            as_json,
+            "\n".join(
+                [
+                    *(str(p) for p in removed),
+                    f"{len(removed)} folders, {size / 2**20:.1f} MiB {verb}",
+                ]
+            ),
+        )
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where data and run go.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the data and of the run.")] = 0,
+    time_limit: TimeLimit = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """The whole path on data it makes itself: offline, in minutes."""
+    with _errors(debug):
+        from potstill.demo.grammar import make_demo
+
+        run_file = make_demo(folder, seed=seed)
+        with _run(run_file, None, time_limit, 0, quiet) as opened:
+            result = opened.evaluate()
+        _show(result, as_json)
+        if not as_json:
+            print(
+                f"\nNext:\n"
+                f"  look at the report           {result.report}\n"
+                f"  read what it was asked       {run_file}\n"
+                f"  ask the student              potstill predict {result.folder} FILE\n"
+                f"  start with your own data     potstill init DATA...\n"
+            )
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+@contextmanager
+def _run(
+    run_file: Path,
+    overrides: list[str] | None,
+    time_limit: str | None,
+    skip_bad_rows: int,
+    quiet: bool,
+) -> Iterator[Run]:
+    """A run with its data read; Ctrl-C stops it between two steps."""
+    from potstill.config import load_run_file
+
+    asked = load_run_file(run_file, overrides=overrides or ())
+    limit = None if time_limit is None else _seconds(time_limit)
+    from potstill.core.progress import Progress, StopSignal
+    from potstill.pipeline.run import Run
+
+    progress = Progress(quiet=quiet, stop=StopSignal.after(limit))
+    with progress.stop.catch_interrupts():
+        yield Run(asked, progress, skip_bad_rows=skip_bad_rows)
+
+
+def _show(result: RunResult, as_json: bool) -> None:
+    from potstill.evaluation.leaderboard import leaderboard
+
+    if as_json:
+        print(json.dumps({"folder": str(result.folder), **result.results}, indent=1))
+        return
+    console = Console()
+    console.print(leaderboard(result.results))
+    print(f"student  {result.folder / 'student'}")
+    print(f"report   {result.report}")
+
+
+def _answer(facts: dict[str, Any], as_json: bool, text: str) -> None:
+    print(json.dumps(facts, indent=1) if as_json else text)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if match is None:
+        raise UsageError(
+            "--time-limit", got=text, wanted="a time such as 90s, 45m or 2h", todo="correct it"
+        )
+    return float(match[1]) * _UNITS.get(match[2], 1.0)
+
+
+@contextmanager
+def _errors(debug: bool) -> Iterator[None]:
+    """Messages instead of tracebacks, and the exit codes."""
+    try:
+        yield
+    except PotstillError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("error: broken off; run the same command again to continue", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(
+            f"error: {type(error).__name__}: {error}\n"
+            "  next:   this is a fault of potstill: run again with --debug and report it",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1) from None

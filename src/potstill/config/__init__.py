@@ -1,0 +1,66 @@
+"""The run file: what a run is asked to do, checked before any data is opened.
+
+    fields.py     types that keys share; the base of all sections
+    tasks.py      one class per task kind
+    training.py   the training section
+    sections.py   teachers, student, distill, evaluate, export; the papers' recipes
+    run_file.py   the whole, with derived defaults
+    checks.py     what must agree between sections
+    reading.py    YAML to plain values with places; --set
+    faults.py     faults as messages
+    loading.py    the two ways in
+    describe.py   the keys in words, for the documentation and `check --show`
+    guess.py      what data files seem to hold
+    scaffold.py   a first run file for them
+
+Opens no data, and starts without torch, transformers, pandas and pyarrow.
+"""
+
+from __future__ import annotations
+
+from potstill.config.describe import show
+from potstill.config.loading import load_run_file, parse_run
+from potstill.config.run_file import RunFile
+from potstill.config.scaffold import scaffold
+from potstill.config.sections import (
+    Distill,
+    Evaluate,
+    Export,
+    Member,
+    Student,
+    Teachers,
+)
+from potstill.config.tasks import (
+    TASK_KINDS,
+    AnyTask,
+    ClassificationTask,
+    GivenModels,
+    GivenScores,
+    RankingTask,
+    RegressionTask,
+    Task,
+)
+from potstill.config.training import Training
+
+__all__ = [
+    "TASK_KINDS",
+    "AnyTask",
+    "ClassificationTask",
+    "Distill",
+    "Evaluate",
+    "Export",
+    "GivenModels",
+    "GivenScores",
+    "Member",
+    "RankingTask",
+    "RegressionTask",
+    "RunFile",
+    "Student",
+    "Task",
+    "Teachers",
+    "Training",
+    "load_run_file",
+    "parse_run",
+    "scaffold",
+    "show",
+]

@@ -1,0 +1,312 @@
+"""What data files seem to hold: which splits belong together, which columns matter, which kind.
+
+Guesses only, from names and from the first rows; the caller says in comments what was guessed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Head = Mapping[str, Sequence[object]]
+"""The first rows of a file, by column."""
+
+SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
+_SPLITS = {
+    "train": ("train", "training"),
+    "dev": ("dev", "validation", "valid", "val", "eval", "development"),
+    "test": ("test", "testing"),
+    "pool": ("pool", "unlabelled", "unlabeled", "unsupervised"),
+}
+_SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
+_WORD = "|".join(sorted(_SPLIT_OF, key=len, reverse=True))
+_NAME = re.compile(
+    rf"(?:(?P<before>.+?)[-_.])?(?P<split>{_WORD})(?:[-_.](?P<after>.+))?", re.IGNORECASE
+)
+_SHARD = re.compile(r"-\d+-of-\d+$")
+
+_PAIRS = (
+    ("sentence1", "sentence2"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("question", "context"),
+    ("question", "answer"),
+    ("query", "text"),
+)
+_SINGLES = ("text", "sentence", "utterance", "review", "content", "tweet", "comment", "message")
+_QUERIES = ("query", "question", "q")
+_CANDIDATES = ("text", "passage", "document", "doc", "candidate", "sentence", "answer")
+_LABELS = (
+    "label",
+    "labels",
+    "target",
+    "class",
+    "category",
+    "intent",
+    "sentiment",
+    "relevance",
+    "score",
+    "similarity",
+    "rating",
+    "stars",
+    "y",
+)
+_LATER = {
+    "tagging": {"tokens", "tags"},
+    "span": {"context", "answers"},
+    "images": {"image", "label"},
+}
+_NO_INPUT = re.compile(
+    r"(idx|id|index|guid|uid|uuid|.*_idx|.*_id|[a-z]?id\d*|unnamed.*|)", re.IGNORECASE
+)
+
+_MOST_CLASSES = 50  # of whole numbers: above, they are an amount
+_VARIED = 0.3  # distinct values a row, below which a column of words is no text
+_REPEATS = 0.7  # distinct queries a row, below which rows are lists of candidates
+
+
+@dataclass(slots=True, kw_only=True)
+class Group:
+    """The files of one task.
+
+    Attributes:
+        name: Name of the task.
+        files: File of each split.
+        notes: What the user should know of the choice.
+    """
+
+    name: str
+    files: dict[str, Path] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guess:
+    """What a task's files seem to hold.
+
+    Attributes:
+        kind: Name of the task kind.
+        keys: The keys of the run file that follow from it, besides the files.
+        notes: Why, in words.
+    """
+
+    kind: str
+    keys: dict[str, object]
+    notes: tuple[str, ...]
+
+
+def find_files(data: Sequence[Path]) -> list[Path]:
+    """Data files among files and folders, folders searched to the bottom, in order."""
+    found: list[Path] = []
+    for place in data:
+        if place.is_dir():
+            inside = [p for p in place.rglob("*") if p.is_file() and _bare(p) is not None]
+            found += sorted(p for p in inside if not any(x.startswith(".") for x in p.parts[-3:]))
+        else:
+            found.append(place)
+    return list(dict.fromkeys(found))
+
+
+def _bare(path: Path) -> str | None:
+    """A data file's name without its endings; None for other files."""
+    name = path.name.removesuffix(".gz")
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return None
+
+
+def group_files(files: Sequence[Path]) -> tuple[list[Group], list[str]]:
+    """Files that belong to one task, and notes on files that belong to none."""
+    groups: dict[tuple[Path, str], Group] = {}
+    left: list[str] = []
+    plain_folders = {path.parent for path in files if _SPLIT_OF.get(_stem(path).lower()) == "train"}
+    for path in files:
+        stem, folder = _stem(path), path.parent
+        match = _NAME.fullmatch(stem)
+        if match is None:
+            name, split = stem, "train"
+        else:
+            split = _SPLIT_OF[match["split"].lower()]
+            name = match["before"] or match["after"] or ""
+            if match["before"] is None and folder in plain_folders:
+                name = ""  # test_2016 beside train belongs to the same task
+        key = (folder, name.lower())
+        group = groups.setdefault(key, Group(name=name or folder.resolve().name))
+        if split in group.files:
+            group.notes.append(f"not used: {path.name}; {split} is {group.files[split].name}")
+        else:
+            group.files[split] = path
+    whole = []
+    for group in groups.values():
+        if "train" in group.files:
+            whole.append(group)
+        else:
+            names = ", ".join(str(path) for path in group.files.values())
+            left.append(f"{names}: no train file beside it")
+    taken: set[str] = set()
+    for group in whole:
+        group.name = _free_name(group.name, taken)
+        taken.add(group.name.lower())
+    return whole, left
+
+
+def _stem(path: Path) -> str:
+    return _SHARD.sub("", _bare(path) or path.stem)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-_.")[:90] or "task"
+    free, number = name, 2
+    while free.lower() in taken:
+        free, number = f"{name}-{number}", number + 1
+    return free
+
+
+def guess_task(heads: Mapping[str, Head]) -> Guess | str:
+    """Kind and keys of a task, from the heads of its splits; or why it is none.
+
+    Args:
+        heads: The first rows of each split; ``train`` among them.
+    """
+    train = heads["train"]
+    if not any(len(values) for values in train.values()):
+        return "no rows"
+    for kind, columns in _LATER.items():
+        if columns <= {name.lower() for name in train}:
+            return f"looks like {kind}, which is not in this version"
+    texts = {name: _texts_of(values) for name, values in train.items()}
+    inputs = [name for name, values in texts.items() if values and not _NO_INPUT.fullmatch(name)]
+    label = _label_column(train, inputs)
+    if label is None:
+        return f"no column with labels among: {', '.join(train)}"
+    inputs = [name for name in inputs if name != label]
+    labels = [v for head in heads.values() for v in head.get(label, ()) if not _is_missing(v)]
+    numbers = _numbers(labels)
+    query = _first(_QUERIES, inputs)
+    candidate = _first([c for c in _CANDIDATES if c != query], inputs)
+    if query and candidate and numbers is not None and min(numbers) >= 0:
+        queries = texts[query]
+        if len(set(queries)) <= _REPEATS * len(queries) or query in ("query", "q"):
+            return Guess(
+                kind="ranking",
+                keys={"query": query, "text": candidate, "label": label},
+                notes=(f"rows with one '{query}' are the candidates of one list",),
+            )
+    text, why = _input_columns(texts, inputs)
+    if not text:
+        return f"no column with text among: {', '.join(train)}"
+    keys: dict[str, object] = {"text": text[0] if len(text) == 1 else list(text), "label": label}
+    notes = (why,) if why else ()
+    distinct = sorted({str(value) for value in labels})
+    is_amount = numbers is not None and (
+        (any(isinstance(v, float) for v in labels) and not set(numbers) <= {0.0, 1.0})
+        or any(not n.is_integer() for n in numbers)
+        or len(distinct) > _MOST_CLASSES
+    )
+    if numbers is not None and is_amount:
+        low, high = round_outward(min(numbers), max(numbers))
+        seen = f"labels from {min(numbers):g} to {max(numbers):g} seen: check `range`"
+        return Guess(kind="regression", keys={**keys, "range": [low, high]}, notes=(*notes, seen))
+    if len(distinct) > max(_MOST_CLASSES, len(labels) // 2):
+        return f"column '{label}' has {len(distinct)} different values in {len(labels)} rows"
+    shown = ", ".join(distinct[:8]) + (", ..." if len(distinct) > 8 else "")
+    return Guess(
+        kind="classification", keys=keys, notes=(*notes, f"{len(distinct)} classes seen: {shown}")
+    )
+
+
+def lacks(head: Head, columns: Sequence[str]) -> list[str]:
+    """The columns that a file does not have, or has without any value."""
+    return [c for c in columns if not any(not _is_missing(v) for v in head.get(c, ()))]
+
+
+def round_outward(low: float, high: float) -> tuple[float, float]:
+    """A round range that holds ``low`` to ``high``; whole numbers where both are integral."""
+    span = high - low
+    step = 1.0 if span <= 10 else 10.0 ** math.floor(math.log10(span))
+    bottom, top = math.floor(low / step) * step, math.ceil(high / step) * step
+    if bottom == top:
+        top += step
+    return bottom, top
+
+
+def _label_column(train: Head, inputs: Sequence[str]) -> str | None:
+    lower = {name.lower(): name for name in train}
+    for name in _LABELS:
+        column = lower.get(name)
+        if column is not None and _is_scalar(train[column]):
+            return column
+    known = {name for pair in _PAIRS for name in pair} | {*_SINGLES, *_CANDIDATES}
+    for name in reversed(list(train)):
+        values = [str(v) for v in train[name] if not _is_missing(v)]
+        few = 2 <= len(set(values)) <= max(2, min(_MOST_CLASSES, len(values) // 3))
+        usable = _is_scalar(train[name]) and not _NO_INPUT.fullmatch(name)
+        if few and usable and name.lower() not in known and set(inputs) - {name}:
+            return name
+    return None
+
+
+def _input_columns(
+    texts: Mapping[str, list[str]], inputs: Sequence[str]
+) -> tuple[tuple[str, ...], str]:
+    lower = {name.lower(): name for name in inputs}
+    for first, second in _PAIRS:
+        if first in lower and second in lower:
+            return (lower[first], lower[second]), ""
+    for name in _SINGLES:
+        if name in lower:
+            return (lower[name],), ""
+    inputs = [name for name in inputs if len(set(texts[name])) >= _VARIED * len(texts[name])]
+    if not inputs:
+        return (), ""
+    mean = {name: sum(map(len, texts[name])) / len(texts[name]) for name in inputs}
+    longest = max(inputs, key=lambda name: mean[name])
+    pair = tuple(name for name in inputs if mean[name] >= mean[longest] / 2)
+    chosen = pair if len(pair) == 2 else (longest,)
+    return chosen, f"longest text of: {', '.join(inputs)}"
+
+
+def _texts_of(values: Sequence[object]) -> list[str]:
+    """The values of a text column; none where it holds anything else, or numbers as text."""
+    present = [value for value in values if not _is_missing(value)]
+    if not all(isinstance(value, str) for value in present) or _numbers(present) is not None:
+        return []
+    return [str(value) for value in present]
+
+
+def _numbers(values: Sequence[object]) -> list[float] | None:
+    """The values as numbers, where all of them are."""
+    found: list[float] = []
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            return None
+        try:
+            number = float(value)
+        except ValueError:
+            return None
+        if not math.isfinite(number):
+            return None
+        found.append(number)
+    return found or None
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_scalar(values: Sequence[object]) -> bool:
+    present = [value for value in values if not _is_missing(value)]
+    return bool(present) and all(isinstance(v, str | bool | int | float) for v in present)
+
+
+def _first(names: Sequence[str], columns: Sequence[str]) -> str | None:
+    lower = {name.lower(): name for name in columns}
+    return next((lower[name] for name in names if name in lower), None)

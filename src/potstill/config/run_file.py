@@ -1,0 +1,243 @@
+"""The whole run file: its top keys, the checks across sections, and the derived defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, model_validator
+
+from potstill.config.checks import check_across
+from potstill.config.fields import (
+    BUNDLED_BASE,
+    IN_MEMORY,
+    Base,
+    Context,
+    Folder,
+    Form,
+    Section,
+    Slug,
+    as_dict,
+    refusal,
+    refusals,
+)
+from potstill.config.sections import (
+    PAPER_DROPOUTS,
+    PAPER_RECIPE,
+    PAPER_TRAINING,
+    Distill,
+    Evaluate,
+    Export,
+    Member,
+    Student,
+    Teachers,
+)
+from potstill.config.tasks import Task, TaskOfAnyKind
+from potstill.config.training import Training
+
+Side = Literal["teachers", "student", "single"]
+
+
+def _seed(value: object) -> object:
+    seeds = value if isinstance(value, list | tuple) else [value]
+    if not seeds:
+        raise refusal("a whole number of 0 or more, or a list of at least one")
+    for i, seed in enumerate(seeds):
+        at = (i,) if seeds is value else ()
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise refusal("a whole number of 0 or more", at=at)
+        if seed in seeds[:i]:
+            raise refusal("every seed once", got=f"{seed} twice", todo="remove one of them", at=at)
+    return tuple(seeds) if seeds is value else value
+
+
+def _device(value: object) -> object:
+    words = ("auto", "cpu", "cuda", "mps")
+    if isinstance(value, str):
+        name, colon, number = value.partition(":")
+        if value in words or (name == "cuda" and colon and number.isdecimal()):
+            return value
+    raise refusal("auto, cpu, cuda, cuda:<number> or mps")
+
+
+class RunFile(Section):
+    """A run file with every default filled in.
+
+    Build one with `load_run_file` or `parse_run`: they resolve paths and name the place of a
+    fault. The training of each section is complete: no key has to be looked up elsewhere.
+    """
+
+    name: Slug = Field(
+        default="", description="Name of the run and of its folder; default: the file's."
+    )
+    output: Folder = Field(default=Path("runs"), description="Folder of all runs.")
+    seed: Annotated[
+        int | tuple[int, ...], PlainValidator(_seed), Form("whole number, or list of them")
+    ] = Field(default=0, description="Seed, 0 or more; with a list the run is repeated for each.")
+    base: Base = Field(default=BUNDLED_BASE, description="Pre-trained encoder to start from.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        description="Number format of products; auto: bf16 where the hardware has it.",
+    )
+    device: Annotated[str, PlainValidator(_device), Form("auto, cpu, cuda, cuda:n, mps")] = Field(
+        default="auto", description="Where to compute; auto: a GPU if there is one."
+    )
+    tasks: Annotated[dict[Slug, TaskOfAnyKind], BeforeValidator(as_dict)] = Field(
+        min_length=1, description="The tasks by name, at least one."
+    )
+    training: Training = Field(default_factory=Training, description="How networks are trained.")
+    teachers: Teachers = Field(
+        default_factory=Teachers, description="The ensembles that this run trains."
+    )
+    student: Student = Field(
+        default_factory=Student, description="The network that learns from all teachers."
+    )
+    distill: Distill = Field(
+        default_factory=Distill, description="How the student learns from soft targets."
+    )
+    evaluate: Evaluate = Field(
+        default_factory=Evaluate, description="What the student is held against."
+    )
+    export: Export = Field(default_factory=Export, description="What an export may lose.")
+
+    @model_validator(mode="after")
+    def _derive(self, info: ValidationInfo) -> RunFile:
+        errors = check_across(self.tasks, self.teachers, self.distill)
+        if errors:
+            raise refusals("run file", errors)
+        context = info.context if isinstance(info.context, Context) else None
+        taught = self._trained()
+        changes: dict[str, Any] = {
+            "tasks": taught,
+            "base": self.teachers.base or self.base,
+            "training": self._training_of(self.teachers),
+        }
+        if self.teachers.recipe == PAPER_RECIPE and self.teachers.select_on is None:
+            changes["select_on"] = taught or None
+        self.complete(
+            name=self.name or (context.name if context else "run"),
+            output=self.output
+            if context is None or self.output.is_absolute()
+            else (context.folder / self.output).resolve(),
+            tasks={name: self._settled(name, task, taught) for name, task in self.tasks.items()},
+            teachers=self.teachers.changed(**changes),
+            student=self.student.changed(
+                base=self.student.base or self.base, training=self._training_of(self.student)
+            ),
+            evaluate=self.evaluate.changed(training=self._training_of(self.evaluate)),
+        )
+        return self
+
+    def _trained(self) -> tuple[str, ...]:
+        if self.teachers.tasks is not None:
+            return self.teachers.tasks
+        return tuple(name for name, task in self.tasks.items() if task.teachers is True)
+
+    @staticmethod
+    def _settled(name: str, task: Task, taught: tuple[str, ...]) -> Task:
+        """`teachers: true` by default means: unless `teachers.tasks` leaves the task out."""
+        left_out = task.teachers is True and name not in taught
+        return task.changed(teachers=False) if left_out else task
+
+    def _training_of(self, section: Teachers | Student | Evaluate) -> Training:
+        paper = isinstance(section, Teachers) and section.recipe == PAPER_RECIPE
+        recipe = PAPER_TRAINING if paper else {}
+        return self.training.changed_by(recipe, self.training.given(), section.training.given())
+
+    # -- what the stages ask --------------------------------------------------------------------
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, one for each repetition."""
+        return (self.seed,) if isinstance(self.seed, int) else self.seed
+
+    @property
+    def trained_tasks(self) -> tuple[str, ...]:
+        """Tasks for which this run trains teachers."""
+        return self.teachers.tasks or ()
+
+    @property
+    def taught_tasks(self) -> tuple[str, ...]:
+        """Tasks with teachers of any origin."""
+        return tuple(name for name, task in self.tasks.items() if task.teachers is not False)
+
+    def training_for(self, side: Side) -> Training:
+        """The training of the teachers, the student (and multitask baseline) or the single models.
+
+        Keys of the section win over `training:`, which wins over a recipe's settings.
+        """
+        section: Teachers | Student | Evaluate = self.evaluate
+        if side != "single":
+            section = self.teachers if side == "teachers" else self.student
+        return section.training
+
+    def teacher_nets(self) -> tuple[Member, ...]:
+        """Each network's own base, layers and dropout; a dropout or seed of None is derived."""
+        teachers = self.teachers
+        paper = teachers.recipe == PAPER_RECIPE
+        nets = []
+        for i, own in enumerate(teachers.each or (Member(),) * teachers.n_nets):
+            dropout = own.dropout
+            if dropout is None and paper and teachers.training.dropout is None:
+                dropout = PAPER_DROPOUTS[i % len(PAPER_DROPOUTS)]
+            layers = own.layers
+            if layers is None and own.base in (None, teachers.base):
+                layers = teachers.layers
+            base = own.base or teachers.base
+            nets.append(Member(base=base, layers=layers, dropout=dropout, seed=own.seed))
+        return tuple(nets)
+
+    def soft_weight_of(self, task: str) -> float:
+        """Weight of the task's soft loss, in [0, 1]."""
+        own = self.tasks[task].soft_weight
+        return self.distill.soft_weight if own is None else own
+
+    def temperature_of(self, task: str) -> float:
+        """Temperature of the task's soft targets."""
+        own = self.tasks[task].temperature
+        return self.distill.temperature if own is None else own
+
+    def pool_of(self, task: str) -> tuple[object, ...]:
+        """The task's pools: 'rest', 'others', paths, rows in memory; none without a teacher."""
+        one = self.tasks[task]
+        if one.teachers is False:
+            return ()
+        return one.pool or self.distill.pool or ()
+
+    # -- out ------------------------------------------------------------------------------------
+
+    def plain(self) -> dict[str, Any]:
+        values = super().plain()
+        for key in ("teachers", "student", "evaluate"):
+            own = values[key]["training"]
+            # Only what differs: a key changed under `training:` then still reaches the sections.
+            values[key]["training"] = {k: v for k, v in own.items() if v != values["training"][k]}
+            if values[key].get("base") == self.base:
+                values[key]["base"] = None
+        return values
+
+    def dump(self) -> dict[str, Any]:
+        """Plain values with every default; `parse_run` makes the same run of them.
+
+        Rows that were given in Python stay the objects that they are; see `record`.
+        """
+        return self.plain()
+
+    def record(self) -> dict[str, Any]:
+        """What `dump` gives, with a note in place of rows that were given in Python: JSON-able."""
+        values = self.dump()
+        for task in values["tasks"].values():
+            _note_rows(task, ("train", "dev", "test", "pool"))
+            if isinstance(task["teachers"], dict):
+                _note_rows(task["teachers"], ("scores",))
+        _note_rows(values["distill"], ("pool",))
+        return values
+
+
+def _note_rows(values: dict[str, Any], keys: tuple[str, ...]) -> None:
+    for key in keys:
+        value = values.get(key)
+        if key == "pool" and value is not None:
+            values[key] = [item if isinstance(item, str) else IN_MEMORY for item in value]
+        elif value is not None and not isinstance(value, str):
+            values[key] = IN_MEMORY

@@ -1,0 +1,146 @@
+"""A first run file from data files: short, commented, and ready for `potstill check`.
+
+Opens no data itself: the caller passes in how to read the first rows of a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from potstill.config.guess import (
+    SUFFIXES,
+    Group,
+    Guess,
+    Head,
+    find_files,
+    group_files,
+    guess_task,
+    lacks,
+)
+from potstill.core.errors import PotstillError, UsageError
+
+ReadHead = Callable[[Path], dict[str, list[object]]]
+
+_PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
+_WORDS = {"true", "false", "null", "yes", "no", "on", "off", ".inf", ".nan", ".", "y", "n"}
+
+
+def scaffold(data: Sequence[Path], *, read_head: ReadHead, folder: Path | None = None) -> str:
+    """Write a run file for data files.
+
+    Args:
+        data: Data files, or folders that are searched for them. Files of one task stand in one
+            folder (``rte/train.parquet``) or share a prefix (``rte_train.csv``).
+        read_head: Gives the first rows of a file, by column.
+        folder: Where the run file will stand; its paths are relative to it. Default: here.
+
+    Returns:
+        The text of a run file that `load_run_file` accepts from ``folder``.
+
+    Raises:
+        UsageError: No task could be made out.
+    """
+    folder = (Path.cwd() if folder is None else folder).absolute()
+    files = find_files(data)
+    groups, left = group_files(files)
+    blocks = []
+    for group in groups:
+        try:
+            heads: dict[str, Head] = {s: read_head(path) for s, path in group.files.items()}
+        except PotstillError as error:
+            left.append(f"{error.thing}: {error.got}")
+            continue
+        guess = guess_task(heads)
+        if isinstance(guess, str):
+            left.append(f"{group.files['train']}: {guess}")
+        else:
+            blocks.append(_task(group, guess, heads, folder))
+    if not blocks:
+        raise UsageError(
+            "DATA: " + (", ".join(map(str, data)) or "none given"),
+            got="; ".join(left) if left else "no data file there",
+            wanted=f"files of {', '.join(SUFFIXES)} (or .gz) with a text and a label column",
+            todo="name your files, or write the run file by hand",
+        )
+    lines = [
+        "# A run file for potstill. Guessed from names and first rows: read the comments, correct",
+        "# what is wrong, then `potstill check` it. `check --show` prints every key and default.",
+        *(f"# Left out: {_one_line(note)}" for note in left),
+        "",
+        f"name: {_scalar(_run_name(groups, data))}",
+        "base: minilm                 # or a local folder, or a hub id",
+        "",
+        "tasks:",
+        *blocks,
+        "",
+        "training: {epochs: 3, learning_rate: 1.0e-4, batch: 32, max_tokens: 128}",
+        "teachers: {members: 3}       # an ensemble of so many networks teaches each task",
+        "distill: {soft_weight: 0.5, temperature: 1.0}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _task(group: Group, guess: Guess, heads: dict[str, Head], folder: Path) -> str:
+    columns = [
+        column for key in ("query", "text", "label") for column in _listed(guess.keys.get(key))
+    ]
+    inputs = [column for column in columns if column != guess.keys["label"]]
+    lines = [f"  {_scalar(group.name)}:"]
+    notes = [*guess.notes, *group.notes]
+    keys: dict[str, object] = {"kind": guess.kind}
+    for split in ("train", "dev", "test", "pool"):
+        path = group.files.get(split)
+        if path is None:
+            continue
+        missing = lacks(heads[split], inputs if split == "pool" else columns)
+        if missing and split != "train":
+            notes.append(f"not used as {split}: {path.name} lacks {', '.join(missing)}")
+        else:
+            keys[split] = _relative(path, folder)
+    if "dev" not in keys:
+        notes.append("no dev: a tenth of train is set aside")
+    lines += [f"    # {_one_line(note)}" for note in notes]
+    lines += [f"    {key}: {_scalar(value)}" for key, value in {**keys, **guess.keys}.items()]
+    return "\n".join(lines)
+
+
+def _listed(value: object) -> list[str]:
+    return [] if value is None else [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+
+
+def _relative(path: Path, folder: Path) -> str:
+    full = path.absolute()
+    if full.is_relative_to(folder):
+        return full.relative_to(folder).as_posix()
+    near = Path(os.path.relpath(full.resolve(), folder.resolve()))
+    return near.as_posix() if near.parts.count("..") <= 2 else str(full)
+
+
+def _run_name(groups: Sequence[Group], data: Sequence[Path]) -> str:
+    name = groups[0].name if len(groups) == 1 else data[0].resolve().name
+    if len(groups) > 1 and not data[0].is_dir():
+        name = data[0].resolve().parent.name
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-_.")[:90] or "run"
+
+
+def _scalar(value: object) -> str:
+    """A value as YAML on one line."""
+    if isinstance(value, list):
+        return "[" + ", ".join(_scalar(item) for item in value) + "]"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    text = str(value)
+    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
+        return text
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)
+
+
+def _one_line(text: str) -> str:
+    """Text for a comment: data may hold line breaks and worse."""
+    flat = "".join(c if c.isprintable() else " " for c in text)
+    return flat if len(flat) <= 200 else flat[:199] + "…"

@@ -1,0 +1,115 @@
+"""The ``training:`` section, and how a section under it changes single keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator
+
+from potstill.config.faults import choices
+from potstill.config.fields import Form, Section, refusal
+
+MixingName = Literal["proportional", "equal", "sqrt", "annealed"]
+_MIXINGS = ("proportional", "equal", "sqrt", "annealed")
+
+
+def _mixing(value: object) -> object:
+    if isinstance(value, str) and value in _MIXINGS:
+        return value
+    if isinstance(value, Mapping) and set(value) == {"temperature"}:
+        value = value["temperature"]
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6:
+            return float(value)
+        raise refusal("a number above 0", at=("temperature",))
+    raise refusal(choices([*_MIXINGS, "{temperature: t}"], value))
+
+
+class Training(Section):
+    """How networks are trained."""
+
+    epochs: int = Field(default=3, ge=1, description="Passes over the training data, 1 or more.")
+    learning_rate: float = Field(
+        default=1e-4, gt=0, le=1, description="Peak learning rate, above 0, at most 1."
+    )
+    batch: int = Field(
+        default=32,
+        ge=1,
+        description="Rows of a batch on average (batches hold about equal numbers of tokens).",
+    )
+    max_tokens: int = Field(
+        default=128,
+        ge=8,
+        description="Tokens of a text or pair, 8 or more; longer ones lose their end.",
+    )
+    optimizer: Literal["adamw", "adamax"] = Field(default="adamw", description="The optimiser.")
+    warmup: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of the steps in which the learning rate rises, 0 to 1.",
+    )
+    decay: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="How the learning rate falls after the warm-up."
+    )
+    weight_decay: float = Field(
+        default=0.01, ge=0, le=1, description="Decoupled weight decay of weight matrices, 0 to 1."
+    )
+    clip: float = Field(
+        default=1.0,
+        gt=0,
+        description="Largest norm of a step's gradient, above 0; larger ones are scaled.",
+    )
+    accumulate: int = Field(default=1, ge=1, description="Batches of an optimiser step, 1 or more.")
+    dropout: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Dropout in the encoder, 0 to below 1; null: the base's own.",
+    )
+    head_dropout: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Dropout before each task's head, 0 to below 1; a task's `dropout` wins.",
+    )
+    mixing: Annotated[
+        MixingName | float,
+        PlainValidator(_mixing),
+        Form(", ".join([*_MIXINGS, "{temperature: t}"])),
+    ] = Field(
+        default="proportional",
+        description=(
+            "How often tasks of unequal size are visited; with a temperature t (above 0) a task "
+            "of n rows has a share of n^(1/t)."
+        ),
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="Stop after so many epochs without a better dev score; null: never early.",
+    )
+    checkpoint_seconds: float = Field(
+        default=60.0, gt=0, description="Seconds between two checkpoints within an epoch, above 0."
+    )
+
+    def keywords(self) -> dict[str, Any]:
+        """Every key and value, for the training loop; a mixing temperature is a plain number."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    def given(self) -> dict[str, Any]:
+        """The keys that the run file sets here, and their values."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+    def plain(self) -> dict[str, Any]:
+        values = super().plain()
+        if isinstance(self.mixing, float):
+            values["mixing"] = {"temperature": self.mixing}
+        return values
+
+    def changed_by(self, *layers: Mapping[str, Any]) -> Training:
+        """This section with the keys of ``layers`` on top, the last layer strongest."""
+        values = self.keywords()
+        for layer in layers:
+            values |= layer
+        return self.changed(**values)

@@ -1,0 +1,1 @@
+"""What every room may lean on: errors, files, device, progress. Knows nothing of tasks."""

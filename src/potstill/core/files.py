@@ -1,0 +1,206 @@
+"""Files that are whole or not there: atomic writes, SHA-256 manifests, folders published by rename.
+
+Knows nothing of what the files mean. Every artefact of a run is written through this module, so
+one fault hook can stand for a full disk or for a kill in the middle of any write.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from potstill.core.errors import ArtefactError, ResourceError
+
+MANIFEST = "manifest.json"
+PARTIAL_SUFFIX = ".partial"
+_CHUNK_BYTES = 1 << 20
+
+fault_hook: Callable[[Path, int], None] | None = None
+"""Called with the path and the bytes written so far before each chunk; only tests set it."""
+
+
+def digest_json(value: object) -> str:
+    """SHA-256 (hex) of the canonical JSON form of ``value``; NaN is refused with ValueError."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read in chunks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _HookedFile:
+    """A binary file whose writes pass the fault hook."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file = file
+        self._path = path
+        self._written = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), _CHUNK_BYTES):
+            if fault_hook is not None:
+                fault_hook(self._path, self._written)
+            self._written += self._file.write(view[start : start + _CHUNK_BYTES])
+        return len(view)
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[_HookedFile]:
+    """Open ``path`` for binary writing so that it changes whole or not at all.
+
+    The bytes go to a hidden neighbour, are synced to disk and then renamed over ``path``.
+
+    Raises:
+        ResourceError: The disk is full; the old file, if any, still stands.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("wb") as raw:
+            yield _HookedFile(raw, path)
+            raw.flush()
+            os.fsync(raw.fileno())
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                f"disk full while writing {path}",
+                got=f"{shutil.disk_usage(path.parent).free / 2**20:.0f} MiB free",
+                wanted="room for the whole file; the previous one is kept",
+                todo="free some disk (`potstill clean` lists what no run uses) and run the "
+                "same command again: it continues",
+            ) from error
+        raise
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all."""
+    with atomic_writer(path) as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write ``value`` as indented JSON, whole or not at all; NaN is refused with ValueError."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that potstill wrote.
+
+    Raises:
+        ArtefactError: The file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtefactError(
+            str(path),
+            got="no such file",
+            wanted="a file that potstill wrote",
+            todo="check the path; if the folder was copied, copy it whole",
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise _damaged(path, f"not valid JSON ({error})") from error
+
+
+def seal(folder: Path, facts: Mapping[str, object]) -> None:
+    """Write the manifest of ``folder``: ``facts`` and the size and SHA-256 of every file in it.
+
+    It is written last: a folder with a manifest is complete.
+    """
+    files = {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": digest_file(path),
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST and not path.name.endswith(".tmp")
+    }
+    write_json(folder / MANIFEST, {**facts, "files": files})
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check every file of a sealed folder against its manifest and return the manifest.
+
+    Raises:
+        ArtefactError: The manifest or a file is missing, or a file's bytes have changed.
+    """
+    manifest = read_json(folder / MANIFEST)
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict):
+        raise _damaged(folder / MANIFEST, "no list of files")
+    for name, wanted in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ArtefactError(
+                str(path),
+                got="the file is missing",
+                wanted="the file that the manifest names",
+                todo=f"delete {folder} and run the same command again: the stage is made anew",
+            )
+        if path.stat().st_size != wanted["bytes"] or digest_file(path) != wanted["sha256"]:
+            raise _damaged(path, "its bytes are not those that the manifest recorded")
+    return dict(manifest)
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Rename a finished folder to its place; if another process was first, keep that one."""
+    try:
+        partial.rename(final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        shutil.rmtree(partial)
+    descriptor = os.open(final.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def need_disk(folder: Path, size_bytes: int, what: str) -> None:
+    """Refuse work for which the disk of ``folder`` is too small.
+
+    Raises:
+        ResourceError: Fewer than ``size_bytes`` are free.
+    """
+    place = folder
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < size_bytes:
+        raise ResourceError(
+            f"disk of {folder}",
+            got=f"{free / 2**30:.2f} GiB free",
+            wanted=f"{size_bytes / 2**30:.2f} GiB for {what}",
+            todo="free some disk (`potstill clean`), or set another `output:` in the run file",
+        )
+
+
+def _damaged(path: Path, how: str) -> ArtefactError:
+    return ArtefactError(
+        str(path),
+        got=f"a damaged file: {how}",
+        wanted="the bytes that were written",
+        todo=f"delete the folder {path.parent} and run the same command again: it is made anew",
+    )

@@ -1,0 +1,91 @@
+"""Content-addressed stages: a folder named by the digest of everything that its making reads.
+
+A stage is built aside, sealed with a manifest and renamed to its place. The same facts find the
+same folder; other facts make another one. So what stands is never stale, and nothing is made
+twice. Knows nothing of what a stage holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from potstill.core.files import MANIFEST, PARTIAL_SUFFIX, digest_json, publish, seal, verify
+from potstill.core.progress import Progress
+
+METHOD_VERSION = 1
+"""Raised when the meaning of a stage changes, so that results of the old method are not reused."""
+
+_DIGEST_LETTERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A finished stage.
+
+    Attributes:
+        name: What kind of stage.
+        digest: Of its facts.
+        folder: Where it stands, sealed.
+        reused: It stood before this run.
+    """
+
+    name: str
+    digest: str
+    folder: Path
+    reused: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class StageFolder:
+    """The folder that holds the stages of all runs.
+
+    Attributes:
+        root: ``runs/stages``.
+        used: The stages that this run has asked for, in order, each once.
+    """
+
+    root: Path
+    progress: Progress
+    used: dict[str, Stage] = field(default_factory=dict)
+
+    def make(
+        self, name: str, facts: Mapping[str, Any], build: Callable[[Path], None], *, what: str
+    ) -> Stage:
+        """Return the stage of ``facts``, building it if it does not stand.
+
+        Args:
+            name: Kind of stage; the first part of the folder's name.
+            facts: All that the stage's making reads, as JSON.
+            build: Fills the folder that it is given; what an earlier, broken attempt left there
+                is still there, so that it can continue.
+            what: How progress names the stage.
+
+        Raises:
+            ArtefactError: The stage stands, but one of its files is damaged.
+        """
+        digest = digest_json({"stage": name, "method": METHOD_VERSION, "facts": dict(facts)})
+        folder = self.root / f"{name}-{digest[:_DIGEST_LETTERS]}"
+        if folder.name in self.used:
+            return self.used[folder.name]
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / f".{folder.name}.lock"):
+            reused = (folder / MANIFEST).is_file()
+            if reused:
+                verify(folder)
+                self.progress.say(f"{what}: done before ({folder.name})")
+            else:
+                self.progress.stop.check(f"before {what}")
+                self.progress.log("stage", stage=folder.name, what=what)
+                partial = folder.with_name(folder.name + PARTIAL_SUFFIX)
+                partial.mkdir(exist_ok=True)
+                build(partial)
+                seal(partial, {"stage": name, "digest": digest, "facts": dict(facts)})
+                publish(partial, folder)
+        stage = Stage(name=name, digest=digest, folder=folder, reused=reused)
+        self.used[folder.name] = stage
+        return stage

@@ -1,0 +1,1 @@
+"""Data for a first run: small text tasks that the package writes itself."""

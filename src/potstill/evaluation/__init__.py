@@ -1,0 +1,1 @@
+"""Is it better, by how much, at what cost: scores, intervals, report."""

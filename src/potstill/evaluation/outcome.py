@@ -1,0 +1,64 @@
+"""What the systems of one seed said about the reported rows of each task.
+
+Gathered by whoever ran the systems; read by everything that scores, compares and draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from potstill.kinds import Kind
+from potstill.metrics.metric import Metric
+from potstill.tasks.task import Split
+
+SYSTEMS = ("single", "multitask", "teacher_best", "ensemble", "student", "student_finetuned")
+"""The systems in the order of a leaderboard."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TaskOutcome:
+    """One task, one seed.
+
+    Attributes:
+        task: Its name.
+        kind: Kind and label space.
+        metric: How it is scored.
+        split_name: ``test``, or ``dev`` where no test was given.
+        split: The reported rows.
+        truth: (N,) labels as metrics read them.
+        predictions: System to what metrics read: (N, C) probabilities or (N,) values.
+        members: Name, dev score and test score of each member.
+    """
+
+    task: str
+    kind: Kind
+    metric: Metric
+    split_name: str
+    split: Split
+    truth: np.ndarray
+    predictions: Mapping[str, np.ndarray]
+    members: list[dict[str, object]]
+
+    def score(self, system: str) -> float:
+        """The metric of one system."""
+        return self.metric.score(self.truth, self.predictions[system], self.split.groups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SeedOutcome:
+    """One seed of a run.
+
+    Attributes:
+        seed: The seed.
+        tasks: Task name to its outcome.
+        dev_mean: Mean dev score of the student, which chooses among seeds.
+        train_seconds: Stage to seconds, as spent when each was made.
+    """
+
+    seed: int
+    tasks: Mapping[str, TaskOutcome]
+    dev_mean: float
+    train_seconds: Mapping[str, float]

@@ -1,0 +1,1 @@
+"""Room for the bundle and its engines (empty so far)."""

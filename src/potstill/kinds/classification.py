@@ -1,0 +1,157 @@
+"""One of C classes for a text or a pair of texts."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from scipy.special import softmax
+from torch import Tensor, nn
+
+from potstill.kinds.base import Kind, Space, covered_mean
+from potstill.kinds.numbers import finite_number
+from potstill.losses.cross_entropy import cross_entropy, soft_cross_entropy
+from potstill.losses.logit_mse import logit_mse
+from potstill.models.multitask import LinearHead
+
+_LEAST_PROBABILITY = 1e-6  # of somebody else's scores: the logit of 0 would be minus infinity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classification(Kind):
+    """Classification with a fixed list of classes.
+
+    Attributes:
+        classes: Labels in the order of the outputs.
+        positive_class: The class whose F1 is reported; None for the macro mean.
+    """
+
+    name: ClassVar[str] = "classification"
+    metric_names: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "matthews")
+
+    classes: tuple[str, ...]
+    positive_class: str | None = None
+
+    @classmethod
+    def learn(cls, labels: Sequence[object], options: Mapping[str, Any]) -> Self:
+        given = options.get("classes")
+        seen = {_text(label) for label in labels}
+        classes = tuple(str(c) for c in given) if given else tuple(sorted(seen, key=_order))
+        if len(seen & set(classes)) < 2:
+            raise ValueError(
+                f"the training labels hold one class only ({', '.join(sorted(seen)) or 'none'})"
+            )
+        positive = options.get("positive")
+        if positive is not None and str(positive) not in classes:
+            raise ValueError(f"positive class '{positive}' is not among {', '.join(classes)}")
+        return cls(classes=classes, positive_class=None if positive is None else str(positive))
+
+    def encode_label(self, value: object) -> float:
+        text = _text(value)
+        try:
+            return float(self.classes.index(text))
+        except ValueError:
+            near = difflib.get_close_matches(text, self.classes, 1)
+            hint = f"; nearest: '{near[0]}'" if near else ""
+            known = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
+            raise ValueError(
+                f"label '{text}' does not occur in train (known: {known}{hint})"
+            ) from None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.name, "classes": list(self.classes), "positive": self.positive_class}
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Self:
+        return cls(classes=tuple(facts["classes"]), positive_class=facts.get("positive"))
+
+    @property
+    def positive(self) -> int | None:
+        return None if self.positive_class is None else self.classes.index(self.positive_class)
+
+    @property
+    def n_outputs(self) -> int:
+        return len(self.classes)
+
+    def head(self, n_features: int) -> nn.Module:
+        return LinearHead(n_features, self.n_outputs)
+
+    def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
+        return cross_entropy(outputs, labels.long())
+
+    def soft_loss(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        groups: Tensor | None,
+        *,
+        temperature: float,
+        space: Space,
+    ) -> Tensor:
+        if space == "logits":
+            return logit_mse(outputs, targets)
+        return soft_cross_entropy(outputs, targets, temperature)
+
+    def from_scores(self, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
+        values = np.empty((len(rows), self.n_outputs), np.float64)
+        for i, row in enumerate(rows):
+            for j, label in enumerate(self.classes):
+                values[i, j] = finite_number(row.get(label), f"the score of class '{label}'")
+        if (values >= 0).all() and np.allclose(values.sum(1), 1.0, atol=1e-2):
+            values = np.log(np.maximum(values, _LEAST_PROBABILITY))
+        return values.astype(np.float32)
+
+    def combine(
+        self,
+        members: np.ndarray,
+        cover: np.ndarray,
+        groups: np.ndarray | None,
+        *,
+        temperature: float,
+        space: Space,
+    ) -> np.ndarray:
+        if space == "logits":
+            return covered_mean(members, cover)
+        return covered_mean(softmax(members.astype(np.float32) / temperature, axis=-1), cover)
+
+    def predict(self, outputs: np.ndarray) -> np.ndarray:
+        return np.asarray(softmax(outputs.astype(np.float64), axis=-1))
+
+    def predict_ensemble(self, members: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+        return np.asarray(softmax(members.astype(np.float64), axis=-1).mean(0))
+
+    def decode(self, predictions: np.ndarray) -> list[dict[str, Any]]:
+        best = predictions.argmax(-1)
+        return [
+            {
+                "prediction": self.classes[b],
+                "scores": {c: round(float(p), 6) for c, p in zip(self.classes, row, strict=True)},
+            }
+            for b, row in zip(best, predictions, strict=True)
+        ]
+
+
+def _text(value: object) -> str:
+    """A label as text: ``1``, ``1.0``, ``True`` and ``"1"`` from different file types agree."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        raise ValueError("the label is missing")
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    text = str(value).strip()
+    if not text:
+        raise ValueError("the label is empty")
+    return text
+
+
+def _order(label: str) -> tuple[int, float, str]:
+    """Numbers by value, then words by alphabet."""
+    try:
+        return (0, float(label), label)
+    except ValueError:
+        return (1, 0.0, label)

@@ -1,0 +1,22 @@
+"""Reading a number from a label or a score, the same for every kind."""
+
+from __future__ import annotations
+
+import math
+
+
+def finite_number(value: object, what: str) -> float:
+    """``value`` as a float.
+
+    Raises:
+        ValueError: It is missing, not a number, or not finite; the text starts with ``what``.
+    """
+    if value is None or value == "":
+        raise ValueError(f"{what} is missing")
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} is {value!r}, not a number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{what} is {value!r}, not a finite number")
+    return number

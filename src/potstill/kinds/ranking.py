@@ -1,0 +1,139 @@
+"""Order the candidates of a query: each (query, candidate) row gets a score; a query is a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from potstill.kinds.base import Kind, Space, covered_mean
+from potstill.kinds.numbers import finite_number
+from potstill.losses.listwise import (
+    group_softmax,
+    listwise_cross_entropy,
+    relevance_to_probabilities,
+)
+from potstill.models.multitask import LinearHead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking(Kind):
+    """Listwise ranking (Cao et al. 2007, ListNet: the softmax over the candidates of a query).
+
+    Attributes:
+        highest: Largest relevance among the training labels.
+    """
+
+    name: ClassVar[str] = "ranking"
+    metric_names: ClassVar[tuple[str, ...]] = ("mrr", "ndcg")
+    grouped: ClassVar[bool] = True
+    storage: ClassVar[Literal["float16", "float32"]] = "float32"
+
+    highest: float
+
+    @classmethod
+    def learn(cls, labels: Sequence[object], options: Mapping[str, Any]) -> Self:
+        values = [finite_number(label, "the relevance") for label in labels]
+        if len(set(values)) < 2:
+            raise ValueError("the training labels hold one relevance only")
+        return cls(highest=max(values))
+
+    def encode_label(self, value: object) -> float:
+        number = finite_number(value, "the relevance")
+        if number < 0:
+            raise ValueError(f"relevance {number:g} is negative; 0 means not relevant")
+        return number
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.name, "highest": self.highest}
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Self:
+        return cls(highest=facts["highest"])
+
+    @property
+    def n_outputs(self) -> int:
+        return 1
+
+    def head(self, n_features: int) -> nn.Module:
+        return LinearHead(n_features, 1)
+
+    def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
+        groups = _need(groups)
+        return listwise_cross_entropy(
+            outputs[:, 0], relevance_to_probabilities(labels, groups), groups
+        )
+
+    def soft_loss(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        groups: Tensor | None,
+        *,
+        temperature: float,
+        space: Space,
+    ) -> Tensor:
+        groups = _need(groups)
+        if space == "logits":
+            n_groups = int(groups.max()) + 1
+            squares = (_centred(outputs[:, 0], groups) - _centred(targets[:, 0], groups)) ** 2
+            sums = squares.new_zeros(n_groups).index_add(0, groups, squares)
+            return sums / torch.bincount(groups, minlength=n_groups)
+        return listwise_cross_entropy(outputs[:, 0], targets[:, 0], groups, temperature)
+
+    def from_scores(self, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
+        values = [[finite_number(row.get("value"), "the value")] for row in rows]
+        return np.array(values, np.float32)
+
+    def combine(
+        self,
+        members: np.ndarray,
+        cover: np.ndarray,
+        groups: np.ndarray | None,
+        *,
+        temperature: float,
+        space: Space,
+    ) -> np.ndarray:
+        if space == "logits":
+            return covered_mean(members, cover)
+        return covered_mean(_list_probabilities(members, groups, temperature), cover)
+
+    def predict(self, outputs: np.ndarray) -> np.ndarray:
+        return outputs[:, 0].astype(np.float64)
+
+    def predict_ensemble(self, members: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+        probabilities = _list_probabilities(members, groups, 1.0).mean(0)
+        return np.asarray(probabilities[:, 0], np.float64)
+
+    def decode(self, predictions: np.ndarray) -> list[dict[str, Any]]:
+        return [{"prediction": round(float(value), 6)} for value in predictions]
+
+
+def _need(groups: Tensor | None) -> Tensor:
+    if groups is None:
+        raise ValueError("ranking needs the group of each row")
+    return groups
+
+
+def _centred(scores: Tensor, groups: Tensor) -> Tensor:
+    """Scores less the mean of their group: a list's softmax does not change with a shift."""
+    counts = torch.bincount(groups)
+    means = scores.new_zeros(len(counts)).index_add(0, groups, scores) / counts.clamp(min=1)
+    return scores - means[groups]
+
+
+def _list_probabilities(
+    members: np.ndarray, groups: np.ndarray | None, temperature: float
+) -> np.ndarray:
+    """(M, N, 1) scores to probabilities over the candidates of each query."""
+    if groups is None:
+        raise ValueError("ranking needs the group of each row")
+    index = torch.from_numpy(np.ascontiguousarray(groups, np.int64))
+    n_groups = int(groups.max()) + 1
+    scores = torch.from_numpy(members[..., 0].astype(np.float32))
+    rows = [group_softmax(one, index, n_groups, temperature).numpy() for one in scores]
+    return np.stack(rows)[..., None]

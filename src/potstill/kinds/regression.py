@@ -1,0 +1,133 @@
+"""A number in a known range for a text or a pair of texts.
+
+Outputs are in units of the label's standard deviation around its mean (both from the training
+labels): the squared error then starts near 1, as a cross entropy does, so that a regression task
+is not drowned by its neighbours in a multi-task student.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from torch import Tensor, nn
+
+from potstill.kinds.base import Kind, Space, covered_mean
+from potstill.kinds.numbers import finite_number
+from potstill.losses.squared_error import squared_error
+from potstill.models.multitask import LinearHead
+
+_LEAST_SPREAD = 1e-3  # of the range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regression(Kind):
+    """Regression with a fixed range.
+
+    Attributes:
+        low: Smallest label.
+        high: Largest label.
+        mean: Mean of the training labels, as a share of the range.
+        spread: Standard deviation of the training labels, as a share of the range.
+    """
+
+    name: ClassVar[str] = "regression"
+    metric_names: ClassVar[tuple[str, ...]] = ("pearson", "spearman")
+    storage: ClassVar[Literal["float16", "float32"]] = "float32"
+
+    low: float
+    high: float
+    mean: float
+    spread: float
+
+    @classmethod
+    def learn(cls, labels: Sequence[object], options: Mapping[str, Any]) -> Self:
+        low, high = (float(v) for v in options["range"])
+        values = np.array([finite_number(label, "the label") for label in labels])
+        scaled = (values - low) / (high - low)
+        if len(np.unique(scaled)) < 2:
+            raise ValueError("the training labels hold one value only")
+        spread = max(float(scaled.std()), _LEAST_SPREAD)
+        return cls(low=low, high=high, mean=float(scaled.mean()), spread=spread)
+
+    def encode_label(self, value: object) -> float:
+        number = finite_number(value, "the label")
+        if not self.low <= number <= self.high:
+            raise ValueError(
+                f"label {number:g} lies outside the range [{self.low:g}, {self.high:g}]"
+            )
+        return number
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.name,
+            "range": [self.low, self.high],
+            "mean": self.mean,
+            "spread": self.spread,
+        }
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Self:
+        low, high = facts["range"]
+        return cls(low=low, high=high, mean=facts["mean"], spread=facts["spread"])
+
+    @property
+    def n_outputs(self) -> int:
+        return 1
+
+    def head(self, n_features: int) -> nn.Module:
+        return LinearHead(n_features, 1)
+
+    def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
+        scaled = (labels - self.low) / (self.high - self.low)
+        return squared_error(outputs[:, 0], (scaled - self.mean) / self.spread)
+
+    def soft_loss(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        groups: Tensor | None,
+        *,
+        temperature: float,
+        space: Space,
+    ) -> Tensor:
+        return squared_error(outputs[:, 0], targets[:, 0])
+
+    def to_store(self, outputs: np.ndarray) -> np.ndarray:
+        """Shares of the range, which mean the same whatever the training labels were."""
+        return (outputs.astype(np.float32) * self.spread + self.mean).astype(self.storage)
+
+    def from_store(self, stored: np.ndarray) -> np.ndarray:
+        return (stored.astype(np.float32) - self.mean) / self.spread
+
+    def from_scores(self, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
+        values = np.array([[finite_number(row.get("value"), "the value")] for row in rows])
+        scaled = (values - self.low) / (self.high - self.low)
+        return ((scaled - self.mean) / self.spread).astype(np.float32)
+
+    def combine(
+        self,
+        members: np.ndarray,
+        cover: np.ndarray,
+        groups: np.ndarray | None,
+        *,
+        temperature: float,
+        space: Space,
+    ) -> np.ndarray:
+        return covered_mean(members, cover)
+
+    def predict(self, outputs: np.ndarray) -> np.ndarray:
+        scaled = outputs[:, 0].astype(np.float64) * self.spread + self.mean
+        return np.clip(self.low + scaled * (self.high - self.low), self.low, self.high)
+
+    def predict_ensemble(self, members: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+        return self.predict(members.mean(0))
+
+    def output_line(self) -> tuple[float, float]:
+        width = self.high - self.low
+        return self.spread * width, self.low + self.mean * width
+
+    def decode(self, predictions: np.ndarray) -> list[dict[str, Any]]:
+        return [{"prediction": round(float(value), 6)} for value in predictions]

@@ -1,0 +1,1 @@
+"""Networks and their files: tensors and model folders. Know no task."""

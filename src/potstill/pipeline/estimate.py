@@ -1,0 +1,153 @@
+"""What a run will take: time, memory and disk, from its plan and a few real steps."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from potstill.config import RunFile
+from potstill.core.device import Device
+from potstill.core.progress import Progress
+from potstill.models.base_folder import find_base
+from potstill.pipeline.loading import settings_for
+from potstill.tasks.task import Task
+from potstill.training.prepare import NetworkPlan, train_network, training_record
+
+_BYTES = 4
+"""Of a weight. A training writes its weights, two moments each, the best weights and the result."""
+_COPIES_WHILE_TRAINING = 5
+_SLACK_BYTES = 64 << 20
+_TRIAL_ROWS = 256  # of each task, for a few real steps
+_TRIAL_DEV_ROWS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes:
+        n_networks: Networks to train.
+        rows: Rows to pass through training, epochs counted.
+        disk_bytes: Disk for everything that stays, and the largest checkpoint.
+    """
+
+    n_networks: int
+    rows: int
+    disk_bytes: int
+
+
+def estimate(run: RunFile, tasks: Mapping[str, Task]) -> Estimate:
+    """Count networks, rows and bytes of a run, all seeds, nothing reused."""
+    train = sum(len(t.train) for t in tasks.values())
+    pool = sum(len(t.pool) for t in tasks.values() if t.pool is not None)
+    taught = sum(len(tasks[n].train) for n in run.trained_tasks)
+    teachers, student = run.training_for("teachers"), run.training_for("student")
+    n_nets, n_kept, n_taught = len(run.teacher_nets()), run.teachers.members, len(run.trained_tasks)
+    n_networks, rows = 0, 0
+    if run.trained_tasks:
+        times = 2 if run.teachers.cross_fit else 1  # the plain ensemble is the rival
+        if run.teachers.recipe == "single":
+            n_networks += times * n_nets * n_taught
+            rows += times * n_nets * taught * teachers.epochs
+        else:
+            n_networks += times * n_nets
+            rows += times * n_nets * train * teachers.epochs
+        if run.teachers.recipe in ("finetuned", "mt-dnn-kd"):
+            n_networks += times * n_kept * n_taught
+            rows += times * n_kept * taught * teachers.epochs
+    n_networks += run.student.generations
+    rows += run.student.generations * (train + pool) * student.epochs
+    if "multitask" in run.evaluate.baselines:
+        n_networks += 1
+        rows += train * student.epochs
+        if run.evaluate.match_steps and pool:
+            n_networks += 1
+            rows += (train + pool) * student.epochs
+    if "single" in run.evaluate.baselines:
+        n_networks += len(tasks)
+        rows += train * run.training_for("single").epochs
+    if run.student.finetune:
+        n_networks += len(tasks)
+        rows += train * student.epochs
+    size = base_parameters(run) * _BYTES
+    disk = len(run.seeds) * n_networks * size + _COPIES_WHILE_TRAINING * size + _SLACK_BYTES
+    return Estimate(
+        n_networks=n_networks * len(run.seeds), rows=rows * len(run.seeds), disk_bytes=disk
+    )
+
+
+def base_parameters(run: RunFile) -> int:
+    """Parameters of the run's base, from the size of its weight files."""
+    folder = find_base(run.base).path
+    return sum(p.stat().st_size for p in folder.glob("*.safetensors")) // _BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What a few real steps showed.
+
+    Attributes:
+        rows_per_second: Rows through a training step.
+        memory_bytes: Peak memory of this process.
+        truncated: Task to the share of texts that lose their end.
+    """
+
+    rows_per_second: float
+    memory_bytes: int
+    truncated: dict[str, float]
+
+
+def try_steps(run: RunFile, tasks: Mapping[str, Task], device: Device, progress: Progress) -> Trial:
+    """Train on a few rows of every task, throw the result away, and say how fast it went."""
+    settings = replace(settings_for(run, "student"), epochs=1, accumulate=1)
+    rng = np.random.default_rng(0)
+    few = [_few(task, rng) for task in tasks.values()]
+    base = run.student.base or run.base
+    plan = NetworkPlan(
+        base=base, base_digest="", layers=run.student.layers, head_dropout={}, task_weights={}
+    )
+    quiet = Progress(stop=progress.stop)
+    with TemporaryDirectory() as folder, progress.bar("a few real steps", 2) as bar:
+        records = []
+        for name in ("first", "second"):  # the first also pays for what is set up once
+            place = Path(folder) / name
+            place.mkdir()
+            train_network(
+                place,
+                few,
+                plan,
+                settings,
+                extras={},
+                seed=0,
+                device=device,
+                progress=quiet,
+                name="trial",
+                record={},
+            )
+            records.append(training_record(place))
+            bar.advance()
+    record = records[-1]
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    rows = sum(len(task.train) for task in few)
+    return Trial(
+        rows_per_second=rows / max(record["seconds"], 1e-3),
+        memory_bytes=peak,
+        truncated=record["truncated"],
+    )
+
+
+def _few(task: Task, rng: np.random.Generator) -> Task:
+    if task.train.groups is not None:
+        rows = np.flatnonzero(task.train.groups < max(1, _TRIAL_ROWS // 8))
+        dev = np.flatnonzero(task.dev.groups == 0) if task.dev.groups is not None else rows[:0]
+    else:
+        rows = rng.permutation(len(task.train))[:_TRIAL_ROWS]
+        dev = np.arange(min(_TRIAL_DEV_ROWS, len(task.dev)))
+    return replace(task, train=task.train.take(rows), dev=task.dev.take(dev))

@@ -1,0 +1,109 @@
+"""Which runs and stages stand, what they weigh, and what no run uses."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from potstill.core.errors import UsageError
+from potstill.core.files import MANIFEST, PARTIAL_SUFFIX, read_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What stands in a folder of runs.
+
+    Attributes:
+        runs: Name, date, mean score and size of each run.
+        stages: Name, size and users of each stage.
+    """
+
+    runs: list[dict[str, Any]]
+    stages: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As the command prints it with ``--json``."""
+        return {"runs": self.runs, "stages": self.stages}
+
+    def table(self) -> Table:
+        """As the command prints it for people."""
+        table = Table(box=None, pad_edge=False)
+        for name in ("folder", "made", "student", "MiB", "used by"):
+            table.add_column(name, justify="right" if name in ("student", "MiB") else "left")
+        for run in self.runs:
+            score = "–" if run["student"] is None else f"{run['student']:.4f}"
+            table.add_row(run["folder"], run["created"] or "unfinished", score, _mib(run), "")
+        for stage in self.stages:
+            users = ", ".join(stage["used_by"]) or ("unfinished" if stage["partial"] else "no run")
+            table.add_row(f"  {stage['folder']}", "", "", _mib(stage), users)
+        return table
+
+
+def list_runs(output: Path) -> Listing:
+    """List runs and stages.
+
+    Raises:
+        UsageError: The folder is not there.
+    """
+    if not output.is_dir():
+        raise UsageError(
+            f"folder {output}",
+            got="no such folder",
+            wanted="the `output:` folder of a run file",
+            todo="name it: potstill runs FOLDER",
+        )
+    runs: list[dict[str, Any]] = []
+    users: dict[str, list[str]] = {}
+    for folder in sorted(p for p in output.iterdir() if (p / "log.jsonl").is_file()):
+        finished = (folder / MANIFEST).is_file()
+        manifest = read_json(folder / MANIFEST) if finished else {}
+        for stage in manifest.get("stages", []):
+            users.setdefault(stage, []).append(folder.name)
+        results = folder / "results.json"
+        score = read_json(results)["mean"].get("student") if results.is_file() else None
+        runs.append(
+            {
+                "folder": folder.name,
+                "created": manifest.get("created"),
+                "student": score,
+                "bytes": _size(folder),
+            }
+        )
+    root = output / "stages"
+    folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    stages = [
+        {
+            "folder": folder.name,
+            "bytes": _size(folder),
+            "used_by": users.get(folder.name, []),
+            "partial": folder.name.endswith(PARTIAL_SUFFIX),
+        }
+        for folder in folders
+    ]
+    return Listing(runs=runs, stages=stages)
+
+
+def clean(output: Path, *, really: bool) -> tuple[list[Path], int]:
+    """Remove the stages that no finished run uses.
+
+    Returns:
+        The folders, and their bytes; nothing is removed unless ``really``.
+    """
+    unused = [s for s in list_runs(output).stages if not s["used_by"]]
+    folders = [output / "stages" / s["folder"] for s in unused]
+    if really:
+        for folder in folders:
+            shutil.rmtree(folder)
+    return folders, sum(s["bytes"] for s in unused)
+
+
+def _size(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+def _mib(entry: dict[str, Any]) -> str:
+    return f"{entry['bytes'] / 2**20:.1f}"

@@ -1,0 +1,98 @@
+"""From a run file to tasks with rows: the only place where its ``tasks:`` section is unpacked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+from potstill.config import RunFile
+from potstill.config.tasks import GivenScores, RankingTask
+from potstill.core.progress import Progress
+from potstill.models.encoder import Pooling
+from potstill.tasks.task import Split, Task, join_pools, load_task, pool_of_others
+from potstill.training.settings import TrainSettings
+
+
+def load_tasks(
+    run: RunFile, *, seed: int, skip_bad_rows: int, progress: Progress
+) -> dict[str, Task]:
+    """Read all tasks of a run for one seed.
+
+    Raises:
+        DataError: A source, a row or a label is faulty.
+    """
+    tasks: dict[str, Task] = {}
+    with progress.bar("reading", len(run.tasks)) as bar:
+        for name, section in run.tasks.items():
+            given = section.teachers
+            # The kinds differ in what they call their columns; `label` is common to all.
+            label = str(cast("Any", section).label)
+            tasks[name] = load_task(
+                name,
+                kind=section.kind,
+                columns=section.inputs,
+                label=label,
+                group=section.query if isinstance(section, RankingTask) else None,
+                options=section.space_options,
+                metric=str(cast("Any", section).metric),
+                train=cast("Any", section.train),
+                dev=cast("Any", section.dev),
+                test=cast("Any", section.test),
+                pool=[p for p in cast("Any", run.pool_of(name)) if not _is(p, "others")],
+                rows=section.rows,
+                seed=seed,
+                key=given.key if isinstance(given, GivenScores) else None,
+                skip_bad_rows=skip_bad_rows,
+            )
+            bar.advance()
+    for name, task in list(tasks.items()):
+        if any(_is(p, "others") for p in run.pool_of(name)):
+            pools: list[Split] = [] if task.pool is None else [task.pool]
+            pools.append(pool_of_others(task, list(tasks.values())))
+            held = [split.ids for split in (task.dev, task.test) if split is not None]
+            tasks[name] = replace(task, pool=join_pools(pools, held, [task.train.ids]))
+    for task in tasks.values():
+        for split in (task.train, task.dev, task.test):
+            if split is not None and split.skipped:
+                progress.warn(
+                    f"task '{task.name}': {split.skipped} faulty rows of {split.source} skipped"
+                )
+    return tasks
+
+
+def settings_for(run: RunFile, side: str) -> TrainSettings:
+    """The training settings of ``teachers``, ``student`` or ``single``."""
+    return TrainSettings(**run.training_for(cast("Any", side)).keywords())
+
+
+def head_dropouts(run: RunFile) -> dict[str, float]:
+    """Tasks with a head dropout of their own."""
+    return {name: t.dropout for name, t in run.tasks.items() if t.dropout is not None}
+
+
+def task_weights(run: RunFile) -> dict[str, float]:
+    """Tasks whose loss has a weight other than 1."""
+    return {name: t.weight for name, t in run.tasks.items() if t.weight != 1.0}
+
+
+def pooling_of(value: str | None) -> Pooling | None:
+    """A pooling of the run file as the models name it."""
+    return cast("Pooling | None", value)
+
+
+def reported_counts(task: Task) -> dict[str, int]:
+    """Rows of each split, for the report."""
+
+    def size(split: Split | None) -> int:
+        return 0 if split is None else len(split)
+
+    return {
+        "n_train": len(task.train),
+        "n_dev": len(task.dev),
+        "n_test": size(task.test),
+        "n_pool": size(task.pool),
+    }
+
+
+def _is(source: object, word: str) -> bool:
+    return isinstance(source, str) and source == word

@@ -1,0 +1,251 @@
+"""``potstill check``: everything that can be known of a run before it starts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from potstill.config import RunFile
+from potstill.config.tasks import Task as TaskSection
+from potstill.core.device import resolve_device
+from potstill.core.errors import DataError, PotstillError
+from potstill.core.progress import Progress
+from potstill.kinds import KINDS, Classification
+from potstill.pipeline.estimate import Estimate, Trial, estimate, try_steps
+from potstill.pipeline.loading import load_tasks
+from potstill.tasks.findings import (
+    Finding,
+    count_classes,
+    find_absent_classes,
+    find_duplicates,
+    find_empty_split,
+    find_empty_texts,
+    find_missing_labels,
+    find_non_texts,
+    find_shared_rows,
+    find_single_value,
+    find_unfit_labels,
+)
+from potstill.tasks.rowids import row_ids
+from potstill.tasks.sources import Rows, read_rows
+from potstill.tasks.stream import stream_rows
+
+_ALL = 10**9  # faulty rows that `check` lists rather than stops at
+_SHOWN_BAD_ROWS = 5
+_HEAD_ROWS = 200
+_MARKS = {"error": "red", "warning": "yellow", "note": "dim"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What `check` found.
+
+    Attributes:
+        findings: Task name to its findings.
+        cost: What the run will take; None where errors stand in the way.
+        trial: What a few real steps showed; None likewise.
+        free_bytes: Free disk under the output folder.
+    """
+
+    findings: dict[str, list[Finding]]
+    cost: Estimate | None
+    trial: Trial | None
+    free_bytes: int
+
+    @property
+    def n_errors(self) -> int:
+        """Findings that stop a run."""
+        found = sum(f.severity == "error" for fs in self.findings.values() for f in fs)
+        return found + (self.cost is not None and self.cost.disk_bytes > self.free_bytes)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the training will take."""
+        if self.cost is None or self.trial is None:
+            return None
+        return self.cost.rows / self.trial.rows_per_second
+
+    def to_json(self) -> dict[str, Any]:
+        """As the command prints it with ``--json``."""
+        return {
+            "errors": self.n_errors,
+            "findings": {name: [asdict(f) for f in fs] for name, fs in self.findings.items()},
+            "cost": None if self.cost is None else asdict(self.cost),
+            "trial": None if self.trial is None else asdict(self.trial),
+            "train_seconds": self.seconds,
+            "free_bytes": self.free_bytes,
+        }
+
+    def table(self) -> Group:
+        """As the command prints it for people."""
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for task, findings in self.findings.items():
+            for finding in sorted(findings, key=lambda f: list(_MARKS).index(f.severity)):
+                text = Text(finding.what)
+                if finding.where:
+                    text.append(f"\n{finding.where}", style="dim")
+                if finding.todo:
+                    text.append(f"\n→ {finding.todo}", style="dim")
+                mark = Text(finding.severity, style=_MARKS[finding.severity])
+                table.add_row(Text(task), mark, text)
+        lines: list[Any] = [table, Text("")]
+        if self.cost is not None and self.trial is not None and self.seconds is not None:
+            lines.append(
+                Text(
+                    f"{self.cost.n_networks} networks to train, {self.cost.rows:,} rows in all, "
+                    f"at {self.trial.rows_per_second:.0f} rows/s about {_time(self.seconds)} of "
+                    f"training; memory {self.trial.memory_bytes / 2**30:.1f} GiB; disk up to "
+                    f"{self.cost.disk_bytes / 2**30:.2f} GiB of {self.free_bytes / 2**30:.1f} free"
+                )
+            )
+        verdict = "no errors" if not self.n_errors else f"{self.n_errors} error(s)"
+        lines.append(Text(verdict, style="bold red" if self.n_errors else "bold green"))
+        return Group(*lines)
+
+
+def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
+    """Read everything once, report what is found, then try a few real steps.
+
+    Args:
+        run: The run file.
+        progress: Bars.
+        skip_bad_rows: How many faulty rows each source may have.
+
+    Raises:
+        BaseModelError: The base is missing or unsafe.
+        ResourceError: The device that was asked for is not there.
+    """
+    device = resolve_device(run.device, run.precision)
+    findings = {}
+    with progress.bar("reading", len(run.tasks)) as bar:
+        for name, section in run.tasks.items():
+            findings[name] = list(_task_findings(name, section, skip_bad_rows))
+            bar.advance()
+    place = Path(run.output)
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if any(f.severity == "error" for fs in findings.values() for f in fs):
+        return Look(findings=findings, cost=None, trial=None, free_bytes=free)
+    try:
+        tasks = load_tasks(run, seed=run.seeds[0], skip_bad_rows=skip_bad_rows, progress=Progress())
+    except DataError as error:  # what only shows when splits and pools are made
+        findings["run"] = [
+            Finding(
+                severity="error", what=f"{error.thing}: {error.got}", where=None, todo=error.todo
+            )
+        ]
+        return Look(findings=findings, cost=None, trial=None, free_bytes=free)
+    trial = try_steps(run, tasks, device, progress)
+    for name, share in trial.truncated.items():
+        if share > 0:
+            findings[name].append(
+                Finding(
+                    severity="note",
+                    what=f"{share:.1%} of the tried texts are longer than "
+                    f"{run.training_for('student').max_tokens} tokens and lose their end",
+                    where=None,
+                    todo="",
+                )
+            )
+    return Look(findings=findings, cost=estimate(run, tasks), trial=trial, free_bytes=free)
+
+
+def _task_findings(name: str, section: TaskSection, allowed: int) -> Iterator[Finding]:
+    label = str(cast("Any", section).label)
+    ids: dict[str, tuple[np.ndarray, Callable[[int], str]]] = {}
+    kind = None
+    for split in ("train", "dev", "test"):
+        source = getattr(section, split)
+        if source is None:
+            continue
+        what = f"task '{name}', {split}"
+        try:
+            rows = read_rows(
+                source, columns=[*section.inputs, label], what=what, skip_bad_rows=_ALL
+            )
+        except PotstillError as error:
+            text = f"{error.thing}: {error.got}; wanted {error.wanted}"
+            yield Finding(severity="error", what=text, where=None, todo=error.todo)
+            continue
+        yield from _bad_rows(rows, split, allowed)
+        empty = find_empty_split(rows.n_rows, split, rows.source)
+        yield from empty
+        if empty:
+            continue
+        inputs = {c: rows.columns[c] for c in section.inputs}
+        labels = rows.columns[label]
+        numeric = section.kind != "classification"
+        yield from find_empty_texts(inputs, rows.where)
+        yield from find_non_texts(inputs, rows.where)
+        yield from find_missing_labels(label, labels, rows.where, numeric=numeric)
+        if split == "train":
+            single = find_single_value(label, labels, rows.where)
+            yield from single
+            try:
+                known = [v for v in labels if v is not None and v != ""]
+                kind = None if single else KINDS[section.kind].learn(known, section.space_options)
+            except ValueError as error:
+                yield Finding(severity="error", what=str(error), where=None, todo="mend the labels")
+        if kind is not None:
+            yield from find_unfit_labels(
+                label, labels, rows.where, kind.encode_label, numeric=numeric
+            )
+            if isinstance(kind, Classification):
+                encoded = _encoded(kind, labels)
+                yield count_classes(kind.classes, encoded, split)
+                if split != "train":
+                    yield from find_absent_classes(kind.classes, encoded, split)
+        ids[split] = (row_ids([[str(v) for v in values] for values in inputs.values()]), rows.where)
+        numbers = [str(v) for v in labels]
+        yield from find_duplicates(ids[split][0], numbers, split, rows.where)
+    for one, other in combinations(ids, 2):
+        yield from find_shared_rows(
+            (one, other), (ids[one][0], ids[other][0]), (ids[one][1], ids[other][1])
+        )
+
+
+def _encoded(kind: Classification, labels: list[object]) -> np.ndarray:
+    numbers = []
+    for value in labels:
+        try:
+            numbers.append(int(kind.encode_label(value)))
+        except ValueError:  # reported by find_unfit_labels
+            continue
+    return np.array(numbers, np.int64)
+
+
+def _bad_rows(rows: Rows, split: str, allowed: int) -> Iterator[Finding]:
+    if not rows.skipped:
+        return
+    severity = "warning" if len(rows.skipped) <= allowed else "error"
+    first = "; ".join(f"{rows.unit} {b.place}: {b.reason}" for b in rows.skipped[:_SHOWN_BAD_ROWS])
+    yield Finding(
+        severity=cast("Any", severity),
+        what=f"{split}: {len(rows.skipped)} faulty row(s): {first}",
+        where=rows.source,
+        todo=f"mend them, or leave them out with --skip-bad-rows {len(rows.skipped)}",
+    )
+
+
+def read_head(path: Path) -> dict[str, list[object]]:
+    """The first rows of a data file, for ``potstill init``."""
+    for _, table in stream_rows(path, chunk_rows=_HEAD_ROWS):
+        return table
+    return {}
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,171 @@
+"""Predict a file of any size in constant memory: chunks in, rows out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from potstill.core.errors import UsageError
+from potstill.core.files import atomic_writer
+from potstill.core.progress import Progress
+from potstill.students.student import Student
+from potstill.tasks.sources import column_names
+from potstill.tasks.stream import stream_rows
+
+_CHUNK_ROWS = 4096
+
+
+class Sink(Protocol):
+    """Where answered rows go."""
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take some rows."""
+
+
+def predict_file(
+    student: Path,
+    file: Path,
+    *,
+    out: Path | None,
+    tasks: Sequence[str] | None,
+    device: str,
+    precision: str,
+    progress: Progress,
+) -> int:
+    """Answer every row of a file.
+
+    Args:
+        student: A student's or run's folder.
+        file: jsonl, csv, tsv or parquet.
+        out: jsonl, csv or parquet by its name; None writes jsonl to standard output. The file
+            appears when all rows are written.
+        tasks: Which tasks; None answers all whose columns the file has.
+        device: As :meth:`Student.load` takes it.
+        precision: Likewise.
+        progress: A bar over the file.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UsageError: No task can be answered from the file's columns, or ``out`` has another ending.
+        DataError: The file or a row of it is faulty.
+    """
+    loaded = Student.load(student, device=device, precision=precision)
+    names = loaded.answerable(column_names(file), tasks)
+    columns = list(dict.fromkeys(c for t in names for c in loaded.network.tasks[t].inputs.columns))
+    n_rows = 0
+    with _sink(out, loaded, names) as sink, progress.bar("predicting", _n_rows(file)) as bar:
+        for start, table in stream_rows(file, columns=columns, chunk_rows=_CHUNK_ROWS):
+            progress.stop.check(f"predicting {file}, row {start}")
+            rows = list(loaded.answer(table, names, start=start))
+            sink.write(rows)
+            n_rows += len(rows)
+            bar.advance(len(rows), info=f"row {n_rows}")
+    return n_rows
+
+
+def _n_rows(file: Path) -> float | None:
+    return pq.read_metadata(file).num_rows if file.suffix == ".parquet" else None
+
+
+@contextmanager
+def _sink(out: Path | None, student: Student, tasks: Sequence[str]) -> Iterator[Sink]:
+    if out is None:
+        yield _Lines(sys.stdout.buffer)
+        return
+    makers = {".jsonl": _Lines, ".ndjson": _Lines, ".csv": _Csv, ".parquet": _Parquet}
+    if out.suffix not in makers:
+        raise UsageError(
+            f"--out {out}",
+            got=f"the ending '{out.suffix}'",
+            wanted=", ".join(makers),
+            todo="give the file one of these endings",
+        )
+    with atomic_writer(out) as file:
+        if out.suffix == ".parquet":
+            sink = _Parquet(file, student, tasks)
+            yield sink
+            sink.close()
+        elif out.suffix == ".csv":
+            yield _Csv(file, tasks)
+        else:
+            yield _Lines(file)
+
+
+class _Binary(Protocol):
+    def write(self, data: bytes, /) -> int: ...
+
+
+class _Lines:
+    """JSON lines, as the service answers."""
+
+    def __init__(self, file: _Binary) -> None:
+        self._file = file
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self._file.write(text.encode())
+
+
+class _Csv:
+    """A table: ``row``, and for each task its prediction and its highest score."""
+
+    def __init__(self, file: _Binary, tasks: Sequence[str]) -> None:
+        self._file = file
+        self._tasks = tasks
+        self._put([["row", *_flat_names(tasks)]])
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._put([[row["row"], *_flat(row, self._tasks)] for row in rows])
+
+    def _put(self, rows: Sequence[Sequence[Any]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._file.write(text.getvalue().encode())
+
+
+class _Parquet:
+    """The same table with types: predictions are text for classes, numbers otherwise."""
+
+    def __init__(self, file: _Binary, student: Student, tasks: Sequence[str]) -> None:
+        self._tasks = tasks
+        fields = [pa.field("row", pa.int64())]
+        for task in tasks:
+            classes = student.network.tasks[task].kind.name == "classification"
+            fields += [
+                pa.field(f"{task}", pa.string() if classes else pa.float64()),
+                pa.field(f"{task}_score", pa.float64()),
+            ]
+        self._schema = pa.schema(fields)
+        self._writer = pq.ParquetWriter(pa.PythonFile(file, mode="w"), self._schema)
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        table = [[row["row"], *_flat(row, self._tasks)] for row in rows]
+        columns = [list(column) for column in zip(*table, strict=True)]
+        self._writer.write_table(pa.table(columns, schema=self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _flat_names(tasks: Sequence[str]) -> list[str]:
+    return [name for task in tasks for name in (task, f"{task}_score")]
+
+
+def _flat(row: Mapping[str, Any], tasks: Sequence[str]) -> list[Any]:
+    flat: list[Any] = []
+    for task in tasks:
+        answer = row["tasks"][task]
+        scores = answer.get("scores")
+        flat += [answer["prediction"], None if scores is None else max(scores.values())]
+    return flat

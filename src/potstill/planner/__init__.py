@@ -1,0 +1,1 @@
+"""Room for task grouping under a budget (empty so far)."""

@@ -1,0 +1,1 @@
+"""Room for the service; must start without torch (empty so far)."""

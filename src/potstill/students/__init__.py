@@ -1,0 +1,1 @@
+"""The student: distilling it, loading it, asking it, saying it in other formats."""

@@ -1,0 +1,72 @@
+"""The student's model card: a README that says what it answers, how well, and how to use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from potstill.training.network import Network
+
+
+def model_card(
+    network: Network, results: Mapping[str, Any], *, name: str, base: str, version: str
+) -> str:
+    """A model card in Markdown.
+
+    Args:
+        network: The student.
+        results: The run's results.
+        name: Name of the run.
+        base: What the student started from.
+        version: Version of potstill.
+    """
+    rows = []
+    for task, entry in results["tasks"].items():
+        scores = entry["scores"]
+        shown = [scores.get(s) for s in ("single", "multitask", "ensemble", "student")]
+        cells = " | ".join("–" if s is None else f"{s:.4f}" for s in shown)
+        rows.append(f"| {task} | {entry['metric']} | {entry['split']}, {entry['n']} | {cells} |")
+    tasks = "\n".join(
+        f"- **{task}** ({head.kind.name}): reads {', '.join(f'`{c}`' for c in head.inputs.columns)}"
+        + (f"; answers {', '.join(classes[:20])}" if (classes := _classes(head.kind)) else "")
+        for task, head in network.tasks.items()
+    )
+    example = dict.fromkeys(next(iter(network.tasks.values())).inputs.columns, "…")
+    return "\n".join(
+        [
+            f"# {name}",
+            "",
+            f"One student for {len(network.tasks)} task(s), distilled with potstill {version} "
+            f"from `{base}`. {network.n_parameters:,} parameters.",
+            "",
+            "## Tasks",
+            "",
+            tasks,
+            "",
+            "## Scores",
+            "",
+            "| task | metric | rows | single | multi-task | ensemble | student |",
+            "|---|---|---|---|---|---|---|",
+            *rows,
+            "",
+            "## Use",
+            "",
+            "```python",
+            "import potstill",
+            'student = potstill.load("path/to/this/folder")',
+            f"student.predict({json.dumps(example, ensure_ascii=False)})",
+            "```",
+            "",
+            "## Limits",
+            "",
+            f"Texts over {network.max_tokens} tokens lose their end. The student repeats what its "
+            "teachers and labels taught it, mistakes and biases included; scores hold for rows "
+            "like those above.",
+            "",
+        ]
+    )
+
+
+def _classes(kind: object) -> tuple[str, ...]:
+    return tuple(getattr(kind, "classes", ()))

@@ -1,0 +1,210 @@
+"""Distil soft targets and labels into one multi-task student.
+
+    L = (1 - a) CE(y, P) + a T^2 CE(Q_T, P_T)        on labelled rows with a soft target
+    L = CE(y, P)                                     on labelled rows without one
+    L = T^2 CE(Q_T, P_T)                             on pool rows
+
+(Liu et al. 2019, arXiv 1904.09482, eq. 1 to 4; Q is the mean of the members' probabilities.)
+Knows the store, never the teachers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from potstill.core.device import Device
+from potstill.core.errors import DataError
+from potstill.core.stages import Stage, StageFolder
+from potstill.kinds import Space
+from potstill.targets.store import SoftTargets
+from potstill.tasks.task import Split, Task
+from potstill.training.feed import SoftFeed
+from potstill.training.prepare import Extra, NetworkPlan, train_network
+from potstill.training.settings import TrainSettings
+
+Objective = Literal["average", "annealed", "logit_mse", "soft_only"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskDistillation:
+    """How one task is distilled.
+
+    Attributes:
+        objective: ``average`` mixes with fixed weights; ``annealed`` moves from soft to hard
+            (BAM, arXiv 1907.04829); ``logit_mse`` compares logits (Kim et al. 2021, arXiv
+            2105.08919); ``soft_only`` ignores the labels of rows that have a soft target.
+        soft_weight: a, the weight of the soft loss on labelled rows.
+        temperature: T.
+        pool_weight: Weight of a pool row; a labelled row has 1.
+        stop_when_ahead: Switch the soft loss off once the student's dev score passes the
+            ensemble's by this margin; None never does.
+    """
+
+    objective: Objective = "average"
+    soft_weight: float = 0.5
+    temperature: float = 1.0
+    pool_weight: float = 1.0
+    stop_when_ahead: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lesson:
+    """What a task's teachers have to teach.
+
+    Attributes:
+        targets: The opinions of the ensemble on train and pool rows.
+        digests: Digests of the stages that the opinions came from.
+        teacher_dev: The ensemble's dev score, where known.
+    """
+
+    targets: SoftTargets
+    digests: Sequence[str]
+    teacher_dev: float | None = None
+
+
+def distill(
+    stages: StageFolder,
+    tasks: Sequence[Task],
+    plan: NetworkPlan,
+    settings: TrainSettings,
+    *,
+    lessons: Mapping[str, Lesson],
+    how: Mapping[str, TaskDistillation],
+    seed: int,
+    device: Device,
+    what: str,
+) -> Stage:
+    """Train a student on labels and soft targets, or find the one that stands.
+
+    Args:
+        stages: Where students stand.
+        tasks: All tasks; those without a lesson learn from labels alone.
+        plan: What the student starts from.
+        settings: How it is trained.
+        lessons: Task name to what its teachers say.
+        how: Task name to how it is distilled; for every task with a lesson.
+        seed: Decides heads, batches and masks.
+        device: Where, and in which precision.
+        what: How progress names it.
+
+    Raises:
+        Stopped: Stop was requested; the same call continues.
+        DataError: A task has a pool but no teacher that could label it.
+    """
+    for task in tasks:
+        if task.pool is not None and task.name not in lessons:
+            raise DataError(
+                f"task '{task.name}', pool",
+                got="unlabelled rows, but no teacher for the task",
+                wanted="a teacher that can label them",
+                todo="name the task under `teachers: {tasks: …}`, or take its pool away",
+            )
+    facts = {
+        "tasks": {task.name: task.digest for task in tasks},
+        "pools": {task.name: task.pool.digest for task in tasks if task.pool is not None},
+        "plan": plan.facts(tasks),
+        "settings": settings.facts(),
+        "lessons": {name: list(lesson.digests) for name, lesson in sorted(lessons.items())},
+        "teacher_dev": {name: lesson.teacher_dev for name, lesson in sorted(lessons.items())},
+        "how": {name: asdict(how[name]) for name in sorted(lessons)},
+        "seed": seed,
+        "precision": device.precision,
+    }
+
+    def build(folder: Path) -> None:
+        extras, cover = {}, {}
+        for task in tasks:
+            if task.name in lessons:
+                extras[task.name], cover[task.name] = prepare_lesson(
+                    task, lessons[task.name], how[task.name]
+                )
+        train_network(
+            folder,
+            tasks,
+            plan,
+            settings,
+            extras=extras,
+            seed=seed,
+            device=device,
+            progress=stages.progress,
+            name=what,
+            record={"cover": cover},
+        )
+
+    return stages.make("student", facts, build, what=what)
+
+
+def prepare_lesson(
+    task: Task, lesson: Lesson, how: TaskDistillation
+) -> tuple[Extra, dict[str, Any]]:
+    """Line soft targets up with a task's rows, by row id, and weigh hard against soft.
+
+    Returns:
+        What the training takes, and how many rows the teachers cover.
+    """
+    pool = _covered_pool(task.pool, lesson.targets)
+    splits: list[Split] = [task.train] + ([] if pool is None else [pool])
+    ids = np.concatenate([split.ids for split in splits])
+    members, cover = lesson.targets.find(ids)
+    groups = _all_groups(splits)
+    space: Space = "logits" if how.objective == "logit_mse" else "probabilities"
+    temperature = 1.0 if how.objective == "annealed" else how.temperature
+    combined = task.kind.combine(members, cover, groups, temperature=temperature, space=space)
+    teacher_rows = np.asarray(cover.any(0))
+    has_target = _per_unit(teacher_rows, groups)
+    n_train = len(task.train) if task.train.groups is None else int(task.train.groups.max()) + 1
+    labelled = np.arange(len(has_target)) < n_train
+    soft_share = 1.0 if how.objective == "soft_only" else how.soft_weight
+    soft = np.where(labelled, soft_share, how.pool_weight) * has_target
+    hard = np.where(has_target[:n_train], 1.0 - soft_share, 1.0)
+    facts = {
+        "train_rows": len(task.train),
+        "train_covered": int(teacher_rows[: len(task.train)].sum()),
+        "pool_rows": 0 if task.pool is None else len(task.pool),
+        "pool_covered": 0 if pool is None else len(pool),
+    }
+    feed = SoftFeed(
+        targets=combined.astype(np.float32),
+        weights=soft.astype(np.float32),
+        space=space,
+        temperature=temperature,
+        annealed=how.objective == "annealed",
+        teacher_dev=lesson.teacher_dev,
+        stop_margin=how.stop_when_ahead,
+    )
+    return Extra(pool=pool, hard_weights=hard, soft=feed), facts
+
+
+def _covered_pool(pool: Split | None, targets: SoftTargets) -> Split | None:
+    """The pool rows that some member has labelled; lists only where all their rows are."""
+    if pool is None:
+        return None
+    _, cover = targets.find(pool.ids)
+    known = np.asarray(cover.any(0))
+    if pool.groups is not None:
+        known = _per_unit(known, pool.groups)[pool.groups]
+    kept = pool.take(np.flatnonzero(known))
+    return kept if len(kept) else None
+
+
+def _per_unit(flags: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """True for a unit where it is true for all of the unit's rows."""
+    if groups is None:
+        return flags
+    missing = np.bincount(groups, weights=~flags, minlength=int(groups.max()) + 1)
+    return np.asarray(missing == 0)
+
+
+def _all_groups(splits: Sequence[Split]) -> np.ndarray | None:
+    parts, start = [], 0
+    for split in splits:
+        if split.groups is None:
+            return None
+        parts.append(split.groups + start)
+        start += int(split.groups.max()) + 1
+    return np.concatenate(parts)

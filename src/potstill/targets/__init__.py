@@ -1,0 +1,1 @@
+"""Soft targets: the only bridge from teachers to students."""

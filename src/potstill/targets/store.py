@@ -1,0 +1,211 @@
+"""The soft-target store: what each member thinks of each row, kept as raw outputs by row id.
+
+The only bridge from teachers to students. Because outputs (logits) of every member are kept, a
+change of temperature, weights or member choice needs no teacher. A store is a sealed folder:
+
+    manifest.json            facts, and SHA-256 of every file; written last
+    shard-00000.safetensors  ids (n, 16) uint8; member/<k> (n, C); cover/<k> (n,) uint8
+
+Knows arrays and row ids; no models, no files of the user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from potstill.core.errors import ArtefactError, MismatchError
+from potstill.core.files import MANIFEST, publish, seal, verify, write_bytes
+from potstill.kinds import Kind
+from potstill.tasks.rowids import sort_keys
+
+STORE_VERSION = 1
+_SHARD_ROWS = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFacts:
+    """What a store says of itself; a reader that expects anything else is refused.
+
+    Attributes:
+        task: Name of the task.
+        kind: The kind with its label space, as ``kind.to_json()`` gives it.
+        data: Digest of the rows that were labelled.
+        teachers: Digest of each member.
+    """
+
+    task: str
+    kind: Mapping[str, Any]
+    data: str
+    teachers: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's part."""
+        return {
+            "format": "potstill soft targets",
+            "version": STORE_VERSION,
+            "space": "logits",
+            "task": self.task,
+            "kind": dict(self.kind),
+            "data": self.data,
+            "teachers": list(self.teachers),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SoftTargets:
+    """A store's content, opened.
+
+    Attributes:
+        ids: (N, 16) uint8 row ids.
+        members: (M, N, C) outputs in the kind's units, fp32.
+        cover: (M, N) bool: the member has an opinion on the row.
+    """
+
+    ids: np.ndarray
+    members: np.ndarray
+    cover: np.ndarray
+
+    def find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Look rows up by id.
+
+        Args:
+            ids: (K, 16) uint8 row ids.
+
+        Returns:
+            (M, K, C) outputs and (M, K) cover, in the order of ``ids``; rows that the store does
+            not know are not covered.
+        """
+        own, wanted = sort_keys(self.ids), sort_keys(ids)
+        if not len(own):
+            shape = (len(self.members), len(ids), self.members.shape[-1])
+            return np.zeros(shape, np.float32), np.zeros(shape[:2], bool)
+        order = np.argsort(own, kind="stable")
+        places = np.searchsorted(own[order], wanted).clip(max=len(own) - 1)
+        rows = order[places]
+        known = own[rows] == wanted
+        members = np.where(known[None, :, None], self.members[:, rows], np.float32(0))
+        return members, self.cover[:, rows] & known
+
+
+def write_store(
+    folder: Path,
+    facts: StoreFacts,
+    kind: Kind,
+    ids: np.ndarray,
+    members: Sequence[np.ndarray],
+    cover: Sequence[np.ndarray] | None = None,
+) -> None:
+    """Write a store; it appears whole or not at all.
+
+    Args:
+        folder: Where it will stand.
+        facts: What it is of.
+        kind: The task's kind; it decides the number format.
+        ids: (N, 16) uint8 row ids; equal ids are stored once.
+        members: For each member (N, C) outputs in the kind's units.
+        cover: For each member (N,) bool; None where every member covers every row.
+
+    Raises:
+        ResourceError: The disk is full.
+    """
+    aside = folder.with_name(folder.name + ".writing")
+    aside.mkdir(parents=True, exist_ok=True)
+    _, first = np.unique(sort_keys(ids), return_index=True)
+    first.sort()
+    for number, start in enumerate(range(0, max(len(first), 1), _SHARD_ROWS)):
+        rows = first[start : start + _SHARD_ROWS]
+        tensors = {"ids": np.ascontiguousarray(ids[rows])}
+        for k, outputs in enumerate(members):
+            stored = kind.to_store(outputs[rows])
+            if not np.isfinite(stored).all():
+                raise ValueError(
+                    f"member {k} of task {facts.task} gave outputs that are not finite"
+                )
+            tensors[f"member/{k}"] = np.ascontiguousarray(stored)
+            seen = np.ones(len(rows), bool) if cover is None else cover[k][rows]
+            tensors[f"cover/{k}"] = seen.astype(np.uint8)
+        write_bytes(aside / f"shard-{number:05d}.safetensors", safetensors.numpy.save(tensors))
+    counts = [int(len(first) if cover is None else c[first].sum()) for c in cover or members]
+    seal(aside, facts.to_json() | {"rows": len(first), "covered": counts})
+    publish(aside, folder)
+
+
+def read_store(folder: Path, expected: StoreFacts, kind: Kind) -> SoftTargets:
+    """Open a store, check every byte of it, and refuse one that belongs to something else.
+
+    Raises:
+        ArtefactError: A file is missing or damaged.
+        MismatchError: The store is of other data, teachers, kind or label order; the message
+            says which.
+    """
+    manifest = verify(folder)
+    _compare(folder, manifest, expected.to_json())
+    ids, members, cover = [], [], []
+    n_members = len(expected.teachers)
+    for tensors in _shards(folder, manifest):
+        ids.append(tensors["ids"])
+        members.append(
+            np.stack([kind.from_store(tensors[f"member/{k}"]) for k in range(n_members)])
+        )
+        cover.append(np.stack([tensors[f"cover/{k}"] for k in range(n_members)]).astype(bool))
+    return SoftTargets(
+        ids=np.concatenate(ids),
+        members=np.concatenate(members, axis=1),
+        cover=np.concatenate(cover, axis=1),
+    )
+
+
+def merge(stores: Sequence[SoftTargets]) -> SoftTargets:
+    """One ensemble of the members of several stores over the same rows, matched by id."""
+    ids = stores[0].ids
+    found = [store.find(ids) for store in stores]
+    return SoftTargets(
+        ids=ids,
+        members=np.concatenate([members for members, _ in found]),
+        cover=np.concatenate([cover for _, cover in found]),
+    )
+
+
+def _shards(folder: Path, manifest: Mapping[str, Any]) -> Iterator[dict[str, np.ndarray]]:
+    for name in sorted(manifest["files"]):
+        try:
+            yield safetensors.numpy.load_file(folder / name)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise ArtefactError(
+                str(folder / name),
+                got=f"not a safetensors file ({error})",
+                wanted="a shard of soft targets",
+                todo=f"delete {folder} and run the same command again",
+            ) from error
+
+
+def _compare(folder: Path, manifest: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    for key, wanted in expected.items():
+        got = manifest.get(key)
+        if got == wanted:
+            continue
+        what = {
+            "data": "other rows",
+            "teachers": "other teachers",
+            "kind": "another kind or label order",
+            "task": "another task",
+            "space": "another space",
+        }.get(key, f"another {key}")
+        raise MismatchError(
+            f"soft targets in {folder / MANIFEST}",
+            got=f"{what}: {key} = {_short(got)}",
+            wanted=f"{key} = {_short(wanted)}",
+            todo=f"delete {folder} and run the same command again: the rows are labelled anew",
+        )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else text[:197] + "..."

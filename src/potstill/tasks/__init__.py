@@ -1,0 +1,1 @@
+"""Rows in, tasks out: reading, checking, splitting, identifying, batching."""

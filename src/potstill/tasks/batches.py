@@ -1,0 +1,179 @@
+"""Which rows make which batch: one task a batch, token budgets, length buckets, task mixing.
+
+Pure arithmetic on lengths: knows no text, no tensors, no model. Everything is a function of the
+seed and the epoch, so an interrupted run finds its place by counting.
+
+A *unit* is what must stay together: a row, or all candidates of a query.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Mixing = Literal["proportional", "equal", "sqrt", "annealed"] | float
+"""How often tasks are visited; a number is the temperature t of shares n^(1/t)."""
+
+_BUCKET_BATCHES = 32  # batches sorted by length together: enough to pack well, few enough to mix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UnitLengths:
+    """The sizes of a task's units.
+
+    Attributes:
+        tokens: (U,) tokens of each unit's longest row.
+        rows: (U,) rows of each unit.
+    """
+
+    tokens: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, tokens: np.ndarray, groups: np.ndarray | None) -> UnitLengths:
+        """From row lengths (N,) and, for grouped kinds, the unit (N,) of each row."""
+        if groups is None:
+            return cls(tokens=np.asarray(tokens), rows=np.ones(len(tokens), np.int64))
+        rows = np.bincount(groups)
+        longest = np.zeros(len(rows), np.int64)
+        np.maximum.at(longest, groups, tokens)
+        return cls(tokens=longest, rows=rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlannedBatch:
+    """One optimiser step's worth of one task.
+
+    Attributes:
+        task: The task.
+        units: Indices of the units.
+    """
+
+    task: str
+    units: np.ndarray
+
+
+def task_shares(
+    n_units: Mapping[str, int], mixing: Mixing, epoch: int, n_epochs: int
+) -> dict[str, float]:
+    """The share of each task in an epoch; sums to 1.
+
+    ``proportional`` is Algorithm 1 of Liu et al. 2019 (arXiv 1901.11504): every row once an
+    epoch. ``equal`` gives every task the same share (the patent's translation set-up), ``sqrt``
+    and a temperature t lie between. ``annealed`` goes from proportional towards equal, shares
+    n^a with a = 1 - 0.8 e / (E - 1) (Stickland and Murray 2019, arXiv 1902.02671).
+    """
+    if mixing == "proportional":
+        power = 1.0
+    elif mixing == "equal":
+        power = 0.0
+    elif mixing == "sqrt":
+        power = 0.5
+    elif mixing == "annealed":
+        power = 1.0 - 0.8 * epoch / max(n_epochs - 1, 1)
+    else:
+        power = 1.0 / float(mixing)
+    weights = {task: n**power for task, n in n_units.items()}
+    total = sum(weights.values())
+    return {task: weight / total for task, weight in weights.items()}
+
+
+def plan_epochs(
+    units: Mapping[str, UnitLengths],
+    *,
+    batch: int,
+    mixing: Mixing,
+    n_epochs: int,
+    seed: int,
+) -> list[list[PlannedBatch]]:
+    """Plan every batch of a training run.
+
+    A batch is filled up to a budget of tokens, ``batch`` times the task's mean tokens a row, so
+    that it holds ``batch`` rows on average, more short ones or fewer long ones. Rows of similar
+    length share a batch; which ones is drawn anew each epoch. Batches of all tasks are shuffled
+    together. An epoch has as many units as all tasks together, whatever the mixing.
+
+    Args:
+        units: Sizes of the units of each task.
+        batch: Rows a batch, on average.
+        mixing: How often tasks are visited.
+        n_epochs: Number of epochs.
+        seed: Seed of every draw.
+
+    Returns:
+        The batches of each epoch.
+    """
+    n_units = {task: len(sizes.rows) for task, sizes in units.items()}
+    total = sum(n_units.values())
+    taken = dict.fromkeys(units, 0)
+    epochs = []
+    for epoch in range(n_epochs):
+        shares = task_shares(n_units, mixing, epoch, n_epochs)
+        planned: list[PlannedBatch] = []
+        for task, sizes in units.items():
+            n = n_units[task] if mixing == "proportional" else max(1, round(shares[task] * total))
+            chosen = _draw(n_units[task], taken[task], n, _seeds(seed, task))
+            taken[task] += n
+            rng = np.random.default_rng([*_seeds(seed, task), 1, epoch])
+            planned += [PlannedBatch(task=task, units=u) for u in _cut(chosen, sizes, batch, rng)]
+        order = np.random.default_rng([seed, 2, epoch]).permutation(len(planned))
+        epochs.append([planned[i] for i in order])
+    return epochs
+
+
+def token_batches(tokens: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Batches for inference: rows by falling length, each at most ``budget`` padded tokens."""
+    order = np.argsort(-np.asarray(tokens), kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = max(1, budget // max(int(tokens[order[start]]), 1))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def rows_per_batch(sizes: UnitLengths, batch: int) -> float:
+    """Mean units a batch: the constant that a batch's summed loss is divided by."""
+    return batch / float(sizes.rows.mean())
+
+
+def _seeds(seed: int, task: str) -> list[int]:
+    return [seed, zlib.crc32(task.encode())]
+
+
+def _draw(n_units: int, start: int, n: int, seeds: list[int]) -> np.ndarray:
+    """Units ``start`` to ``start + n`` of an endless row of fresh permutations."""
+    first, last = start // n_units, (start + n - 1) // n_units
+    endless = np.concatenate(
+        [np.random.default_rng([*seeds, 0, k]).permutation(n_units) for k in range(first, last + 1)]
+    )
+    offset = start - first * n_units
+    return endless[offset : offset + n]
+
+
+def _cut(
+    chosen: np.ndarray, sizes: UnitLengths, batch: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Cut units into batches of similar length within the token budget."""
+    tokens, rows = sizes.tokens, sizes.rows
+    budget = batch * float((tokens * rows).sum() / rows.sum())
+    mean_rows = float(rows.mean())
+    bucket = max(1, round(_BUCKET_BATCHES * batch / mean_rows))
+    n_buckets = max(1, math.ceil(len(chosen) / bucket))
+    batches = []
+    for part in np.array_split(chosen, n_buckets):
+        # Ties in length are broken at random, so that equal lengths still mix.
+        order = part[np.lexsort((rng.random(len(part)), -tokens[part]))]
+        start = 0
+        while start < len(order):
+            longest = int(tokens[order[start]])
+            filled = np.cumsum(rows[order[start:]]) * longest
+            size = max(1, int(np.searchsorted(filled, budget, side="right")))
+            batches.append(order[start : start + size])
+            start += size
+    return batches

@@ -1,0 +1,135 @@
+"""JSON lines: one object a line, plain or gz.
+
+A column is a key of the objects. Blank lines hold no row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+from potstill.tasks.lines import TextLines, take_chunk
+from potstill.tasks.records import Chunk, RowFaults, missing_column, no_column
+
+_WANTED = "one JSON object a line"
+
+
+def json_columns(path: Path, faults: RowFaults) -> list[str]:
+    """The keys of the first record.
+
+    Raises:
+        DataError: The file cannot be read or is empty, or its first record is faulty.
+    """
+    with closing(_objects(TextLines(path, faults.origin), faults)) as objects:
+        for _, row in objects:
+            return list(row)
+    raise faults.origin.fault(
+        got="blank lines only", wanted=_WANTED, todo="check that the file was written"
+    )
+
+
+def json_chunks(
+    path: Path, columns: Sequence[str], faults: RowFaults, chunk_rows: int
+) -> Iterator[Chunk]:
+    """The rows of a file, in chunks of ``chunk_rows`` rows or fewer where rows are long.
+
+    Raises:
+        DataError: The file cannot be read or is empty, the first row lacks a column, or there are
+            more bad rows than may be skipped.
+    """
+    lines = TextLines(path, faults.origin)
+    with closing(_records(lines, columns, faults)) as records:
+        while chunk := take_chunk(records, lines, chunk_rows):
+            yield chunk
+
+
+def _records(
+    lines: TextLines, columns: Sequence[str], faults: RowFaults
+) -> Generator[tuple[int, list[object]], None, None]:
+    """Place and values of each row that has all columns."""
+    n_rows = count()
+    for number, row in _objects(lines, faults):
+        n_before = next(n_rows)
+        try:
+            values = [row[column] for column in columns]
+        except KeyError as error:
+            lacking = str(error.args[0])
+            if not faults.limit and not n_before:  # the file's first row: its columns differ
+                raise no_column(lacking, list(row), faults.origin) from None
+            faults.add(
+                number,
+                lacking,
+                missing_column(lacking, list(row)),
+                wanted=f"a value, or null, for '{lacking}' in every row",
+            )
+            continue
+        yield number, values
+
+
+def _objects(
+    lines: TextLines, faults: RowFaults
+) -> Generator[tuple[int, dict[str, object]], None, None]:
+    """Line number and object of each sound line."""
+    for number, text in enumerate(lines, 1):
+        if lines.bad and number in lines.bad:
+            faults.add(number, None, lines.bad.pop(number), wanted="UTF-8 text without NUL bytes")
+            continue
+        try:
+            row = json.loads(text)
+        except RecursionError:
+            faults.add(number, None, "JSON that is nested too deeply", wanted=_WANTED)
+            continue
+        except json.JSONDecodeError as error:
+            if not text.strip():
+                continue
+            hint = _array_hint(text) if number == 1 else ""
+            reason = f"not valid JSON: {error.msg} at character {error.pos + 1} of the line{hint}"
+            faults.add(number, None, reason, wanted=_WANTED)
+            continue
+        except ValueError as error:  # an integer of more digits than Python reads
+            faults.add(number, None, f"not usable JSON: {error}", wanted=_WANTED)
+            continue
+        if not isinstance(row, dict):
+            reason = f"a JSON {_json_type(row)}, not an object{_array_hint(text)}"
+            faults.add(number, None, reason, wanted=_WANTED)
+            continue
+        # Only an escape can smuggle half a surrogate pair past the UTF-8 check.
+        if "\\u" in text:
+            broken = next((k for k, v in row.items() if not (encodable(k) and encodable(v))), None)
+            if broken is not None:
+                name = broken.encode(errors="replace").decode()
+                reason = "half of a surrogate pair (\\ud800 to \\udfff alone): not Unicode text"
+                faults.add(number, name, reason, wanted="whole characters")
+                continue
+        yield number, row
+
+
+def encodable(value: object) -> bool:
+    """Whether every string in ``value`` is Unicode text, which half a surrogate pair is not."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+        return True
+    if isinstance(value, dict):
+        return all(encodable(key) and encodable(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(encodable(item) for item in value)
+    return True
+
+
+def _array_hint(text: str) -> str:
+    if not text.lstrip().startswith("["):
+        return ""
+    return " (is the file one JSON array? .jsonl wants an object a line, without brackets around)"
+
+
+def _json_type(value: object) -> str:
+    if value is None:
+        return "null"
+    names: dict[type, str] = {list: "array", str: "string", bool: "boolean"}
+    return names.get(type(value), "number")

@@ -1,0 +1,194 @@
+"""What every reader of rows gives back: chunks of good rows, and the faults of the bad ones.
+
+Knows how a fault is counted and worded; no file format, no task.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from potstill.core.errors import DataError
+
+_SHOWN_FAULTS = 5
+_SHOWN_COLUMNS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRow:
+    """A row that was left out, and why.
+
+    Attributes:
+        place: Line of the file where the row starts, from 1 (parquet and Arrow files: row from 1;
+            rows given in Python: index from 0).
+        column: The column that is faulty, or None where the whole row is.
+        reason: What is wrong with it.
+    """
+
+    place: int
+    column: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Some good rows, in the order of the source.
+
+    Attributes:
+        places: Place of each row, as in :class:`BadRow`.
+        columns: The values of each column that was asked for, one list a column.
+    """
+
+    places: list[int]
+    columns: list[list[object]]
+
+    @classmethod
+    def of(cls, records: Iterable[tuple[int, Sequence[object]]]) -> Chunk:
+        """From ``(place, values)`` rows; there must be one at least."""
+        places, rows = zip(*records, strict=True)
+        return cls(places=list(places), columns=[list(c) for c in zip(*rows, strict=True)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where rows come from and what they are for, as messages put it.
+
+    Attributes:
+        source: The file's path, or words for rows that came from Python.
+        unit: What places count: lines of the file, or rows.
+        what: What the rows are for, ``"task 'rte', train"``; may be empty.
+    """
+
+    source: str
+    unit: str
+    what: str
+
+    def where(self, place: int | None = None, column: str | None = None) -> str:
+        """``data/rte.csv, line 12, column 'label'``."""
+        text = self.source if place is None else f"{self.source}, {self.unit} {place}"
+        return text if column is None else f"{text}, column '{column}'"
+
+    def fault(
+        self,
+        *,
+        got: str,
+        wanted: str,
+        todo: str,
+        place: int | None = None,
+        column: str | None = None,
+    ) -> DataError:
+        """The error for a fault of this source."""
+        where = self.where(place, column)
+        thing = f"{self.what}: {where}" if self.what else where
+        return DataError(thing, got=got, wanted=wanted, todo=todo)
+
+
+@dataclass(slots=True, kw_only=True)
+class RowFaults:
+    """Counts the bad rows of a source and raises once there are more than may be skipped.
+
+    Attributes:
+        origin: Where the rows come from.
+        limit: How many bad rows may be skipped.
+        skipped: The bad rows so far.
+    """
+
+    origin: Origin
+    limit: int = 0
+    skipped: list[BadRow] = field(default_factory=list)
+
+    def add(self, place: int, column: str | None, reason: str, *, wanted: str) -> None:
+        """Record a bad row.
+
+        Raises:
+            DataError: It is one more than may be skipped.
+        """
+        bad = BadRow(place=place, column=column, reason=reason)
+        if len(self.skipped) < self.limit:
+            self.skipped.append(bad)
+            return
+        if not self.limit:
+            raise self.origin.fault(
+                place=place,
+                column=column,
+                got=reason,
+                wanted=wanted,
+                todo="mend the row, or allow faulty rows to be left out with `--skip-bad-rows N` "
+                "(from Python: skip_bad_rows=N)",
+            )
+        shown = [*self.skipped[:_SHOWN_FAULTS], bad]
+        dots = "; …" if len(self.skipped) > _SHOWN_FAULTS else ""
+        first = "; ".join(self._line(row) for row in shown[:-1])
+        raise self.origin.fault(
+            got=f"{self.limit + 1} faulty rows or more: {first}{dots}; {self._line(bad)}",
+            wanted=f"at most {self.limit}, the number that may be skipped",
+            todo=f"mend the rows, or allow more with `--skip-bad-rows N`, N above {self.limit} "
+            "(from Python: skip_bad_rows=N)",
+        )
+
+    def add_lines(
+        self, first: int, last: int, column: str | None, reason: str, wanted: str
+    ) -> None:
+        """Record a bad row that takes several lines: each of them counts.
+
+        A stray quote can swallow good rows; counting lines keeps them from going unseen.
+
+        Raises:
+            DataError: There are more than may be skipped.
+        """
+        span = "" if first == last else f" (the row runs to line {last}: a stray quote?)"
+        self.add(first, column, reason + span, wanted=wanted)
+        for line in range(first + 1, last + 1):
+            self.add(line, column, f"belongs to the faulty row of line {first}", wanted=wanted)
+
+    def _line(self, bad: BadRow) -> str:
+        column = "" if bad.column is None else f", column '{bad.column}'"
+        return f"{self.origin.unit} {bad.place}{column}: {bad.reason}"
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The known name most like ``name``, whatever the case; None where none is like it."""
+    by_fold = {candidate.casefold().strip(): candidate for candidate in reversed(list(known))}
+    near = difflib.get_close_matches(name.casefold().strip(), by_fold, 1, cutoff=0.5)
+    return by_fold[near[0]] if near else None
+
+
+def missing_column(wanted: str, there: Sequence[str]) -> str:
+    """Words for a column that is not there: which ones are, and the nearest."""
+    shown = ", ".join(f"'{name}'" for name in there[:_SHOWN_COLUMNS])
+    more = f" and {len(there) - _SHOWN_COLUMNS} more" if len(there) > _SHOWN_COLUMNS else ""
+    near = nearest(wanted, there)
+    hint = "" if near is None else f"; nearest: '{near}'"
+    return f"no column '{wanted}'; there are {shown}{more}{hint}" if there else "no columns"
+
+
+def need_columns(columns: Sequence[str], there: Sequence[str], origin: Origin) -> None:
+    """Refuse a source that lacks a column, or has it twice.
+
+    Raises:
+        DataError: It does.
+    """
+    for column in columns:
+        n = there.count(column)
+        if n == 0:
+            raise no_column(column, there, origin)
+        if n > 1:
+            raise origin.fault(
+                column=column,
+                got=f"{n} columns of that name",
+                wanted="one",
+                todo="rename or drop the others: which one is meant cannot be known",
+            )
+
+
+def no_column(column: str, there: Sequence[str], origin: Origin) -> DataError:
+    """The error for a source that lacks a column."""
+    near = nearest(column, there)
+    hint = "" if near is None else f" ('{near}' is nearest)"
+    return origin.fault(
+        column=column,
+        got=missing_column(column, there),
+        wanted=f"a column '{column}'",
+        todo=f"name a column that is there{hint}, or add the column to the data",
+    )

@@ -1,0 +1,59 @@
+"""Rows in, a chunk at a time: files of any size in constant memory, for prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from potstill.tasks.records import RowFaults, need_columns
+from potstill.tasks.sources import column_names, file_chunks, origin_of
+
+
+def stream_rows(
+    path: str | Path,
+    *,
+    columns: Sequence[str] | None = None,
+    chunk_rows: int = 4096,
+    what: str = "",
+) -> Iterator[tuple[int, dict[str, list[object]]]]:
+    """Read a data file chunk by chunk.
+
+    The columns are checked at once, the rows as they come. No row is skipped: the first faulty
+    one raises, so that the index of a row is its index in the file.
+
+    Args:
+        path: A data file, as in :func:`potstill.tasks.sources.read_rows`.
+        columns: Names of the columns to read; by default those of the header, or of the first
+            JSON object.
+        chunk_rows: Most rows a chunk; it holds fewer where rows are long (about 16 MiB of file).
+        what: What the rows are for, as messages shall say it.
+
+    Yields:
+        The index of the chunk's first row, from 0, and its values by column.
+
+    Raises:
+        DataError: The file is missing, empty, damaged or of another format, lacks a column or has
+            it twice, or a row is faulty.
+        ValueError: ``columns`` is empty, or ``chunk_rows`` below 1.
+    """
+    place = Path(path)
+    origin = origin_of(place, what)
+    there = column_names(place, what=what)
+    names = list(dict.fromkeys(there if columns is None else columns))
+    if not names and columns is None:
+        raise origin.fault(
+            place=1, got="no columns", wanted="a column at least", todo="check the file"
+        )
+    if not names or chunk_rows < 1:
+        raise ValueError("stream_rows needs at least one column, and chunk_rows of 1 or more")
+    need_columns(names, there, origin)
+    return _numbered(place, names, RowFaults(origin=origin), chunk_rows)
+
+
+def _numbered(
+    path: Path, names: Sequence[str], faults: RowFaults, chunk_rows: int
+) -> Iterator[tuple[int, dict[str, list[object]]]]:
+    start = 0
+    for chunk in file_chunks(path, names, faults, chunk_rows):
+        yield start, dict(zip(names, chunk.columns, strict=True))
+        start += len(chunk.places)

@@ -1,0 +1,1 @@
+"""Ensembles: trained here, or brought by the user."""

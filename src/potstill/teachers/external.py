@@ -1,0 +1,182 @@
+"""Teachers that exist already: transformers classifiers, and scores that somebody computed.
+
+classifier   a folder or hub id in transformers' sequence-classification format
+scores       a table with a score per class (or ``value``), joined by inputs or by a key
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from potstill.core.device import Device
+from potstill.core.errors import BaseModelError, DataError, MismatchError
+from potstill.core.files import digest_file, digest_json
+from potstill.core.progress import Bar
+from potstill.kinds import Classification, Kind
+from potstill.models.base_folder import find_base
+from potstill.models.tokenizer import load_tokenizer
+from potstill.tasks.batches import token_batches
+from potstill.tasks.rowids import row_ids, sort_keys
+from potstill.tasks.sources import Source, column_names, read_rows
+from potstill.tasks.task import Split, Task
+from potstill.teachers.member import Member
+from potstill.training.inference import BUDGET_TOKENS, to_batch
+
+VALUE = "value"
+
+
+def classifier_member(model: str, labels: Sequence[str] | None, name: str) -> Member:
+    """A member from a classifier's folder or hub id; nothing is opened but its digests."""
+    found = find_base(model)
+    digest = digest_json({"model": found.digest, "labels": list(labels or [])})
+    return Member(
+        name=name, folder=found.path, digest=digest, source="classifier", labels=tuple(labels or ())
+    )
+
+
+def scores_member(scores: Source, key: str | None, name: str) -> Member:
+    """A member from a table of scores.
+
+    Raises:
+        DataError: The file is missing.
+    """
+    if isinstance(scores, str | Path):
+        path = Path(scores)
+        column_names(path, what="scores")
+        digest = digest_json({"scores": digest_file(path), "key": key})
+        return Member(name=name, folder=path, digest=digest, source="scores", key=key)
+    digest = digest_json({"scores": repr(scores), "key": key})
+    return Member(name=name, folder=Path(), digest=digest, source="scores", key=key, scores=scores)
+
+
+def classifier_outputs(
+    member: Member, task: Task, rows: Sequence[Split], *, device: Device, max_tokens: int, bar: Bar
+) -> np.ndarray:
+    """Outputs (N, C) of a classifier in the task's label order.
+
+    Raises:
+        BaseModelError: The folder is not a classifier that transformers can load.
+        MismatchError: Its labels are not the task's.
+    """
+    model = _load(member)
+    order = _label_order(model, member, task)
+    tokenizer = load_tokenizer(member.folder)
+    columns = task.inputs.columns
+    inputs = {c: [v for split in rows for v in split.inputs[c]] for c in columns}
+    limit = int(getattr(model.config, "max_position_embeddings", max_tokens))
+    tokens = task.inputs.tokenise(inputs, tokenizer, max_tokens=min(max_tokens, limit), task=None)
+    model = nn.Module.to(model, device.torch).train(mode=False)
+    has_types = int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
+    outputs = np.empty((len(tokens), len(order)), np.float32)
+    with torch.inference_mode(), device.autocast():
+        for batch_rows in token_batches(tokens.lengths, BUDGET_TOKENS):
+            batch = to_batch(tokens.pad(batch_rows, tokenizer.padding), device.torch)
+            types = {"token_type_ids": batch.types} if has_types else {}
+            logits = model(input_ids=batch.ids, attention_mask=batch.mask.long(), **types).logits
+            outputs[batch_rows] = logits.float().cpu().numpy()[:, order]
+            bar.advance(len(batch_rows))
+    if task.kind.n_outputs == 1 and not isinstance(task.kind, Classification):
+        return task.kind.from_scores([{VALUE: float(v)} for v in outputs[:, 0]])
+    return outputs
+
+
+def scores_outputs(
+    member: Member, task: Task, rows: Sequence[Split]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs (N, C) and cover (N,) from a table of scores; rows that it lacks are not covered.
+
+    Raises:
+        DataError: A column is missing, a score is no number, or no row at all is covered.
+    """
+    source: Source = member.folder if member.scores is None else member.scores
+    joint = list(task.inputs.columns) if member.key is None else [member.key]
+    names = _score_columns(task.kind)
+    what = f"task '{task.name}', scores"
+    table = read_rows(source, columns=[*joint, *names], what=what)
+    known = row_ids([[str(v) for v in table.columns[c]] for c in joint])
+    wanted = np.concatenate([_join_ids(split, member.key, what) for split in rows])
+    dicts: list[Mapping[str, object]] = []
+    for i in range(table.n_rows):
+        row = {name: table.columns[name][i] for name in names}
+        try:
+            task.kind.from_scores([row])
+        except ValueError as error:
+            raise DataError(
+                table.where(i), got=str(error), wanted="a number", todo="mend the scores"
+            ) from error
+        dicts.append(row)
+    outputs = task.kind.from_scores(dicts)
+    keys = sort_keys(known)
+    order = np.argsort(keys, kind="stable")
+    places = np.searchsorted(keys[order], sort_keys(wanted)).clip(max=max(len(keys) - 1, 0))
+    found = order[places]
+    cover = keys[found] == sort_keys(wanted)
+    if not cover.any():
+        raise DataError(
+            what,
+            got=f"none of the {len(wanted)} rows has a score in {table.source}",
+            wanted="rows that agree in " + ", ".join(joint),
+            todo="compare the columns of both files, or join with `teachers: {key: column}`",
+        )
+    return np.where(cover[:, None], outputs[found], np.float32(0)), cover
+
+
+def _join_ids(split: Split, key: str | None, what: str) -> np.ndarray:
+    if key is None:
+        return split.ids
+    if split.keys is None:
+        raise DataError(
+            f"{what}, column '{key}' of {split.source}",
+            got="rows without that column",
+            wanted="the key that joins rows with scores",
+            todo="add the column, or join by the input columns (no `key:`)",
+        )
+    return row_ids([split.keys])
+
+
+def _score_columns(kind: Kind) -> list[str]:
+    return list(kind.classes) if isinstance(kind, Classification) else [VALUE]
+
+
+def _load(member: Member) -> PreTrainedModel:
+    try:
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+            member.folder, use_safetensors=True, local_files_only=True, dtype=torch.float32
+        )
+        return model
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise BaseModelError(
+            f"teacher {member.folder}",
+            got=f"transformers cannot load it: {str(error).splitlines()[0]}",
+            wanted="a model in transformers' sequence-classification format",
+            todo="save it with AutoModelForSequenceClassification, or give its `scores:` instead",
+        ) from error
+
+
+def _label_order(model: PreTrainedModel, member: Member, task: Task) -> list[int]:
+    """Where each class of the task stands among the model's outputs."""
+    own: dict[Any, Any] = dict(model.config.id2label or {})
+    given = list(member.labels) or [str(own[i]) for i in range(len(own))]
+    if not isinstance(task.kind, Classification):
+        if model.config.num_labels != 1:
+            raise _mismatch(member, task, given, ["one output"])
+        return [0]
+    if sorted(given) != sorted(task.kind.classes) or len(given) != model.config.num_labels:
+        raise _mismatch(member, task, given, list(task.kind.classes))
+    return [given.index(label) for label in task.kind.classes]
+
+
+def _mismatch(member: Member, task: Task, got: list[str], wanted: list[str]) -> MismatchError:
+    return MismatchError(
+        f"teacher {member.folder} of task '{task.name}'",
+        got=f"labels {', '.join(got)}",
+        wanted=f"the labels of the task: {', '.join(wanted)}",
+        todo="say what its outputs mean, in their order: `teachers: {models: …, labels: […]}`",
+    )

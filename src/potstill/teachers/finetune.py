@@ -1,0 +1,74 @@
+"""Train one network on labels: a teacher's member, or a baseline, which is the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from potstill.core.device import Device
+from potstill.core.stages import Stage, StageFolder
+from potstill.tasks.task import Task, folds
+from potstill.training.prepare import Extra, NetworkPlan, train_network
+from potstill.training.settings import TrainSettings
+
+
+def finetune(
+    stages: StageFolder,
+    tasks: Sequence[Task],
+    plan: NetworkPlan,
+    settings: TrainSettings,
+    *,
+    seed: int,
+    device: Device,
+    what: str,
+    fold: tuple[int, int] | None = None,
+) -> Stage:
+    """Train a network on the labels of one or more tasks, or find the one that stands.
+
+    Args:
+        stages: Where networks stand.
+        tasks: What it learns.
+        plan: What to start from.
+        settings: How to train.
+        seed: Decides heads, batches and masks.
+        device: Where, and in which precision.
+        what: How progress names it.
+        fold: (k, n): leave out the k-th of n folds of every task's train rows.
+
+    Raises:
+        Stopped: Stop was requested; the same call continues.
+        ArtefactError: The network stands but is damaged.
+    """
+    facts = {
+        "tasks": {task.name: task.digest for task in tasks},
+        "plan": plan.facts(tasks),
+        "settings": settings.facts(),
+        "seed": seed,
+        "precision": device.precision,
+        "fold": None if fold is None else list(fold),
+    }
+
+    def build(folder: Path) -> None:
+        train_network(
+            folder,
+            tasks,
+            plan,
+            settings,
+            extras=_without_fold(tasks, fold),
+            seed=seed,
+            device=device,
+            progress=stages.progress,
+            name=what,
+            record={"fold": facts["fold"]},
+        )
+
+    return stages.make("network", facts, build, what=what)
+
+
+def _without_fold(tasks: Sequence[Task], fold: tuple[int, int] | None) -> Mapping[str, Extra]:
+    if fold is None:
+        return {}
+    k, n = fold
+    return {t.name: Extra(rows=np.flatnonzero(folds(t, n) != k)) for t in tasks}

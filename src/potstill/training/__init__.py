@@ -1,0 +1,1 @@
+"""One training for teachers and students: feeds, loop, checkpoints, networks."""

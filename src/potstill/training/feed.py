@@ -1,0 +1,152 @@
+"""What one task brings to a training: rows as tokens, labels, soft targets and their weights.
+
+Whoever trains (a teacher on labels, a student on both) builds feeds; the loop only consumes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from potstill.kinds import Kind, Space
+from potstill.losses.mixing import anneal, mix
+from potstill.metrics.metric import Metric
+from potstill.models.tokenizer import TokenRows
+from potstill.tasks.batches import UnitLengths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DevFeed:
+    """The rows that choose the best epoch.
+
+    Attributes:
+        tokens: N rows.
+        truth: (N,) labels as the kind encodes them.
+        groups: (N,) query of each row for grouped kinds.
+        metric: The task's metric.
+    """
+
+    tokens: TokenRows
+    truth: np.ndarray
+    groups: np.ndarray | None
+    metric: Metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SoftFeed:
+    """A task's soft targets in a training.
+
+    Attributes:
+        targets: (N, C) combined targets; rows without one are 0.
+        weights: (U,) weight of each unit's soft loss; 0 where it has no target.
+        space: What the targets are.
+        temperature: T of probabilities.
+        annealed: Weights of units with both targets move from soft to hard (BAM,
+            arXiv 1907.04829) instead of standing still.
+        teacher_dev: The ensemble's dev score, where known.
+        stop_margin: Switch the soft loss off when the student's dev score passes the
+            ensemble's by this much; None never does.
+    """
+
+    targets: np.ndarray
+    weights: np.ndarray
+    space: Space
+    temperature: float
+    annealed: bool = False
+    teacher_dev: float | None = None
+    stop_margin: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Feed:
+    """One task in a training.
+
+    Attributes:
+        task: Its name.
+        kind: Its kind and label space.
+        tokens: N rows, labelled ones first, then pool rows.
+        labels: (N,) labels; anything for pool rows.
+        groups: (N,) query of each row for grouped kinds.
+        labelled: (U,) true for units with labels, false for pool units.
+        hard_weights: (U,) fp32 weight of each unit's hard loss; 0 for pool units.
+        soft: Soft targets, or None.
+        weight: Weight of the task's loss.
+        dev: Rows that choose the best epoch.
+    """
+
+    task: str
+    kind: Kind
+    tokens: TokenRows
+    labels: np.ndarray
+    groups: np.ndarray | None
+    labelled: np.ndarray
+    hard_weights: np.ndarray
+    soft: SoftFeed | None = None
+    weight: float = 1.0
+    dev: DevFeed
+
+    @property
+    def units(self) -> UnitLengths:
+        """Sizes of the units."""
+        return UnitLengths.of(self.tokens.lengths, self.groups)
+
+    def rows_of(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Row indices of units, and for grouped kinds the place (0..) of each row's unit."""
+        if self.groups is None:
+            return units, None
+        starts = np.searchsorted(self.groups, units)
+        counts = np.searchsorted(self.groups, units, side="right") - starts
+        rows = np.concatenate([np.arange(s, s + c) for s, c in zip(starts, counts, strict=True)])
+        return rows, np.repeat(np.arange(len(units)), counts)
+
+    def loss(
+        self,
+        outputs: Tensor,
+        rows: np.ndarray,
+        units: np.ndarray,
+        places: np.ndarray | None,
+        *,
+        step: int,
+        n_steps: int,
+        soft_on: bool,
+    ) -> Tensor:
+        """Summed loss of a batch.
+
+        Args:
+            outputs: (B, C) of ``rows``.
+            rows: (B,) row indices.
+            units: (G,) unit indices.
+            places: (B,) place of each row's unit in ``units``; None where rows are units.
+            step: Optimiser steps done, for annealing.
+            n_steps: Optimiser steps of the whole training.
+            soft_on: False once the task stopped distilling.
+        """
+        device = outputs.device
+        groups = None if places is None else torch.from_numpy(places).to(device)
+        labels = torch.from_numpy(self.labels[rows]).to(device, torch.float32)
+        hard = self.kind.hard_loss(outputs, labels, groups)
+        hard_weights = self.hard_weights[units]
+        soft = self.soft
+        if soft is None:
+            return (hard * torch.from_numpy(hard_weights).to(device)).sum()
+        if not soft_on:
+            labelled = (self.labelled[units]).astype(np.float32)
+            return (hard * torch.from_numpy(labelled).to(device)).sum()
+        soft_weights = soft.weights[units]
+        if soft.annealed:
+            both = self.labelled[units] & (soft_weights > 0)
+            share = np.float32(anneal(step, n_steps))
+            hard_weights = np.where(both, share, hard_weights)
+            soft_weights = np.where(both, 1 - share, soft_weights)
+        losses = self.kind.soft_loss(
+            outputs,
+            torch.from_numpy(soft.targets[rows]).to(device),
+            groups,
+            temperature=soft.temperature,
+            space=soft.space,
+        )
+        to = torch.from_numpy
+        return mix(hard, losses, to(hard_weights).to(device), to(soft_weights).to(device)).sum()

@@ -1,0 +1,67 @@
+"""Outputs of a model for many rows: token-budget batches, longest first, heads from one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from potstill.core.device import Device
+from potstill.core.progress import Bar
+from potstill.models.encoder import TokenBatch
+from potstill.models.multitask import MultiTaskModel
+from potstill.models.tokenizer import TokenRows
+from potstill.tasks.batches import token_batches
+
+BUDGET_TOKENS = 8192  # padded tokens a batch: products are large enough, memory stays small
+
+
+def to_batch(rows: tuple[np.ndarray, np.ndarray, np.ndarray], device: torch.device) -> TokenBatch:
+    """Padded arrays (B, T) of ids, mask and types as tensors."""
+    ids, mask, types = (torch.from_numpy(array) for array in rows)
+    return TokenBatch(ids=ids, mask=mask, types=types).to(device)
+
+
+@torch.inference_mode()
+def predict_outputs(
+    model: MultiTaskModel,
+    tokens: TokenRows,
+    tasks: Sequence[str],
+    *,
+    device: Device,
+    padding: int,
+    budget_tokens: int = BUDGET_TOKENS,
+    bar: Bar | None = None,
+) -> dict[str, np.ndarray]:
+    """Outputs of several tasks for the same texts, one encoder pass a text.
+
+    Args:
+        model: The model; it is put in evaluation mode and left in the mode it had.
+        tokens: N rows.
+        tasks: Whose heads to run.
+        device: Where, and in which precision.
+        padding: Id of the padding token.
+        budget_tokens: Padded tokens a batch.
+        bar: Advanced by the rows done.
+
+    Returns:
+        Task to (N, C) fp32 outputs, in the order of ``tokens``.
+    """
+    was_training = model.training
+    model.eval()
+    outputs: dict[str, np.ndarray] = {}
+    for rows in token_batches(tokens.lengths, budget_tokens):
+        batch = to_batch(tokens.pad(rows, padding), device.torch)
+        with device.autocast():
+            answers = model(batch, tuple(tasks))
+        for task, values in answers.items():
+            if task not in outputs:
+                outputs[task] = np.empty((len(tokens), *values.shape[1:]), np.float32)
+            outputs[task][rows] = values.float().cpu().numpy()
+        if bar is not None:
+            bar.advance(len(rows))
+    model.train(was_training)
+    if not outputs:  # no rows
+        return {task: np.empty((0, 0), np.float32) for task in tasks}
+    return outputs

@@ -1,0 +1,284 @@
+"""The one training loop: teachers, baselines and students all pass through :func:`fit`.
+
+It knows feeds and a model. What the rows are, where soft targets come from and what becomes of
+the weights is its callers' business.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from potstill.core.device import Device
+from potstill.core.errors import PotstillError
+from potstill.core.progress import Progress
+from potstill.models.encoder import CompactVocabulary
+from potstill.models.multitask import MultiTaskModel
+from potstill.models.tokenizer import TokenRows
+from potstill.tasks.batches import PlannedBatch, plan_epochs, rows_per_batch
+from potstill.training.checkpoint import (
+    TrainState,
+    clear_checkpoint,
+    load_best,
+    load_checkpoint,
+    save_best,
+    save_checkpoint,
+)
+from potstill.training.feed import Feed
+from potstill.training.inference import predict_outputs, to_batch
+from potstill.training.optimiser import build_optimiser, learning_rate_at
+from potstill.training.settings import TrainSettings
+
+_LOSS_EVERY = 10  # steps a point of the recorded loss curve
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitResult:
+    """What a training leaves beside the weights.
+
+    Attributes:
+        state: History, best epoch and score, time.
+        n_steps: Optimiser steps of the whole plan.
+        n_rows: Rows seen.
+    """
+
+    state: TrainState
+    n_steps: int
+    n_rows: int
+
+    def to_json(self) -> dict[str, object]:
+        """The record that goes beside the weights; free of timings, which are no result."""
+        facts = self.state.to_json()
+        del facts["seconds"], facts["recent"]
+        return {**facts, "n_steps": self.n_steps, "n_rows": self.n_rows}
+
+
+def fit(
+    model: MultiTaskModel,
+    feeds: Sequence[Feed],
+    *,
+    settings: TrainSettings,
+    seed: int,
+    device: Device,
+    padding: int,
+    folder: Path,
+    progress: Progress,
+    name: str,
+) -> FitResult:
+    """Train ``model`` in place; afterwards it holds the weights of its best epoch on dev.
+
+    The best epoch is the one with the highest mean dev score over the feeds' tasks.
+
+    Args:
+        model: Encoder and heads of all feeds' tasks.
+        feeds: One a task.
+        settings: How to train.
+        seed: Decides batches and dropout masks.
+        device: Where, and in which precision.
+        padding: Id of the padding token.
+        folder: Checkpoints live here; a training that finds one continues from it.
+        progress: Bar, log, and the request to stop.
+        name: What the bar and the log call this training.
+
+    Raises:
+        Stopped: Stop was requested; a checkpoint is saved.
+        ResourceError: The disk is full; the last checkpoint stands.
+        ArtefactError: The checkpoint to continue from is damaged.
+        PotstillError: The loss is no longer a finite number.
+    """
+    model.to(device.torch)
+    tables = [f.tokens.ids for f in feeds] + [f.dev.tokens.ids for f in feeds]
+    vocabulary = model.encoder.compact_vocabulary(np.unique(np.concatenate([*tables, [padding]])))
+    feeds = [_renumber(feed, vocabulary) for feed in feeds]
+    plan = plan_epochs(
+        {feed.task: feed.units for feed in feeds},
+        batch=settings.batch,
+        mixing=settings.mixing,
+        n_epochs=settings.epochs,
+        seed=seed,
+    )
+    run = _Fit(model, feeds, plan, settings, seed, device, padding, folder, progress, name)
+    run.train()
+    if run.state.best_epoch:
+        load_best(folder, model, run.state.best_epoch)
+    clear_checkpoint(folder)
+    model.encoder.expand_vocabulary(vocabulary)
+    model.eval()
+    n_rows = sum(len(batch.units) for epoch in plan for batch in epoch)
+    return FitResult(state=run.state, n_steps=run.n_steps, n_rows=n_rows)
+
+
+class _Fit:
+    """The state of one call of :func:`fit`."""
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        feeds: Sequence[Feed],
+        plan: list[list[PlannedBatch]],
+        settings: TrainSettings,
+        seed: int,
+        device: Device,
+        padding: int,
+        folder: Path,
+        progress: Progress,
+        name: str,
+    ) -> None:
+        self.model = model
+        self.feeds = {feed.task: feed for feed in feeds}
+        self.plan = plan
+        self.settings = settings
+        self.seed = seed
+        self.device = device
+        self.padding = padding
+        self.folder = folder
+        self.progress = progress
+        self.name = name
+        self.optimiser = build_optimiser(model, settings, model.encoder.embedding_parameters())
+        self.batch_rows = {
+            t: rows_per_batch(f.units, settings.batch) for t, f in self.feeds.items()
+        }
+        self.epoch_steps = [math.ceil(len(epoch) / settings.accumulate) for epoch in plan]
+        self.n_steps = sum(self.epoch_steps)
+        self.state = load_checkpoint(folder, model, self.optimiser) or TrainState()
+        self._recent = [torch.tensor(v) for v in self.state.recent]
+
+    def train(self) -> None:
+        """Run what is left of the plan."""
+        state, settings = self.state, self.settings
+        done_before = state.batches_done
+        last_save = last_tick = time.monotonic()
+        total = sum(len(epoch) for epoch in self.plan)
+        if done_before:
+            self.progress.log("continue", training=self.name, batches_done=done_before)
+        with self.progress.bar(self.name, total, done_before) as bar:
+            seen = 0
+            for epoch, batches in enumerate(self.plan):
+                if self._out_of_patience(epoch):
+                    break
+                self.model.train()
+                for start in range(0, len(batches), settings.accumulate):
+                    group = batches[start : start + settings.accumulate]
+                    seen += len(group)
+                    if seen <= state.batches_done:
+                        continue
+                    now = time.monotonic()
+                    state.seconds, last_tick = state.seconds + now - last_tick, now
+                    stop = self.progress.stop.reason
+                    if stop or now - last_save > settings.checkpoint_seconds:
+                        self._save()
+                        last_save = time.monotonic()
+                    if stop:
+                        self.progress.stop.check(
+                            f"{self.name}, {state.batches_done} of {total} batches"
+                        )
+                    self._step(group, sum(self.epoch_steps[:epoch]) + start // settings.accumulate)
+                    state.batches_done = seen
+                    bar.advance(len(group))
+                if epoch >= state.epochs_done:
+                    self._end_epoch(epoch + 1)
+                    now = time.monotonic()
+                    state.seconds, last_tick = state.seconds + now - last_tick, now
+                    self._save()
+                    last_save = time.monotonic()
+
+    def _save(self) -> None:
+        self.state.recent = [float(value) for value in self._recent]
+        save_checkpoint(self.folder, self.model, self.optimiser, self.state)
+
+    def _step(self, group: Sequence[PlannedBatch], step: int) -> None:
+        """One optimiser step over the batches of ``group``."""
+        # Seeded by the step alone: a continued run draws the same masks.
+        seed = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0]
+        self.model.encoder.noise.reseed(int(seed >> 1))
+        rate = learning_rate_at(step, self.n_steps, self.settings)
+        for parameters in self.optimiser.param_groups:
+            parameters["lr"] = rate
+        for batch in group:
+            feed = self.feeds[batch.task]
+            rows, places = feed.rows_of(batch.units)
+            inputs = to_batch(feed.tokens.pad(rows, self.padding), self.device.torch)
+            with self.device.autocast():
+                outputs = self.model(inputs, (batch.task,))[batch.task]
+            loss = feed.loss(
+                outputs,
+                rows,
+                batch.units,
+                places,
+                step=step,
+                n_steps=self.n_steps,
+                soft_on=batch.task not in self.state.stopped,
+            )
+            # Divided by the mean rows of a batch, not by its own: every row weighs the same.
+            loss = loss * (feed.weight / (self.batch_rows[batch.task] * self.settings.accumulate))
+            torch.autograd.backward(loss)
+            self._recent.append(loss.detach())
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip, foreach=True)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        if (step + 1) % _LOSS_EVERY == 0 or step + 1 == self.n_steps:
+            self._record_loss(step + 1)
+
+    def _record_loss(self, step: int) -> None:
+        mean = float(torch.stack(self._recent).mean())
+        self._recent.clear()
+        if not math.isfinite(mean):
+            raise PotstillError(
+                f"training '{self.name}', step {step} of {self.n_steps}",
+                got=f"a loss of {mean}",
+                wanted="a finite number",
+                todo="lower `learning_rate:` or set `precision: fp32` in the run file",
+            )
+        self.state.loss.append((step, mean))
+        rate = self.optimiser.param_groups[0]["lr"]
+        self.progress.log("loss", training=self.name, step=step, loss=mean, learning_rate=rate)
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Score the dev rows, keep the best weights, switch off soft losses that are overtaken."""
+        state = self.state
+        scores = {task: self._score_dev(feed) for task, feed in self.feeds.items()}
+        for task, score in scores.items():
+            state.dev.setdefault(task, []).append((epoch, score))
+            soft = self.feeds[task].soft
+            if soft is None or soft.stop_margin is None or soft.teacher_dev is None:
+                continue
+            if task not in state.stopped and score >= soft.teacher_dev + soft.stop_margin:
+                state.stopped[task] = {
+                    "epoch": epoch,
+                    "student": score,
+                    "teacher": soft.teacher_dev,
+                }
+        mean = sum(scores.values()) / len(scores)
+        if mean > state.best_score:
+            save_best(self.folder, self.model, epoch)
+            state.best_score, state.best_epoch = mean, epoch
+        state.epochs_done = epoch
+        self.progress.log("dev", training=self.name, epoch=epoch, mean=mean, scores=scores)
+
+    def _score_dev(self, feed: Feed) -> float:
+        task, dev = feed.task, feed.dev
+        outputs = predict_outputs(
+            self.model, dev.tokens, (task,), device=self.device, padding=self.padding
+        )
+        return dev.metric.score(dev.truth, feed.kind.predict(outputs[task]), dev.groups)
+
+    def _out_of_patience(self, epoch: int) -> bool:
+        patience = self.settings.patience
+        return patience is not None and epoch - self.state.best_epoch >= patience > 0
+
+
+def _renumber(feed: Feed, vocabulary: CompactVocabulary) -> Feed:
+    """The same feed with token ids of the compact vocabulary."""
+
+    def renumber(tokens: TokenRows) -> TokenRows:
+        return dataclasses.replace(tokens, ids=vocabulary.renumber(tokens.ids))
+
+    dev = dataclasses.replace(feed.dev, tokens=renumber(feed.dev.tokens))
+    return dataclasses.replace(feed, tokens=renumber(feed.tokens), dev=dev)

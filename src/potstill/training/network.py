@@ -1,0 +1,244 @@
+"""A network in a folder: encoder, tokenizer, heads and the label spaces that give them meaning.
+
+Teachers and students are both networks; what makes one a teacher is only what it is used for.
+
+    encoder/        config.json, model.safetensors, tokenizer.json: a transformers folder
+    heads.safetensors
+    student.json    tasks with kinds, label spaces and input columns; pooling; limits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from potstill.core.device import Device
+from potstill.core.errors import ArtefactError
+from potstill.core.files import read_json, write_bytes, write_json
+from potstill.core.progress import Bar
+from potstill.kinds import Kind, kind_from_json
+from potstill.models.base_folder import STUDENT_FILE, check_safetensors, find_base
+from potstill.models.encoder import (
+    Pooling,
+    build_encoder,
+    load_encoder,
+    save_encoder,
+    tensors_to_bytes,
+)
+from potstill.models.multitask import MultiTaskModel
+from potstill.models.tokenizer import TextTokenizer, TokenRows, load_tokenizer
+from potstill.tasks.text import TextInputs
+from potstill.training.inference import BUDGET_TOKENS, predict_outputs
+
+NETWORK_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskHead:
+    """What a network knows of one of its tasks.
+
+    Attributes:
+        kind: Kind and label space.
+        inputs: Columns that it reads.
+        metric: Name of the metric it was chosen by.
+    """
+
+    kind: Kind
+    inputs: TextInputs
+    metric: str
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Network:
+    """Encoder, heads and all that turns rows into answers.
+
+    Attributes:
+        model: Encoder and heads.
+        tokenizer: The encoder's tokenizer.
+        tasks: The tasks in order.
+        pooling: How tokens become one vector.
+        max_tokens: Longer texts lose their end.
+        task_token: A task-identifier token stands before each text.
+    """
+
+    model: MultiTaskModel
+    tokenizer: TextTokenizer
+    tasks: dict[str, TaskHead]
+    pooling: Pooling
+    max_tokens: int
+    task_token: bool = False
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters of encoder and heads."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    def tokenise(self, task: str, inputs: Mapping[str, Sequence[str]]) -> TokenRows:
+        """Token ids of rows of a task, as this network reads them."""
+        return self.tasks[task].inputs.tokenise(
+            inputs,
+            self.tokenizer,
+            max_tokens=self.max_tokens,
+            task=task if self.task_token else None,
+        )
+
+    def outputs(
+        self,
+        tokens: TokenRows,
+        tasks: Sequence[str],
+        device: Device,
+        *,
+        budget_tokens: int = BUDGET_TOKENS,
+        bar: Bar | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Outputs (N, C) of ``tasks`` for tokenised rows, from one encoder pass."""
+        self.model.to(device.torch)
+        return predict_outputs(
+            self.model,
+            tokens,
+            tasks,
+            device=device,
+            padding=self.tokenizer.padding,
+            budget_tokens=budget_tokens,
+            bar=bar,
+        )
+
+    def passes(self, tasks: Sequence[str]) -> list[tuple[str, ...]]:
+        """Tasks that can share an encoder pass: those that read the same columns, no task token."""
+        if self.task_token:
+            return [(task,) for task in tasks]
+        by_columns: dict[tuple[str, ...], list[str]] = {}
+        for task in tasks:
+            by_columns.setdefault(self.tasks[task].inputs.columns, []).append(task)
+        return [tuple(group) for group in by_columns.values()]
+
+
+def new_network(
+    base: str,
+    tasks: Mapping[str, TaskHead],
+    *,
+    seed: int,
+    max_tokens: int,
+    layers: int | None = None,
+    pooling: Pooling | None = None,
+    dropout: float | None = None,
+    task_token: bool = False,
+) -> Network:
+    """A network on a base with fresh heads.
+
+    Args:
+        base: ``minilm``, a folder, or a hub id.
+        tasks: The heads to make.
+        seed: Decides the heads' first weights.
+        max_tokens: Limit a row; lowered to what the base can read.
+        layers: Keep this many evenly spaced layers.
+        pooling: None takes the base's own.
+        dropout: Rate inside the encoder; None keeps the base's own.
+        task_token: Add a task-identifier token for each task.
+
+    Raises:
+        BaseModelError: The base is missing, unsafe or no encoder.
+    """
+    found = find_base(base)
+    chosen = cast("Pooling", pooling or found.pooling)
+    encoder = load_encoder(found.path, pooling=chosen, layers=layers, dropout=dropout)
+    tokenizer = load_tokenizer(found.path)
+    if task_token:
+        tokenizer.add_task_tokens(list(tasks))
+        encoder.grow_vocabulary(tokenizer.n_tokens)
+    torch.manual_seed(seed)
+    heads = {name: head.kind.head(encoder.n_features) for name, head in tasks.items()}
+    limit = int(getattr(encoder.backbone.config, "max_position_embeddings", max_tokens))
+    return Network(
+        model=MultiTaskModel(encoder, heads),
+        tokenizer=tokenizer,
+        tasks=dict(tasks),
+        pooling=chosen,
+        max_tokens=min(max_tokens, limit),
+        task_token=task_token,
+    )
+
+
+def save_network(network: Network, folder: Path) -> None:
+    """Write a network's files; the caller seals the folder."""
+    save_encoder(network.model.encoder, folder / "encoder")
+    network.tokenizer.save(folder / "encoder")
+    write_bytes(folder / "heads.safetensors", tensors_to_bytes(network.model.head_state()))
+    tasks = {
+        name: {
+            "space": head.kind.to_json(),
+            "columns": list(head.inputs.columns),
+            "metric": head.metric,
+        }
+        for name, head in network.tasks.items()
+    }
+    write_json(
+        folder / STUDENT_FILE,
+        {
+            "format": "potstill network",
+            "version": NETWORK_VERSION,
+            "pooling": network.pooling,
+            "max_tokens": network.max_tokens,
+            "task_token": network.task_token,
+            "tasks": tasks,
+        },
+    )
+
+
+def load_network(folder: Path) -> Network:
+    """Read what :func:`save_network` wrote. Check the manifest first (``core.files.verify``).
+
+    Raises:
+        ArtefactError: A file is missing, damaged, or of a newer potstill.
+        BaseModelError: Weights that are not safetensors.
+    """
+    facts = read_json(folder / STUDENT_FILE)
+    try:
+        if facts["version"] != NETWORK_VERSION:
+            raise ArtefactError(
+                str(folder / STUDENT_FILE),
+                got=f"format version {facts['version']}",
+                wanted=f"version {NETWORK_VERSION}, which this potstill reads",
+                todo="update potstill, or make the student again",
+            )
+        tasks = {name: _head_from_json(entry) for name, entry in facts["tasks"].items()}
+        encoder = build_encoder(folder / "encoder" / "config.json", pooling=facts["pooling"])
+        check_safetensors(folder / "encoder" / "model.safetensors")
+        encoder.backbone.load_state_dict(
+            safetensors.torch.load_file(folder / "encoder" / "model.safetensors")
+        )
+        heads = {name: head.kind.head(encoder.n_features) for name, head in tasks.items()}
+        model = MultiTaskModel(encoder, heads)
+        check_safetensors(folder / "heads.safetensors")
+        model.load_head_state(safetensors.torch.load_file(folder / "heads.safetensors"))
+        network = Network(
+            model=model.eval(),
+            tokenizer=load_tokenizer(folder / "encoder"),
+            tasks=tasks,
+            pooling=facts["pooling"],
+            max_tokens=facts["max_tokens"],
+            task_token=facts["task_token"],
+        )
+    except (KeyError, TypeError, RuntimeError, OSError, safetensors.SafetensorError) as error:
+        raise ArtefactError(
+            f"network in {folder}",
+            got=f"files that do not fit together ({type(error).__name__}: {error})",
+            wanted="a folder that potstill wrote",
+            todo="copy the folder anew, or run the command that made it again",
+        ) from error
+    return network
+
+
+def _head_from_json(entry: Mapping[str, Any]) -> TaskHead:
+    return TaskHead(
+        kind=kind_from_json(entry["space"]),
+        inputs=TextInputs(columns=tuple(entry["columns"])),
+        metric=str(entry["metric"]),
+    )

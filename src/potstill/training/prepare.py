@@ -1,0 +1,220 @@
+"""From tasks to a finished network folder: feeds, the loop, and what is written afterwards.
+
+Shared by everything that trains: teachers and baselines on labels, students on labels and soft
+targets. Where soft targets come from is the caller's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from potstill.core.device import Device
+from potstill.core.errors import DataError
+from potstill.core.files import read_json, write_json
+from potstill.core.progress import Progress
+from potstill.models.encoder import Pooling
+from potstill.tasks.task import Split, Task
+from potstill.training.feed import DevFeed, Feed, SoftFeed
+from potstill.training.loop import fit
+from potstill.training.network import Network, TaskHead, new_network, save_network
+from potstill.training.settings import TrainSettings
+
+TRAINING_FILE = "training.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkPlan:
+    """What network to start from.
+
+    Attributes:
+        base: ``minilm``, a folder, or a hub id.
+        base_digest: Digest of the base's files, or of the stage that made it.
+        layers: Keep this many evenly spaced layers.
+        pooling: None takes the base's own.
+        task_token: A task-identifier token before each text.
+        head_dropout: Task to dropout on its head's features, where it differs from the settings.
+        task_weights: Task to weight of its loss, where it is not 1.
+    """
+
+    base: str
+    base_digest: str
+    layers: int | None = None
+    pooling: Pooling | None = None
+    task_token: bool = False
+    head_dropout: Mapping[str, float]
+    task_weights: Mapping[str, float]
+
+    def facts(self, tasks: Sequence[Task]) -> dict[str, Any]:
+        """What a stage's digest holds of this plan, for these tasks."""
+        names = {task.name for task in tasks}
+        return {
+            "base": self.base_digest,
+            "layers": self.layers,
+            "pooling": self.pooling,
+            "task_token": self.task_token,
+            "head_dropout": {k: v for k, v in self.head_dropout.items() if k in names},
+            "task_weights": {k: v for k, v in self.task_weights.items() if k in names},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Extra:
+    """What a task brings to a training beside its labelled rows.
+
+    Attributes:
+        pool: Unlabelled rows that follow the labelled ones.
+        hard_weights: (U,) weight of each labelled unit's hard loss.
+        soft: Soft targets of labelled and pool rows.
+        rows: Use only these labelled rows (cross-fitting); None uses all.
+    """
+
+    pool: Split | None = None
+    hard_weights: np.ndarray | None = None
+    soft: SoftFeed | None = None
+    rows: np.ndarray | None = None
+
+
+def train_network(
+    folder: Path,
+    tasks: Sequence[Task],
+    plan: NetworkPlan,
+    settings: TrainSettings,
+    *,
+    extras: Mapping[str, Extra],
+    seed: int,
+    device: Device,
+    progress: Progress,
+    name: str,
+    record: Mapping[str, object],
+) -> None:
+    """Train a network on tasks and write it to ``folder``; continues where an attempt broke off.
+
+    Args:
+        folder: Checkpoints while it runs, the network's files at the end.
+        tasks: What it learns.
+        plan: What to start from.
+        settings: How to train.
+        extras: What tasks bring beside their labelled rows.
+        seed: Decides heads, batches and masks.
+        device: Where.
+        progress: Where to report.
+        name: What progress calls it.
+        record: Facts for ``training.json``.
+
+    Raises:
+        DataError: Every row of a task is too long to read.
+        Stopped: Stop was requested; the same call continues.
+    """
+    network = new_network(
+        plan.base,
+        {t.name: TaskHead(kind=t.kind, inputs=t.inputs, metric=t.metric.name) for t in tasks},
+        seed=seed,
+        max_tokens=settings.max_tokens,
+        layers=plan.layers,
+        pooling=plan.pooling,
+        dropout=settings.dropout,
+        task_token=plan.task_token,
+    )
+    network.model.set_head_dropout(
+        {t.name: plan.head_dropout.get(t.name, settings.head_dropout) for t in tasks}
+    )
+    feeds = [
+        make_feed(network, t, extras.get(t.name, Extra()), plan.task_weights.get(t.name, 1.0))
+        for t in tasks
+    ]
+    result = fit(
+        network.model,
+        feeds,
+        settings=settings,
+        seed=seed,
+        device=device,
+        padding=network.tokenizer.padding,
+        folder=folder,
+        progress=progress,
+        name=name,
+    )
+    save_network(network, folder)
+    write_json(
+        folder / TRAINING_FILE,
+        {
+            "name": name,
+            "settings": settings.facts(),
+            "seconds": round(result.state.seconds, 1),
+            "truncated": {f.task: float(f.tokens.truncated.mean()) for f in feeds},
+            **record,
+            **result.to_json(),
+        },
+    )
+
+
+def make_feed(network: Network, task: Task, extra: Extra, weight: float) -> Feed:
+    """Tokenise a task's rows for a network."""
+    train = task.train if extra.rows is None else task.train.take(extra.rows)
+    labels, groups, inputs = train.labels, train.groups, dict(train.inputs)
+    if labels is None:
+        raise ValueError(f"task {task.name}: train rows without labels")
+    n_units = len(train) if groups is None else int(groups.max()) + 1
+    labelled = np.ones(n_units, bool)
+    hard = np.ones(n_units) if extra.hard_weights is None else extra.hard_weights
+    if extra.pool is not None:
+        inputs = {name: values + extra.pool.inputs[name] for name, values in inputs.items()}
+        labels = np.concatenate([labels, np.zeros(len(extra.pool))])
+        n_pool = len(extra.pool)
+        if groups is not None and extra.pool.groups is not None:
+            groups = np.concatenate([groups, extra.pool.groups + n_units])
+            n_pool = int(extra.pool.groups.max()) + 1
+        labelled = np.concatenate([labelled, np.zeros(n_pool, bool)])
+        hard = np.concatenate([hard, np.zeros(n_pool)])
+    tokens = network.tokenise(task.name, inputs)
+    if tokens.truncated.all():
+        raise DataError(
+            f"task '{task.name}', train",
+            got=f"every row is longer than {network.max_tokens} tokens",
+            wanted="rows of which the model can read the whole",
+            todo="raise `training: {max_tokens: …}` as far as the base goes, or shorten the texts",
+        )
+    dev_labels = task.dev.labels
+    if dev_labels is None:
+        raise ValueError(f"task {task.name}: dev rows without labels")
+    return Feed(
+        task=task.name,
+        kind=task.kind,
+        tokens=tokens,
+        labels=labels,
+        groups=groups,
+        labelled=labelled,
+        hard_weights=hard.astype(np.float32),
+        soft=extra.soft,
+        weight=weight,
+        dev=DevFeed(
+            tokens=network.tokenise(task.name, task.dev.inputs),
+            truth=truth(task.dev, task.kind.name),
+            groups=task.dev.groups,
+            metric=task.metric,
+        ),
+    )
+
+
+def truth(split: Split, kind: str) -> np.ndarray:
+    """Labels as metrics read them: class indices are integers."""
+    if split.labels is None:
+        raise ValueError("rows without labels")
+    return split.labels.astype(np.int64) if kind == "classification" else split.labels
+
+
+def training_record(folder: Path) -> dict[str, Any]:
+    """What :func:`train_network` noted of a finished network."""
+    record: dict[str, Any] = read_json(folder / TRAINING_FILE)
+    return record
+
+
+def best_dev(folder: Path, task: str) -> float:
+    """The dev score of a task in the epoch whose weights were kept."""
+    record = training_record(folder)
+    scores = dict(record["dev"][task])
+    return float(scores[record["best_epoch"]])

@@ -1,0 +1,51 @@
+"""How one training runs: the numbers of the run file's ``training:`` section."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from potstill.tasks.batches import Mixing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """Settings of one training.
+
+    Attributes:
+        epochs: Passes over the data.
+        learning_rate: Peak learning rate.
+        batch: Rows a batch, on average (batches hold equal numbers of tokens).
+        max_tokens: Longer texts lose their end.
+        optimizer: ``adamw`` or ``adamax``.
+        warmup: Share of the steps in which the learning rate rises from 0.
+        decay: Shape of the fall after the warm-up.
+        weight_decay: Decoupled decay of weight matrices (not of biases, norms, token tables).
+        clip: Largest norm of the gradient of a step.
+        accumulate: Batches a step.
+        dropout: Rate inside the encoder; None keeps the base's own.
+        head_dropout: Rate on the features that a head reads.
+        mixing: How often tasks are visited.
+        patience: Stop after this many epochs without a better dev score; None never does.
+        checkpoint_seconds: Time between two checkpoints within an epoch. Not part of a digest.
+    """
+
+    epochs: int = 3
+    learning_rate: float = 1e-4
+    batch: int = 32
+    max_tokens: int = 128
+    optimizer: Literal["adamw", "adamax"] = "adamw"
+    warmup: float = 0.1
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    accumulate: int = 1
+    dropout: float | None = None
+    head_dropout: float = 0.1
+    mixing: Mixing = "proportional"
+    patience: int | None = None
+    checkpoint_seconds: float = 60.0
+
+    def facts(self) -> dict[str, object]:
+        """What a stage's digest and record hold: all that can change a number."""
+        return {k: v for k, v in asdict(self).items() if k != "checkpoint_seconds"}

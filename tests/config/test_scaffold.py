@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from potstill.config import (
+    ClassificationTask,
+    RankingTask,
+    RegressionTask,
+    RunFile,
+    load_run_file,
+    scaffold,
+)
+from potstill.config.guess import group_files, guess_task, round_outward
+from potstill.core.errors import DataError, UsageError
+
+Head = dict[str, list[object]]
+Init = Callable[[dict[str, Head]], tuple[str, RunFile]]
+
+SENTENCES: list[object] = [f"sentence number {i}" for i in range(8)]
+PAIR: Head = {
+    "idx": list(range(8)),
+    "sentence1": list(SENTENCES),
+    "sentence2": list(reversed(SENTENCES)),
+    "label": ["yes", "no"] * 4,
+}
+ONE: Head = {"sentence": list(SENTENCES), "label": ["yes", "no"] * 4}
+
+
+@pytest.fixture
+def init(tmp_path: Path) -> Init:
+    def init(files: dict[str, Head]) -> tuple[str, RunFile]:
+        for name in files:
+            path = tmp_path / "data" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+        def read_head(path: Path) -> Head:
+            return files[path.relative_to(tmp_path / "data").as_posix()]
+
+        text = scaffold([tmp_path / "data"], read_head=read_head, folder=tmp_path)
+        (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
+        return text, load_run_file(tmp_path / "run.yaml")
+
+    return init
+
+
+def test_a_folder_a_task(init: Init, tmp_path: Path) -> None:
+    text, run = init(
+        {
+            "rte/train.parquet": PAIR,
+            "rte/dev.parquet": PAIR,
+            "sst2/train.csv": ONE,
+            "sst2/validation.csv": ONE,
+            "sst2/test.csv": ONE,
+            "rte/README.md": {},
+        }
+    )
+    rte, sst2 = run.tasks["rte"], run.tasks["sst2"]
+    assert isinstance(rte, ClassificationTask)
+    assert rte.text == ("sentence1", "sentence2")
+    assert rte.train == tmp_path / "data/rte/train.parquet"
+    assert (rte.dev, rte.test) == (tmp_path / "data/rte/dev.parquet", None)
+    assert isinstance(sst2, ClassificationTask)
+    assert sst2.text == "sentence"
+    assert (sst2.dev, sst2.test) == (
+        tmp_path / "data/sst2/validation.csv",
+        tmp_path / "data/sst2/test.csv",
+    )
+    assert run.name == "data"
+    assert "# 2 classes seen: no, yes" in text
+    assert "train: data/rte/train.parquet" in text
+    assert len(text.splitlines()) < 40
+
+
+def test_a_prefix_a_task(init: Init, tmp_path: Path) -> None:
+    _, run = init(
+        {
+            "rte_train.jsonl.gz": PAIR,
+            "rte_dev.jsonl.gz": PAIR,
+            "train-cola.tsv": ONE,
+            "val-cola.tsv": ONE,
+            "topics.csv": ONE,
+            "topics-pool.csv": {"sentence": list(SENTENCES)},
+        }
+    )
+    assert set(run.tasks) == {"rte", "cola", "topics"}
+    assert run.tasks["cola"].dev == tmp_path / "data/val-cola.tsv"
+    assert run.tasks["topics"].train == tmp_path / "data/topics.csv"
+    assert run.tasks["topics"].dev is None
+    assert run.tasks["topics"].pool == (tmp_path / "data/topics-pool.csv",)
+
+
+def test_hub_shards_and_a_second_dev(init: Init) -> None:
+    text, run = init(
+        {
+            "mnli/train-00000-of-00002.parquet": PAIR,
+            "mnli/train-00001-of-00002.parquet": PAIR,
+            "mnli/dev.parquet": PAIR,
+            "mnli/dev_mismatched.parquet": PAIR,
+        }
+    )
+    assert list(run.tasks) == ["mnli"]
+    assert "not used: dev_mismatched.parquet; dev is dev.parquet" in text
+    assert "not used: train-00001-of-00002.parquet" in text
+
+
+def test_kinds(init: Init) -> None:
+    queries: list[object] = ["q one", "q one", "q two", "q two"]
+    text, run = init(
+        {
+            "stsb/train.csv": {**PAIR, "label": [0.2, 4.8, 3.0, 1.5, 2, 2, 2, 2]},
+            "scored/train.csv": {"text": list(SENTENCES), "score": ["0.2", "0.9"] * 4},
+            "stars/train.csv": {"review": list(SENTENCES), "stars": [1, 5] * 4},
+            "msmarco/train.csv": {
+                "query": queries,
+                "passage": SENTENCES[:4],
+                "label": [0, 1, 0, 1],
+            },
+            "squad/train.csv": {
+                "question": queries,
+                "sentence": SENTENCES[:4],
+                "relevance": [0, 1, 0, 1],
+            },
+            "boolq/train.csv": {
+                "question": SENTENCES[:4],
+                "passage": SENTENCES[4:],
+                "label": [True, False, True, True],
+            },
+        }
+    )
+    stsb, scored = run.tasks["stsb"], run.tasks["scored"]
+    assert isinstance(stsb, RegressionTask)
+    assert stsb.range == (0.0, 5.0)
+    assert "labels from 0.2 to 4.8 seen" in text
+    assert isinstance(scored, RegressionTask)
+    assert (scored.range, scored.label, scored.text) == ((0.0, 1.0), "score", "text")
+    assert isinstance(run.tasks["stars"], ClassificationTask)
+    msmarco, squad = run.tasks["msmarco"], run.tasks["squad"]
+    assert isinstance(msmarco, RankingTask)
+    assert msmarco.inputs == ("query", "passage")
+    assert isinstance(squad, RankingTask)
+    assert (squad.inputs, squad.label) == (("question", "sentence"), "relevance")
+    boolq = run.tasks["boolq"]
+    assert isinstance(boolq, ClassificationTask)
+    assert boolq.text == ("question", "passage")
+
+
+def test_unknown_column_names(init: Init) -> None:
+    text, run = init(
+        {
+            "t/train.csv": {
+                "guid": [f"id-{i}" for i in range(12)],
+                "headline": [f"short {i}" for i in range(12)],
+                "story": [f"a much longer story, number {i}, of a day" for i in range(12)],
+                "desk": ["news", "sport", "arts"] * 4,
+            }
+        }
+    )
+    task = run.tasks["t"]
+    assert isinstance(task, ClassificationTask)
+    assert (task.text, task.label) == ("story", "desk")
+    assert "longest text of: headline, story" in text
+
+
+def test_what_is_left_out_is_said(init: Init) -> None:
+    text, run = init(
+        {
+            "ok/train.csv": ONE,
+            "ok/test.csv": {"sentence": list(SENTENCES), "label": [None] * 8},
+            "ner/train.csv": {"tokens": [["a"]], "tags": [["O"]], "label": ["x"]},
+            "qa/train.csv": {"question": ["a"], "context": ["b"], "answers": [["c"]]},
+            "texts/train.csv": {"text": list(SENTENCES)},
+            "codes/train.csv": {"code": [1, 2], "label": ["a", "b"]},
+            "table/train.csv": {"sex": ["m", "f"] * 8, "label": ["a", "b"] * 8},
+            "names/train.csv": {
+                "text": [str(i) + "x" for i in range(200)],
+                "label": [f"name {i}" for i in range(200)],
+            },
+            "empty/train.csv": {"text": [], "label": []},
+            "alone/dev.csv": ONE,
+        }
+    )
+    assert list(run.tasks) == ["ok"]
+    assert run.tasks["ok"].test is None
+    for part in (
+        "not used as test: test.csv lacks label",
+        "ner/train.csv: looks like tagging, which is not in this version",
+        "qa/train.csv: looks like span",
+        "texts/train.csv: no column with labels among: text",
+        "codes/train.csv: no column with text among: code, label",
+        "table/train.csv: no column with text",
+        "names/train.csv: column 'label' has 200 different values",
+        "empty/train.csv: no rows",
+        "alone/dev.csv: no train file beside it",
+    ):
+        assert part in text, text
+
+
+def test_names_and_values_that_yaml_would_misread(init: Init, tmp_path: Path) -> None:
+    head: Head = {"a: b #c\x85\x7f\u2028\U0001f600": list(SENTENCES), "label": ["x\ny", "null"] * 4}
+    _, run = init({"no/train.csv": ONE, "1 2/tr ü/train.csv": head, "x/no/train.csv": ONE})
+    assert set(run.tasks) == {"no", "tr", "no-2"}
+    task = run.tasks["tr"]
+    assert isinstance(task, ClassificationTask)
+    assert task.text == "a: b #c\x85\x7f\u2028\U0001f600"
+    assert task.train == tmp_path / "data/1 2/tr ü/train.csv"
+
+
+def test_files_elsewhere_keep_their_path(tmp_path: Path) -> None:
+    far = tmp_path / "a/b/c/train.csv"
+    far.parent.mkdir(parents=True)
+    far.touch()
+    for folder, written in ((tmp_path / "a/x", "../b/c/train.csv"), (tmp_path / "1/2/3", str(far))):
+        folder.mkdir(parents=True)
+        text = scaffold([far], read_head=lambda _: ONE, folder=folder)
+        assert f"train: {written}\n" in text
+        (folder / "run.yaml").write_text(text)
+        run = load_run_file(folder / "run.yaml")
+        assert run.tasks["c"].train == far
+        assert run.name == "c"
+
+
+def test_no_task_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no data file there"):
+        scaffold([tmp_path], read_head=lambda _: ONE)
+    (tmp_path / "train.csv").touch()
+
+    def broken(path: Path) -> Head:
+        raise DataError(str(path), got="a torn file", wanted="rows", todo="fetch it again")
+
+    with pytest.raises(UsageError, match="a torn file"):
+        scaffold([tmp_path], read_head=broken)
+
+
+def test_groups() -> None:
+    groups, left = group_files([Path("d/test_2016.csv"), Path("d/train.csv"), Path("e/val.csv")])
+    assert [(g.name, list(g.files)) for g in groups] == [("d", ["test", "train"])]
+    assert left == ["e/val.csv: no train file beside it"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [
+        (0.2, 4.8, (0, 5)),
+        (1, 5, (1, 5)),
+        (0.3, 0.8, (0, 1)),
+        (-0.4, 0.9, (-1, 1)),
+        (12, 987, (0, 1000)),
+        (3, 3, (3, 4)),
+    ],
+)
+def test_round_outward(low: float, high: float, wanted: tuple[float, float]) -> None:
+    assert round_outward(low, high) == wanted
+
+
+def test_floats_of_0_and_1_are_classes() -> None:
+    guess = guess_task({"train": {**ONE, "label": [0.0, 1.0] * 4}})
+    assert not isinstance(guess, str)
+    assert guess.kind == "classification"

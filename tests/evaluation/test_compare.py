@@ -1,0 +1,245 @@
+"""Paired bootstrap against a slow loop, its coverage, and its laws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from potstill.evaluation.compare import (
+    Comparison,
+    Interval,
+    SeedPair,
+    agreement,
+    mean_interval,
+    paired_bootstrap,
+    verdict,
+)
+from potstill.metrics.metric import Ints
+from potstill.metrics.named import metric
+
+ACCURACY = metric("accuracy")
+
+
+def one_hot(right: np.ndarray) -> np.ndarray:
+    """Probabilities that predict class 0 (the truth in these tests) where ``right``."""
+    return np.stack([right, ~right], axis=1).astype(np.float64)
+
+
+def make_pair(
+    rng: np.random.Generator, n_rows: int, gain: float = 0.3, truth: Ints | None = None
+) -> SeedPair:
+    """Two models that agree on most rows; a is right more often."""
+    easy = rng.normal(size=n_rows)
+    a = easy + 0.8 + gain + rng.normal(size=n_rows) / 2 > 0
+    b = easy + 0.8 + rng.normal(size=n_rows) / 2 > 0
+    truth = np.zeros(n_rows, dtype=np.int64) if truth is None else truth
+    return SeedPair(truth=truth, groups=None, a=one_hot(a), b=one_hot(b))
+
+
+def test_delta_is_the_plain_difference_and_the_interval_its_percentiles() -> None:
+    pair = make_pair(np.random.default_rng(0), 200)
+    comparison = paired_bootstrap(ACCURACY, [pair], resamples=500)
+    right_a, right_b = pair.a.argmax(1) == 0, pair.b.argmax(1) == 0
+    assert comparison.delta == pytest.approx(right_a.mean() - right_b.mean())
+    assert comparison.deltas.shape == (500,)
+    interval = comparison.interval
+    assert interval.delta == comparison.delta
+    inside = (comparison.deltas >= interval.low) & (comparison.deltas <= interval.high)
+    assert inside.mean() == pytest.approx(0.95, abs=0.02)
+
+
+def test_spread_equals_the_formula_for_paired_rows() -> None:
+    pair = make_pair(np.random.default_rng(1), 400)
+    differences = (pair.a[:, 0] - pair.b[:, 0]).astype(np.float64)
+    comparison = paired_bootstrap(ACCURACY, [pair], resamples=4000)
+    assert comparison.deltas.std() == pytest.approx(differences.std() / math.sqrt(400), rel=0.05)
+
+
+def test_same_seed_same_numbers_and_another_seed_others() -> None:
+    pairs = [make_pair(np.random.default_rng(seed), 50) for seed in range(3)]
+    first = paired_bootstrap(ACCURACY, pairs, resamples=100, seed=5)
+    assert np.array_equal(first.deltas, paired_bootstrap(ACCURACY, pairs, 100, 5).deltas)
+    assert not np.array_equal(first.deltas, paired_bootstrap(ACCURACY, pairs, 100, 6).deltas)
+
+
+def test_chunks_do_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [make_pair(np.random.default_rng(seed), 50) for seed in range(2)]
+    whole = paired_bootstrap(ACCURACY, pairs, resamples=100)
+    monkeypatch.setattr("potstill.evaluation.compare._CHUNK_ELEMENTS", 333)
+    assert np.array_equal(whole.deltas, paired_bootstrap(ACCURACY, pairs, resamples=100).deltas)
+
+
+def test_a_model_against_itself_is_exactly_zero() -> None:
+    pair = make_pair(np.random.default_rng(0), 50)
+    same = SeedPair(truth=pair.truth, groups=None, a=pair.a, b=pair.a)
+    interval = paired_bootstrap(ACCURACY, [same, same], resamples=200).interval
+    assert interval == Interval(delta=0.0, low=0.0, high=0.0)
+
+
+def test_swapping_the_models_turns_the_interval() -> None:
+    pair = make_pair(np.random.default_rng(0), 50)
+    swapped = SeedPair(truth=pair.truth, groups=None, a=pair.b, b=pair.a)
+    forth = paired_bootstrap(ACCURACY, [pair]).interval
+    back = paired_bootstrap(ACCURACY, [swapped]).interval
+    assert (back.delta, back.low, back.high) == pytest.approx(
+        (-forth.delta, -forth.high, -forth.low)
+    )
+
+
+def test_queries_are_drawn_whole() -> None:
+    """Rows of a query repeat each other, so only the number of queries may narrow the interval."""
+    rng = np.random.default_rng(0)
+    pair = make_pair(rng, 30)
+    groups = np.arange(30).repeat(20)
+    repeated = SeedPair(
+        truth=pair.truth.repeat(20), groups=groups, a=pair.a.repeat(20, 0), b=pair.b.repeat(20, 0)
+    )
+    once = paired_bootstrap(ACCURACY, [pair], resamples=2000).deltas.std()
+    whole = paired_bootstrap(ACCURACY, [repeated], resamples=2000).deltas.std()
+    assert whole == pytest.approx(once, rel=0.1)
+
+
+def test_ranking_metric_over_queries() -> None:
+    rng = np.random.default_rng(0)
+    groups, truth = np.arange(40).repeat(5), np.tile([1, 0, 0, 0, 0], 40)
+    pair = SeedPair(
+        truth=truth,
+        groups=groups,
+        a=truth + rng.normal(size=200) / 4,
+        b=truth + rng.normal(size=200) * 3,
+    )
+    assert verdict(paired_bootstrap(metric("mrr"), [pair]).interval) == "helped"
+
+
+def slow_deltas(pairs: list[SeedPair], resamples: int, *, shared: bool) -> np.ndarray:
+    """The two-level bootstrap, one row index at a time."""
+    rng = np.random.default_rng(99)
+    gaps = [pair.a[:, 0] - pair.b[:, 0] for pair in pairs]
+    deltas = []
+    for _ in range(resamples):
+        common = rng.integers(len(gaps[0]), size=len(gaps[0]))
+        terms = []
+        for index in rng.integers(len(pairs), size=len(pairs)):
+            rows = common if shared else rng.integers(len(gaps[index]), size=len(gaps[index]))
+            terms.append(gaps[index][rows].mean())
+        deltas.append(np.mean(terms))
+    return np.array(deltas)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_seeds_and_rows_equal_the_slow_two_level_bootstrap(shared: bool) -> None:
+    rng = np.random.default_rng(2)
+    pairs = [make_pair(rng, 60, gain) for gain in (0.0, 0.3, 1.0)]
+    if not shared:  # another split for each seed: class 0 is still right, the truth differs
+        pairs = [
+            SeedPair(truth=pair.truth[:size], groups=None, a=pair.a[:size], b=pair.b[:size])
+            for pair, size in zip(pairs, (60, 50, 40), strict=True)
+        ]
+    fast = paired_bootstrap(ACCURACY, pairs, resamples=4000).deltas
+    slow = slow_deltas(pairs, 4000, shared=shared)
+    assert fast.mean() == pytest.approx(slow.mean(), abs=0.005)
+    assert fast.std() == pytest.approx(slow.std(), rel=0.07)
+    assert np.percentile(fast, [2.5, 97.5]) == pytest.approx(
+        np.percentile(slow, [2.5, 97.5]), abs=0.025
+    )
+
+
+def test_unlike_seeds_widen_the_interval() -> None:
+    rng = np.random.default_rng(3)
+    alike = [make_pair(rng, 500, 0.4) for _ in range(3)]
+    unlike = [make_pair(rng, 500, gain) for gain in (0.0, 0.4, 0.9)]
+    narrow, wide = (paired_bootstrap(ACCURACY, pairs).deltas.std() for pairs in (alike, unlike))
+    assert wide > 1.5 * narrow
+
+
+def test_interval_covers_the_true_difference_in_about_95_percent() -> None:
+    """200 simulated test sets; the true accuracies are known."""
+    share_a, share_b, covered = 0.8, 0.7, 0
+    for simulation in range(200):
+        rng = np.random.default_rng(simulation)
+        level = rng.random(250)  # common to both: hard rows are hard for both models
+        right_a = np.where(rng.random(250) < 0.5, level, rng.random(250)) < share_a
+        right_b = np.where(rng.random(250) < 0.5, level, rng.random(250)) < share_b
+        pair = SeedPair(
+            truth=np.zeros(250, dtype=np.int64),
+            groups=None,
+            a=one_hot(right_a),
+            b=one_hot(right_b),
+        )
+        interval = paired_bootstrap(ACCURACY, [pair], resamples=400, seed=simulation).interval
+        covered += interval.low <= share_a - share_b <= interval.high
+    assert 0.90 <= covered / 200 <= 0.99
+
+
+def test_mean_over_tasks_is_narrower_than_a_task_and_independent_of_its_order() -> None:
+    rng = np.random.default_rng(4)
+    tasks = [
+        paired_bootstrap(
+            ACCURACY, [make_pair(rng, 200, truth=np.zeros(200, dtype=np.int64))], seed=task
+        )
+        for task in range(4)
+    ]
+    mean = mean_interval(tasks)
+    assert mean.delta == pytest.approx(np.mean([task.delta for task in tasks]))
+    widths = [task.interval.high - task.interval.low for task in tasks]
+    assert mean.high - mean.low == pytest.approx(np.mean(widths) / 2, rel=0.15)
+    assert mean_interval(tasks[::-1]).low == pytest.approx(mean.low)
+
+
+def test_tasks_draw_their_own_rows_but_the_same_seeds() -> None:
+    """Equal numbers of rows and one seed argument must not tie the rows of two tasks together."""
+    rng = np.random.default_rng(5)
+    right = rng.random(100) < 0.5
+
+    def compare(label: int, gains: list[float]) -> np.ndarray:
+        truth = np.full(100, label)
+        pairs = []
+        for gain in gains:
+            a = right | (np.arange(100) < 100 * gain)
+            outputs = [one_hot(each) if label == 0 else one_hot(~each) for each in (a, right)]
+            pairs.append(SeedPair(truth=truth, groups=None, a=outputs[0], b=outputs[1]))
+        return paired_bootstrap(ACCURACY, pairs).deltas
+
+    rows_only = np.corrcoef(compare(0, [0.4]), compare(1, [0.4]))[0, 1]
+    assert abs(rows_only) < 0.1
+    seeds_too = np.corrcoef(compare(0, [0.0, 0.3, 0.9]), compare(1, [0.0, 0.3, 0.9]))[0, 1]
+    assert seeds_too > 0.7
+
+
+def test_verdict_needs_the_interval_to_exclude_zero() -> None:
+    assert verdict(Interval(delta=0.1, low=0.01, high=0.2)) == "helped"
+    assert verdict(Interval(delta=-0.1, low=-0.2, high=-0.01)) == "hurt"
+    assert verdict(Interval(delta=0.1, low=0.0, high=0.2)) == "no difference"
+    assert verdict(Interval(delta=-0.1, low=-0.2, high=0.0)) == "no difference"
+
+
+def test_agreement_of_each_kind() -> None:
+    a = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]])
+    b = np.array([[0.6, 0.4], [0.4, 0.6], [0.9, 0.1], [0.7, 0.3]])
+    assert agreement(a, b, "classification") == 0.75
+    values = np.array([1.0, 2.0, 5.0])
+    assert agreement(values, values**3, "regression") == pytest.approx(1.0)
+    assert agreement(values, np.zeros(3), "regression") == 0.0
+    groups = np.array([4, 9, 4, 9, 2, 2])
+    one = np.array([0.1, 0.5, 0.9, 0.4, 0.3, 0.3])
+    other = np.array([3.0, 1.0, 7.0, 2.0, 0.5, 0.1])
+    # Query 4: row 2 for both; 9: rows 1 and 3; 2: a tie goes to row 4, which the other has too.
+    assert agreement(one, other, "ranking", groups) == pytest.approx(2 / 3)
+
+
+def test_faulty_input_is_refused() -> None:
+    pair = make_pair(np.random.default_rng(0), 5)
+    with pytest.raises(ValueError, match="0 pairs"):
+        paired_bootstrap(ACCURACY, [])
+    with pytest.raises(ValueError, match="0 resamples"):
+        paired_bootstrap(ACCURACY, [pair], resamples=0)
+    with pytest.raises(ValueError, match="wanted one number for all"):
+        mean_interval([])
+    with pytest.raises(ValueError, match="wanted one number for all"):
+        mean_interval([Comparison(delta=0.0, deltas=np.zeros(n)) for n in (2, 3)])
+    with pytest.raises(ValueError, match="wanted the same shape"):
+        agreement(pair.a, pair.a[:2], "classification")
+    with pytest.raises(ValueError, match="needs groups"):
+        agreement(np.zeros(2), np.zeros(2), "ranking")
