@@ -21,10 +21,19 @@ os.environ["COLUMNS"] = "100"
 os.environ["NO_COLOR"] = "1"
 os.environ.pop("FORCE_COLOR", None)
 
+from pathlib import Path
+
 import pytest
 import torch
+from tests.toys import make_base
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_torch_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny base model: two layers, width 16; never write into it."""
+    return make_base(tmp_path_factory.mktemp("base") / "tiny")

@@ -8,7 +8,8 @@ from typing import Any
 
 from potstill.config import load_run_file, parse_run
 from potstill.core.progress import Progress, StopSignal
-from potstill.pipeline.run import Run, RunResult
+from potstill.pipeline.run import RunResult
+from potstill.pipeline.workers import open_run
 from potstill.students.student import Student
 
 
@@ -18,6 +19,7 @@ def run(
     overrides: Sequence[str] = (),
     time_limit: float | None = None,
     skip_bad_rows: int = 0,
+    jobs: int = 1,
     quiet: bool = True,
 ) -> RunResult:
     """Run everything that a run file asks for; call it again to continue.
@@ -28,6 +30,8 @@ def run(
         overrides: ``key.of.the.file=value``, as ``--set`` takes them; not with a mapping.
         time_limit: Stop after so many seconds; what is done is kept.
         skip_bad_rows: How many faulty rows each source may have.
+        jobs: Trainings at once, in processes of their own. With more than one, call this under
+            ``if __name__ == "__main__":``, as for all of Python's multiprocessing.
         quiet: Show no progress.
 
     Returns:
@@ -49,7 +53,7 @@ def run(
     else:
         asked = load_run_file(Path(source), overrides=overrides)
     progress = Progress(quiet=quiet, stop=StopSignal.after(time_limit))
-    return Run(asked, progress, skip_bad_rows=skip_bad_rows).evaluate()
+    return open_run(asked, progress, skip_bad_rows=skip_bad_rows, n_workers=jobs).evaluate()
 
 
 def load(folder: str | Path, *, device: str = "auto", precision: str = "auto") -> Student:

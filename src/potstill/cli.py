@@ -52,6 +52,13 @@ TimeLimit = Annotated[
     typer.Option(metavar="TIME", help="Stop after this long (90s, 45m, 2h); run again to go on."),
 ]
 
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Trainings at once, in processes of their own; default: 2 on CPUs."
+    ),
+]
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -124,11 +131,15 @@ def _stage_command(name: str, doc: str, call: Callable[[Run], Any], says: str) -
         overrides: Overrides = None,
         time_limit: TimeLimit = None,
         skip_bad_rows: SkipBad = 0,
+        jobs: Jobs = None,
         as_json: AsJson = False,
         quiet: Quiet = False,
         debug: Debug = False,
     ) -> None:
-        with _errors(debug), _run(run_file, overrides, time_limit, skip_bad_rows, quiet) as run:
+        with (
+            _errors(debug),
+            _run(run_file, overrides, time_limit, skip_bad_rows, quiet, jobs) as run,
+        ):
             made = call(run)
             stages = [str(stage.folder) for stage in made]
             _answer({"stages": stages}, as_json, f"{says}: {len(stages)} stages stand")
@@ -143,12 +154,16 @@ def run(
     overrides: Overrides = None,
     time_limit: TimeLimit = None,
     skip_bad_rows: SkipBad = 0,
+    jobs: Jobs = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Teach, label, distil, evaluate and report. Run it again to continue after a stop."""
-    with _errors(debug), _run(run_file, overrides, time_limit, skip_bad_rows, quiet) as opened:
+    with (
+        _errors(debug),
+        _run(run_file, overrides, time_limit, skip_bad_rows, quiet, jobs) as opened,
+    ):
         _show(opened.evaluate(), as_json)
 
 
@@ -178,12 +193,16 @@ def evaluate(
     overrides: Overrides = None,
     time_limit: TimeLimit = None,
     skip_bad_rows: SkipBad = 0,
+    jobs: Jobs = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Score student, baselines and ensemble; makes first what is missing."""
-    with _errors(debug), _run(run_file, overrides, time_limit, skip_bad_rows, quiet) as opened:
+    with (
+        _errors(debug),
+        _run(run_file, overrides, time_limit, skip_bad_rows, quiet, jobs) as opened,
+    ):
         _show(opened.evaluate(), as_json)
 
 
@@ -197,7 +216,7 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Draw report.html again from the results of a finished run."""
-    with _errors(debug), _run(run_file, overrides, None, skip_bad_rows, quiet) as opened:
+    with _errors(debug), _run(run_file, overrides, None, skip_bad_rows, quiet, 1) as opened:
         _show(opened.report(), as_json)
 
 
@@ -319,6 +338,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where data and run go.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the data and of the run.")] = 0,
     time_limit: TimeLimit = None,
+    jobs: Jobs = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -328,7 +348,7 @@ def demo(
         from potstill.demo.grammar import make_demo
 
         run_file = make_demo(folder, seed=seed)
-        with _run(run_file, None, time_limit, 0, quiet) as opened:
+        with _run(run_file, None, time_limit, 0, quiet, jobs) as opened:
             result = opened.evaluate()
         _show(result, as_json)
         if not as_json:
@@ -362,6 +382,7 @@ def _run(
     time_limit: str | None,
     skip_bad_rows: int,
     quiet: bool,
+    jobs: int | None,
 ) -> Iterator[Run]:
     """A run with its data read; Ctrl-C stops it between two steps."""
     from potstill.config import load_run_file
@@ -369,11 +390,11 @@ def _run(
     asked = load_run_file(run_file, overrides=overrides or ())
     limit = None if time_limit is None else _seconds(time_limit)
     from potstill.core.progress import Progress, StopSignal
-    from potstill.pipeline.run import Run
+    from potstill.pipeline.workers import open_run
 
     progress = Progress(quiet=quiet, stop=StopSignal.after(limit))
     with progress.stop.catch_interrupts():
-        yield Run(asked, progress, skip_bad_rows=skip_bad_rows)
+        yield open_run(asked, progress, skip_bad_rows=skip_bad_rows, n_workers=jobs)
 
 
 def _show(result: RunResult, as_json: bool) -> None:

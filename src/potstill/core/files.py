@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +20,7 @@ from potstill.core.errors import ArtefactError, ResourceError
 
 MANIFEST = "manifest.json"
 PARTIAL_SUFFIX = ".partial"
+_OWN_DIGEST = "sha256"
 _CHUNK_BYTES = 1 << 20
 
 fault_hook: Callable[[Path, int], None] | None = None
@@ -64,28 +65,39 @@ def atomic_writer(path: Path) -> Iterator[_HookedFile]:
     Raises:
         ResourceError: The disk is full; the old file, if any, still stands.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with naming_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with aside.open("wb") as raw:
+                yield _HookedFile(raw, path)
+                raw.flush()
+                os.fsync(raw.fileno())
+            aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Turn the system's "no space left" into an error that names ``path`` and what to do.
+
+    Raises:
+        ResourceError: The disk is full, or the user's share of it.
+    """
     try:
-        with aside.open("wb") as raw:
-            yield _HookedFile(raw, path)
-            raw.flush()
-            os.fsync(raw.fileno())
-        aside.replace(path)
+        yield
     except OSError as error:
-        aside.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResourceError(
-                f"disk full while writing {path}",
-                got=f"{shutil.disk_usage(path.parent).free / 2**20:.0f} MiB free",
-                wanted="room for the whole file; the previous one is kept",
-                todo="free some disk (`potstill clean` lists what no run uses) and run the "
-                "same command again: it continues",
-            ) from error
-        raise
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ResourceError(
+            f"disk full while writing {path}",
+            got=f"{free_bytes(path.parent) / 2**20:.0f} MiB free",
+            wanted="room for the whole file; the previous one is kept",
+            todo="free some disk (`potstill clean` lists what no run uses) and run the "
+            "same command again: it continues",
+        ) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -101,7 +113,22 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` as indented JSON, whole or not at all; NaN is refused with ValueError."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, _json_text(value))
+
+
+def _json_text(value: object) -> str:
+    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's bytes; ``target`` changes whole or not at all.
+
+    Raises:
+        ResourceError: The disk is full.
+    """
+    with source.open("rb") as file, atomic_writer(target) as out:
+        while chunk := file.read(_CHUNK_BYTES):
+            out.write(chunk)
 
 
 def read_json(path: Path) -> Any:
@@ -126,17 +153,40 @@ def read_json(path: Path) -> Any:
 def seal(folder: Path, facts: Mapping[str, object]) -> None:
     """Write the manifest of ``folder``: ``facts`` and the size and SHA-256 of every file in it.
 
-    It is written last: a folder with a manifest is complete.
+    It is written last: a folder with a manifest is complete. It holds its own digest too, so
+    that a changed fact is found like a changed file.
     """
     files = {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": digest_file(path),
-        }
+        path.relative_to(folder).as_posix(): _file_facts(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST and not path.name.endswith(".tmp")
+        if path.is_file() and path != folder / MANIFEST
     }
-    write_json(folder / MANIFEST, {**facts, "files": files})
+    write_manifest(folder, {**facts, "files": files})
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove what writers that were killed left in ``folder``; nobody else may be writing there."""
+    for left_over in folder.rglob(".*.tmp"):
+        left_over.unlink()
+
+
+def write_manifest(folder: Path, facts: Mapping[str, object]) -> None:
+    """Write ``facts`` as the manifest of ``folder``, with their own digest."""
+    write_signed_json(folder / MANIFEST, facts)
+
+
+def write_signed_json(path: Path, facts: Mapping[str, object]) -> None:
+    """Write a JSON object with its own digest in it, whole or not at all."""
+    write_json(path, {**facts, _OWN_DIGEST: digest_json(dict(facts))})
+
+
+def file_facts(folder: Path, names: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Size and SHA-256 of some files of a folder, as a manifest lists them."""
+    return {name: _file_facts(folder / name) for name in names}
+
+
+def _file_facts(path: Path) -> dict[str, object]:
+    return {"bytes": path.stat().st_size, "sha256": digest_file(path)}
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -145,8 +195,8 @@ def verify(folder: Path) -> dict[str, Any]:
     Raises:
         ArtefactError: The manifest or a file is missing, or a file's bytes have changed.
     """
-    manifest = read_json(folder / MANIFEST)
-    files = manifest.get("files") if isinstance(manifest, dict) else None
+    manifest = read_manifest(folder)
+    files = manifest.get("files")
     if not isinstance(files, dict):
         raise _damaged(folder / MANIFEST, "no list of files")
     for name, wanted in files.items():
@@ -160,7 +210,43 @@ def verify(folder: Path) -> dict[str, Any]:
             )
         if path.stat().st_size != wanted["bytes"] or digest_file(path) != wanted["sha256"]:
             raise _damaged(path, "its bytes are not those that the manifest recorded")
-    return dict(manifest)
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read a folder's manifest.
+
+    Raises:
+        ArtefactError: It is missing, not JSON, or its bytes have changed.
+    """
+    return read_signed_json(folder / MANIFEST)
+
+
+def read_signed_json(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_signed_json` wrote, after checking it against its own digest.
+
+    Raises:
+        ArtefactError: The file is missing, not JSON, or its bytes have changed.
+    """
+    whole = read_json(path)
+    facts = {k: v for k, v in whole.items() if k != _OWN_DIGEST} if isinstance(whole, dict) else {}
+    try:
+        kept = facts and whole[_OWN_DIGEST] == digest_json(facts)
+        # The digest is of the values; the text may not differ in its spaces either.
+        kept = kept and path.read_bytes() == _json_text(whole).encode()
+    except (KeyError, ValueError):  # no digest; NaN, which is never written
+        kept = False
+    if not kept:
+        raise _damaged(path, "its bytes are not those that were written")
+    return facts
+
+
+def free_bytes(folder: Path) -> int:
+    """Free disk where ``folder`` stands, or will stand."""
+    place = folder
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 def publish(partial: Path, final: Path) -> None:
@@ -184,10 +270,7 @@ def need_disk(folder: Path, size_bytes: int, what: str) -> None:
     Raises:
         ResourceError: Fewer than ``size_bytes`` are free.
     """
-    place = folder
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = free_bytes(folder)
     if free < size_bytes:
         raise ResourceError(
             f"disk of {folder}",

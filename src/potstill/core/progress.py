@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -26,6 +27,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 
 from potstill.core.errors import Stopped
+from potstill.core.files import naming_full_disk
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,6 +105,23 @@ class Bar:
             self._rich.update(self._task, advance=units, info=info)
 
 
+class Bars:
+    """Any number of bars at once, each named by what it is of."""
+
+    def __init__(self, rich: RichProgress | None) -> None:
+        self._rich = rich
+        self._ids: dict[str, TaskID] = {}
+
+    def show(self, name: str, total: float | None, done: float | None, info: str = "") -> None:
+        """Draw one bar; ``done`` None fills it."""
+        if self._rich is None:
+            return
+        if name not in self._ids:
+            self._ids[name] = self._rich.add_task(name, total=total, info=info)
+        filled = total if done is None else done
+        self._rich.update(self._ids[name], completed=filled, info=info)
+
+
 @dataclass(slots=True)
 class Progress:
     """Where work reports to.
@@ -131,10 +150,11 @@ class Progress:
         """Append one JSON line to the log."""
         if self.log_file is None:
             return
-        self.log_file.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"time": round(time.time(), 3), "event": event, **facts}, default=str)
-        with self.log_file.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with naming_full_disk(self.log_file):
+            self.log_file.parent.mkdir(parents=True, exist_ok=True)
+            with self.log_file.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
 
     @contextmanager
     def bar(
@@ -144,10 +164,25 @@ class Progress:
 
         With ``keep`` false the bar vanishes when it is full.
         """
-        if self.quiet:
+        if self.quiet or not (keep or self._console.is_terminal):
             yield Bar(None, name, total)
             return
-        with RichProgress(
+        with self._drawing(keep) as rich:
+            bar = Bar(rich, name, total)
+            bar.advance(done)
+            yield bar
+
+    @contextmanager
+    def bars(self) -> Iterator[Bars]:
+        """Show bars of work that goes on in several places at once."""
+        if self.quiet:
+            yield Bars(None)
+            return
+        with self._drawing(keep=True) as rich:
+            yield Bars(rich)
+
+    def _drawing(self, keep: bool) -> RichProgress:
+        return RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -158,7 +193,4 @@ class Progress:
             console=self._console,
             refresh_per_second=2,
             transient=not keep,
-        ) as rich:
-            bar = Bar(rich, name, total)
-            bar.advance(done)
-            yield bar
+        )

@@ -7,6 +7,7 @@ twice. Knows nothing of what a stage holds.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,16 @@ from typing import Any
 
 from filelock import FileLock
 
-from potstill.core.files import MANIFEST, PARTIAL_SUFFIX, digest_json, publish, seal, verify
+from potstill.core.files import (
+    MANIFEST,
+    PARTIAL_SUFFIX,
+    digest_json,
+    naming_full_disk,
+    publish,
+    remove_left_overs,
+    seal,
+    verify,
+)
 from potstill.core.progress import Progress
 
 METHOD_VERSION = 1
@@ -46,11 +56,13 @@ class StageFolder:
 
     Attributes:
         root: ``runs/stages``.
+        since: When this run began, in seconds since the epoch: what is older was reused.
         used: The stages that this run has asked for, in order, each once.
     """
 
     root: Path
     progress: Progress
+    since: float = field(default_factory=time.time)
     used: dict[str, Stage] = field(default_factory=dict)
 
     def make(
@@ -74,15 +86,19 @@ class StageFolder:
             return self.used[folder.name]
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(self.root / f".{folder.name}.lock"):
-            reused = (folder / MANIFEST).is_file()
+            reused = folder.exists()
             if reused:
                 verify(folder)
-                self.progress.say(f"{what}: done before ({folder.name})")
+                reused = (folder / MANIFEST).stat().st_mtime < self.since  # else: by a worker
+                if reused:
+                    self.progress.say(f"{what}: done before ({folder.name})")
             else:
                 self.progress.stop.check(f"before {what}")
                 self.progress.log("stage", stage=folder.name, what=what)
                 partial = folder.with_name(folder.name + PARTIAL_SUFFIX)
-                partial.mkdir(exist_ok=True)
+                with naming_full_disk(partial):
+                    partial.mkdir(exist_ok=True)
+                remove_left_overs(partial)
                 build(partial)
                 seal(partial, {"stage": name, "digest": digest, "facts": dict(facts)})
                 publish(partial, folder)

@@ -35,6 +35,9 @@ class Kind(ABC):
     def learn(cls, labels: Sequence[object], options: Mapping[str, Any]) -> Self:
         """Fix the label space from the training labels and the task's options.
 
+        Labels that cannot be read are left out: :meth:`encode_label` refuses them, and its
+        caller knows the row.
+
         Raises:
             ValueError: The labels leave no task (one class only, say); the text says why.
         """

@@ -39,16 +39,17 @@ class Classification(Kind):
     @classmethod
     def learn(cls, labels: Sequence[object], options: Mapping[str, Any]) -> Self:
         given = options.get("classes")
-        seen = {_text(label) for label in labels}
-        classes = tuple(str(c) for c in given) if given else tuple(sorted(seen, key=_order))
+        seen = {_text(label) for label in labels if not _missing(label)}
+        classes = tuple(_text(c) for c in given) if given else tuple(sorted(seen, key=_order))
         if len(seen & set(classes)) < 2:
             raise ValueError(
                 f"the training labels hold one class only ({', '.join(sorted(seen)) or 'none'})"
             )
         positive = options.get("positive")
-        if positive is not None and str(positive) not in classes:
-            raise ValueError(f"positive class '{positive}' is not among {', '.join(classes)}")
-        return cls(classes=classes, positive_class=None if positive is None else str(positive))
+        chosen = None if positive is None else _text(positive)
+        if chosen is not None and chosen not in classes:
+            raise ValueError(f"positive class '{chosen}' is not among {', '.join(classes)}")
+        return cls(classes=classes, positive_class=chosen)
 
     def encode_label(self, value: object) -> float:
         text = _text(value)
@@ -137,16 +138,21 @@ class Classification(Kind):
 
 def _text(value: object) -> str:
     """A label as text: ``1``, ``1.0``, ``True`` and ``"1"`` from different file types agree."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        raise ValueError("the label is missing")
+    if _missing(value):
+        raise ValueError("the label is missing or empty")
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    text = str(value).strip()
-    if not text:
-        raise ValueError("the label is empty")
-    return text
+    return str(value).strip()
+
+
+def _missing(value: object) -> bool:
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or (isinstance(value, str) and not value.strip())
+    )
 
 
 def _order(label: str) -> tuple[int, float, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 
 def finite_number(value: object, what: str) -> float:
@@ -20,3 +21,14 @@ def finite_number(value: object, what: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{what} is {value!r}, not a finite number")
     return number
+
+
+def finite_numbers(values: Iterable[object]) -> list[float]:
+    """The values that :func:`finite_number` takes; the others are left out."""
+    numbers = []
+    for value in values:
+        try:
+            numbers.append(finite_number(value, ""))
+        except ValueError:
+            continue
+    return numbers

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from potstill.kinds.base import Kind, Space, covered_mean
-from potstill.kinds.numbers import finite_number
+from potstill.kinds.numbers import finite_number, finite_numbers
 from potstill.losses.listwise import (
     group_softmax,
     listwise_cross_entropy,
@@ -37,7 +37,7 @@ class Ranking(Kind):
 
     @classmethod
     def learn(cls, labels: Sequence[object], options: Mapping[str, Any]) -> Self:
-        values = [finite_number(label, "the relevance") for label in labels]
+        values = [v for v in finite_numbers(labels) if v >= 0]
         if len(set(values)) < 2:
             raise ValueError("the training labels hold one relevance only")
         return cls(highest=max(values))

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from potstill.kinds.base import Kind, Space, covered_mean
-from potstill.kinds.numbers import finite_number
+from potstill.kinds.numbers import finite_number, finite_numbers
 from potstill.losses.squared_error import squared_error
 from potstill.models.multitask import LinearHead
 
@@ -45,7 +45,7 @@ class Regression(Kind):
     @classmethod
     def learn(cls, labels: Sequence[object], options: Mapping[str, Any]) -> Self:
         low, high = (float(v) for v in options["range"])
-        values = np.array([finite_number(label, "the label") for label in labels])
+        values = np.array([v for v in finite_numbers(labels) if low <= v <= high])
         scaled = (values - low) / (high - low)
         if len(np.unique(scaled)) < 2:
             raise ValueError("the training labels hold one value only")

@@ -80,6 +80,10 @@ def check_weights(folder: Path) -> list[Path]:
         raise BaseModelError(
             str(config), got=f"not JSON ({error})", wanted="a model configuration", todo=_WAYS
         ) from error
+    if not isinstance(settings, dict):
+        raise BaseModelError(
+            str(config), got="not JSON of a model", wanted="a model configuration", todo=_WAYS
+        )
     if "auto_map" in settings:
         raise BaseModelError(
             f"base folder {folder}",
@@ -99,6 +103,8 @@ def check_weights(folder: Path) -> list[Path]:
         )
     for path in weights:
         check_safetensors(path)
+    for index in folder.glob("*.safetensors.index.json"):
+        _check_index(index, {path.name for path in weights})
     return weights
 
 
@@ -119,6 +125,24 @@ def check_safetensors(path: Path) -> None:
             got="a file that is not safetensors (a pickle, a pointer file or a cut download)",
             wanted="safetensors weights; pickled files can run code and are never opened",
             todo="get the file again, or convert the weights to safetensors in a place you trust",
+        )
+
+
+def _check_index(index: Path, weights: set[str]) -> None:
+    """Refuse a list of shards that leads to anything but the safetensors beside it."""
+    try:
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BaseModelError(
+            str(index), got=f"a damaged index ({error!r})", wanted="a list of shards", todo=_WAYS
+        ) from error
+    strange = sorted(map(str, named - weights))
+    if strange:
+        raise BaseModelError(
+            str(index),
+            got=f"an index that names {', '.join(strange[:3])}",
+            wanted="safetensors files beside it; pickled files are never opened",
+            todo="get the missing files, or choose another base",
         )
 
 

@@ -37,7 +37,7 @@ class Noise:
         """Zero a share ``rate`` of ``values`` (any shape) and scale up the rest."""
         if values.device.type != "cpu":
             return functional.dropout(values, rate)
-        cut = round(rate * _STEPS)
+        cut = min(round(rate * _STEPS), _STEPS - 1)
         if cut == 0:
             return values
         n_words = math.ceil(values.numel() / 4)

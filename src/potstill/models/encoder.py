@@ -17,6 +17,7 @@ import numpy as np
 import safetensors.torch
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel, PreTrainedModel
@@ -106,6 +107,11 @@ class Encoder(nn.Module):
     def n_layers(self) -> int:
         """Number of transformer layers."""
         return len(_layers(self.backbone))
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens of the longest text that it can read; None for no limit."""
+        return longest_text(self.backbone)
 
     def forward(self, batch: TokenBatch) -> Features:
         """Encode a batch. Runs in the caller's autocast context; ``pooled`` is always fp32."""
@@ -234,14 +240,17 @@ def load_encoder(
     check_weights(folder)
     try:
         with _silence():
-            backbone = AutoModel.from_pretrained(
+            backbone, report = AutoModel.from_pretrained(
                 folder,
                 attn_implementation=ATTENTION,
                 dtype=torch.float32,
                 use_safetensors=True,
                 local_files_only=True,
+                output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        # transformers would fill the gaps with random numbers; the pooler is not used anyway
+        refuse_missing([n for n in report["missing_keys"] if not n.startswith("pooler.")])
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BaseModelError(
             f"base folder {folder}",
             got=f"transformers cannot load it: {str(error).splitlines()[0]}",
@@ -249,6 +258,14 @@ def load_encoder(
             todo="check the folder, or choose another base",
         ) from error
     return _finish(backbone, pooling, layers, dropout)
+
+
+def refuse_missing(names: Iterable[str]) -> None:
+    """Raise ValueError if a model's file lacks weights."""
+    lacking = sorted(names)
+    if lacking:
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        raise ValueError(f"its weights lack {lacking[0]}{more}")
 
 
 def build_encoder(config_file: Path, *, pooling: Pooling, dropout: float | None = None) -> Encoder:
@@ -284,6 +301,19 @@ def _finish(
     if layers is not None:
         encoder.keep_layers(layers)
     return encoder
+
+
+def longest_text(model: PreTrainedModel) -> int | None:
+    """Tokens of the longest text for which a model has positions; None for no limit."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is None:
+        return None
+    unused = 0
+    for name, module in model.named_modules():
+        # RoBERTa counts positions from behind its padding id: 514 of them are 512 tokens.
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+    return int(limit) - unused
 
 
 def _layers(backbone: PreTrainedModel) -> nn.ModuleList:

@@ -16,6 +16,14 @@ import tokenizers
 from potstill.core.errors import BaseModelError
 from potstill.core.files import read_json, write_text
 
+_OLD_LAYOUT = (
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TokenRows:
@@ -155,8 +163,10 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     try:
         if file.is_file():
             backend = tokenizers.Tokenizer.from_file(str(file))
-        else:
+        elif any((folder / name).is_file() for name in _OLD_LAYOUT):
             backend = _convert(folder)
+        else:  # transformers would make one that knows no word
+            raise FileNotFoundError("there is none")
     except Exception as error:  # the Rust library raises plain Exception
         raise BaseModelError(
             f"tokenizer of {folder}",

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from potstill.core.errors import UsageError
-from potstill.core.files import MANIFEST, PARTIAL_SUFFIX, read_json
+from potstill.core.files import MANIFEST, PARTIAL_SUFFIX, read_json, read_manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ def list_runs(output: Path) -> Listing:
     users: dict[str, list[str]] = {}
     for folder in sorted(p for p in output.iterdir() if (p / "log.jsonl").is_file()):
         finished = (folder / MANIFEST).is_file()
-        manifest = read_json(folder / MANIFEST) if finished else {}
+        manifest = read_manifest(folder) if finished else {}
         for stage in manifest.get("stages", []):
             users.setdefault(stage, []).append(folder.name)
         results = folder / "results.json"

@@ -14,15 +14,20 @@ from typing import Any
 from potstill import __version__
 from potstill.config import RunFile, show
 from potstill.core.device import Device, describe_hardware, resolve_device
+from potstill.core.errors import ArtefactError
 from potstill.core.files import (
     MANIFEST,
     PARTIAL_SUFFIX,
+    copy_file,
     digest_json,
+    file_facts,
     need_disk,
     publish,
     read_json,
     seal,
+    verify,
     write_json,
+    write_manifest,
     write_text,
 )
 from potstill.core.progress import Progress
@@ -33,7 +38,9 @@ from potstill.evaluation.latency import ms_per_text
 from potstill.evaluation.outcome import SeedOutcome
 from potstill.evaluation.report import write_report
 from potstill.pipeline.estimate import estimate
+from potstill.pipeline.jobs import Executor, Job
 from potstill.pipeline.loading import load_tasks, reported_counts
+from potstill.pipeline.outcomes import gather
 from potstill.pipeline.seed_run import SeedRun
 from potstill.students.card import model_card
 from potstill.students.student import Student
@@ -45,6 +52,7 @@ from potstill.training.prepare import training_record
 RESULTS_FILE = "results.json"
 DETAILS_FILE = "details.json"
 REPORT_FILE = "report.html"
+RUN_FILE = "run.yaml"
 STUDENT_FOLDER = "student"
 _ID_LETTERS = 8
 
@@ -76,14 +84,24 @@ class Run:
         run: The run file.
         progress: Where to report.
         skip_bad_rows: How many faulty rows each source may have.
+        executor: Does trainings that need nothing of each other; None does one after the other.
 
     Raises:
         DataError: A source or a row is faulty.
         ResourceError: The device that was asked for is not there.
     """
 
-    def __init__(self, run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> None:
+    def __init__(
+        self,
+        run: RunFile,
+        progress: Progress,
+        *,
+        skip_bad_rows: int = 0,
+        executor: Executor | None = None,
+    ) -> None:
         self.run = run
+        self._executor = executor
+        self._begun = self._taught = False
         self.progress = progress
         self.device: Device = resolve_device(run.device, run.precision)
         self.tasks: dict[int, dict[str, Task]] = {
@@ -118,6 +136,10 @@ class Run:
     def teach(self) -> list[Stage]:
         """Train the teachers of every seed."""
         self._begin()
+        if not self._taught:
+            self._share([job for seed in self.seeds for job in seed.teacher_jobs()])
+            self._share([job for seed in self.seeds for job in seed.ensemble_jobs()])
+            self._taught = True
         for seed in self.seeds:
             _ = seed.members
         return list(self.stages.used.values())
@@ -138,8 +160,16 @@ class Run:
 
     def evaluate(self) -> RunResult:
         """Score everything, and write results, report and student into the run's folder."""
+        self._begin()
+        first = [job for s in self.seeds for job in [*s.teacher_jobs(), *s.single_jobs()]]
+        self._share(first)
+        self._share([job for seed in self.seeds for job in seed.ensemble_jobs()])
+        self._taught = True
+        self.label()
+        self._share([job for seed in self.seeds for job in seed.student_jobs()])
         self.distill()
-        outcomes = [seed.outcome for seed in self.seeds]
+        self._share([job for seed in self.seeds for job in seed.finetuning_jobs()])
+        outcomes = [gather(seed) for seed in self.seeds]
         best = max(range(len(outcomes)), key=lambda i: outcomes[i].dev_mean)
         chosen = self.seeds[best]
         cost, more_cost = self._cost(chosen, outcomes)
@@ -148,8 +178,8 @@ class Run:
         self._publish_student(chosen, results)
         write_json(self.folder / RESULTS_FILE, results)
         write_json(self.folder / DETAILS_FILE, details)
-        write_text(self.folder / "run.yaml", show(self.run))
-        write_json(self.folder / MANIFEST, self._manifest())
+        write_text(self.folder / RUN_FILE, show(self.run))
+        write_manifest(self.folder, self._manifest())
         self.progress.log("done", folder=str(self.folder))
         return self.report()
 
@@ -159,6 +189,14 @@ class Run:
         Raises:
             ArtefactError: The run was not evaluated yet, or its results are damaged.
         """
+        if not (self.folder / MANIFEST).is_file():
+            raise ArtefactError(
+                f"run {self.folder}",
+                got="no results yet",
+                wanted="a run that was evaluated",
+                todo="evaluate it first: potstill run RUN.YAML",
+            )
+        verify(self.folder)
         results = read_json(self.folder / RESULTS_FILE)
         details = read_json(self.folder / DETAILS_FILE)
         write_report(results, details, self.folder / REPORT_FILE)
@@ -166,9 +204,15 @@ class Run:
 
     # -- inside ---------------------------------------------------------------------------------
 
+    def _share(self, jobs: Sequence[Job]) -> None:
+        """Let the executor make stages that need nothing of each other."""
+        if self._executor is not None:
+            self._executor.run(jobs)
+
     def _begin(self) -> None:
-        if self.stages.used:
+        if self._begun:
             return
+        self._begun = True
         self.folder.mkdir(parents=True, exist_ok=True)
         cost = estimate(self.run, self.tasks[self.run.seeds[0]])
         need_disk(Path(self.run.output), cost.disk_bytes, "checkpoints, networks and soft targets")
@@ -183,7 +227,9 @@ class Run:
         """Copy the student into the run's folder, whole or not at all."""
         aside = self.folder / (STUDENT_FOLDER + PARTIAL_SUFFIX)
         shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(chosen.student.folder, aside, ignore=shutil.ignore_patterns(MANIFEST))
+        stage = chosen.student.folder
+        for path in sorted(p for p in stage.rglob("*") if p.is_file() and p != stage / MANIFEST):
+            copy_file(path, aside / path.relative_to(stage))
         network = load_network(aside)
         base = self.run.student.base or self.run.base
         card = model_card(network, results, name=self.run.name, base=base, version=__version__)
@@ -215,6 +261,7 @@ class Run:
                 for task in tasks.values()
             },
             "stages": [s.folder.name for s in self.stages.used.values()],
+            "files": file_facts(self.folder, [RESULTS_FILE, DETAILS_FILE, RUN_FILE]),
         }
 
     def _cost(

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 
 from potstill.config import RunFile
 from potstill.config.tasks import GivenModels, GivenScores
 from potstill.core.device import Device
-from potstill.core.files import read_json
 from potstill.core.stages import Stage, StageFolder
-from potstill.evaluation.outcome import SeedOutcome, TaskOutcome
 from potstill.models.base_folder import find_base
+from potstill.pipeline.jobs import Job
 from potstill.pipeline.loading import head_dropouts, pooling_of, settings_for, task_weights
 from potstill.students.distill import Lesson, TaskDistillation, distill
-from potstill.targets.label import TIMING_FILE, ensemble_labels
+from potstill.targets.label import ensemble_labels
+from potstill.tasks.sources import Source
 from potstill.tasks.task import Split, Task
 from potstill.teachers.external import classifier_member, scores_member
 from potstill.teachers.finetune import finetune
 from potstill.teachers.member import Member
 from potstill.teachers.recipes import NetPlan, train_ensembles
-from potstill.training.prepare import NetworkPlan, best_dev, training_record, truth
+from potstill.training.prepare import NetworkPlan, best_dev, truth
 from potstill.training.settings import TrainSettings
 
 _SEED_STRIDE = 1000  # members count up from seed * stride: the seeds of two runs never meet
@@ -77,7 +79,13 @@ class SeedRun:
         """The ensembles that the student is compared with: trained on all rows."""
         return self._ensembles(cross_fit=False)
 
-    def _ensembles(self, *, cross_fit: bool) -> dict[str, list[Member]]:
+    def _ensembles(
+        self,
+        *,
+        cross_fit: bool,
+        only: int | None = None,
+        teacher_tasks: Sequence[str] | None = None,
+    ) -> dict[str, list[Member]]:
         run, teachers = self.run, self.run.teachers
         settings = settings_for(run, "teachers")
         nets = []
@@ -96,7 +104,7 @@ class SeedRun:
         made = train_ensembles(
             self.stages,
             self.all_tasks,
-            teacher_tasks=run.trained_tasks,
+            teacher_tasks=run.trained_tasks if teacher_tasks is None else teacher_tasks,
             recipe=teachers.recipe,
             nets=nets,
             keep=teachers.members,
@@ -104,6 +112,7 @@ class SeedRun:
             cross_fit=cross_fit,
             device=self.device,
             prefix=self.prefix,
+            only=only,
         )
         for name, section in run.tasks.items():
             given = section.teachers
@@ -113,8 +122,66 @@ class SeedRun:
                     for i, m in enumerate(given.models)
                 ]
             elif isinstance(given, GivenScores):
-                made[name] = [scores_member(given.scores, given.key, "given scores")]  # type: ignore[arg-type]
+                made[name] = [
+                    scores_member(
+                        self.tasks[name], cast("Source", given.scores), given.key, "given scores"
+                    )
+                ]
         return made
+
+    # -- work for others ------------------------------------------------------------------------
+
+    def teacher_jobs(self) -> list[Job]:
+        """The networks of the ensembles."""
+        if not self.run.trained_tasks:
+            return []
+        n_nets = len(self.run.teacher_nets()) * (2 if self.run.teachers.cross_fit else 1)
+        return [Job(what="network", seed=self.seed, index=k) for k in range(n_nets)]
+
+    def ensemble_jobs(self) -> list[Job]:
+        """Fine-tuning per task, for the recipes that have it."""
+        if self.run.teachers.recipe not in ("finetuned", "mt-dnn-kd"):
+            return []
+        return [Job(what="ensemble", seed=self.seed, task=t) for t in self.run.trained_tasks]
+
+    def single_jobs(self) -> list[Job]:
+        """The baselines of one model a task."""
+        if "single" not in self.run.evaluate.baselines:
+            return []
+        return [Job(what="single", seed=self.seed, task=task) for task in self.tasks]
+
+    def student_jobs(self) -> list[Job]:
+        """The student, and what it is compared with."""
+        jobs = [Job(what="student", seed=self.seed)]
+        if "multitask" in self.run.evaluate.baselines:
+            jobs += [Job(what="baseline", seed=self.seed), Job(what="long", seed=self.seed)]
+        return jobs
+
+    def finetuning_jobs(self) -> list[Job]:
+        """Copies of the student, fine-tuned per task."""
+        if not self.run.student.finetune:
+            return []
+        return [Job(what="finetuned", seed=self.seed, task=task) for task in self.tasks]
+
+    def do(self, job: Job) -> None:
+        """Make the stages of a job."""
+        if job.what == "network":
+            # The cross-fitted networks are counted after the plain ones.
+            cross_fit, index = divmod(job.index, len(self.run.teacher_nets()))
+            self._ensembles(cross_fit=bool(cross_fit), only=index)
+        elif job.what == "ensemble":
+            for cross_fit in {False, self.run.teachers.cross_fit}:
+                self._ensembles(cross_fit=cross_fit, teacher_tasks=(job.task,))
+        elif job.what == "single":
+            self.single(self.tasks[job.task])
+        elif job.what == "baseline":
+            self.multitask_plain()
+        elif job.what == "long":
+            self.multitask_long()
+        elif job.what == "student":
+            _ = self.student
+        else:
+            self.finetuned(self.tasks[job.task])
 
     # -- label ----------------------------------------------------------------------------------
 
@@ -131,14 +198,14 @@ class SeedRun:
         targets, digests = ensemble_labels(
             self.stages, members, task, rows, device=self.device, what=what
         )
-        dev = self._opinions(members, task, task.dev, f"{what} (dev)")
+        dev = self.opinions(members, task, task.dev, f"{what} (dev)")
         score = None
         if dev is not None:
             predictions = task.kind.predict_ensemble(dev, task.dev.groups)
             score = task.metric.score(truth(task.dev, task.kind.name), predictions, task.dev.groups)
         return Lesson(targets=targets, digests=digests, teacher_dev=score)
 
-    def _opinions(
+    def opinions(
         self, members: list[Member], task: Task, split: Split, what: str
     ) -> np.ndarray | None:
         """(M, N, C) outputs on a split; None where some row is not covered."""
@@ -243,17 +310,28 @@ class SeedRun:
     @cached_property
     def multitask(self) -> Stage:
         """The student without soft targets; of two lengths of training, the better on dev."""
-        settings = settings_for(self.run, "student")
-        plain = self._multitask(settings, "multi-task baseline")
+        plain = self.multitask_plain()
+        long = self.multitask_long()
+        if long is None:
+            return plain
+        return max(plain, long, key=lambda stage: mean_dev(stage, self.all_tasks))
+
+    def multitask_plain(self) -> Stage:
+        """The student's settings on labels alone."""
+        return self._multitask(settings_for(self.run, "student"), "multi-task baseline")
+
+    def multitask_long(self) -> Stage | None:
+        """The same with as many epochs as make up for the student's pool rows."""
         if not self.run.evaluate.match_steps:
-            return plain
-        steps = training_record(self.student.folder)["n_steps"]
-        ratio = steps / training_record(plain.folder)["n_steps"]
-        if ratio <= _STEPS_ALIKE:
-            return plain
-        longer = replace(settings, epochs=max(1, round(settings.epochs * ratio)))
-        long = self._multitask(longer, "multi-task baseline with the student's steps")
-        return max(plain, long, key=lambda stage: _mean_dev(stage, self.all_tasks))
+            return None
+        settings = settings_for(self.run, "student")
+        n_train = sum(len(task.train) for task in self.all_tasks)
+        n_pool = sum(len(task.pool) for task in self.all_tasks if task.pool is not None)
+        epochs = round(settings.epochs * (n_train + n_pool) / n_train)
+        if epochs == settings.epochs:
+            return None
+        longer = replace(settings, epochs=epochs)
+        return self._multitask(longer, "multi-task baseline with the student's steps")
 
     def _multitask(self, settings: TrainSettings, name: str) -> Stage:
         return finetune(
@@ -266,100 +344,12 @@ class SeedRun:
             what=self.prefix + name,
         )
 
-    # -- evaluate -------------------------------------------------------------------------------
-
-    @cached_property
-    def outcome(self) -> SeedOutcome:
-        """What every system says of the reported rows."""
-        student = self.student
-        return SeedOutcome(
-            seed=self.seed,
-            tasks={task.name: self._task_outcome(task) for task in self.all_tasks},
-            dev_mean=_mean_dev(student, self.all_tasks),
-            train_seconds=self._seconds(),
-        )
-
-    def _task_outcome(self, task: Task) -> TaskOutcome:
-        split = task.reported
-        systems: dict[str, Stage] = {}
-        if "single" in self.run.evaluate.baselines:
-            systems["single"] = self.single(task)
-        if "multitask" in self.run.evaluate.baselines:
-            systems["multitask"] = self.multitask
-        systems["student"] = self.student
-        if self.run.student.finetune:
-            systems["student_finetuned"] = self.finetuned(task)
-        predictions = {
-            name: task.kind.predict(self._network_outputs(stage, name, task, split))
-            for name, stage in systems.items()
-        }
-        members: list[dict[str, object]] = []
-        y = truth(split, task.kind.name)
-        if task.name in self.rivals:
-            ensemble = self.rivals[task.name]
-            outputs = self._opinions(ensemble, task, split, f"{self.prefix}ensemble on {task.name}")
-            if outputs is None:
-                self.stages.progress.warn(
-                    f"task '{task.name}': its teachers do not cover every {split.source} row, "
-                    "so the ensemble has no score"
-                )
-            else:
-                predictions |= self._ensemble_predictions(task, split, ensemble, outputs)
-                for member, own in zip(ensemble, outputs, strict=True):
-                    score = task.metric.score(y, task.kind.predict(own), split.groups)
-                    members.append(
-                        {"task": task.name, "member": member.name, "dev": member.dev, "test": score}
-                    )
-        return TaskOutcome(
-            task=task.name,
-            kind=task.kind,
-            metric=task.metric,
-            split_name="dev" if task.test is None else "test",
-            split=split,
-            truth=y,
-            predictions=predictions,
-            members=members,
-        )
-
-    def _ensemble_predictions(
-        self, task: Task, split: Split, ensemble: list[Member], outputs: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        scores = [m.dev for m in ensemble]
-        if any(score is None for score in scores):
-            dev = self._opinions(ensemble, task, task.dev, f"{self.prefix}members on {task.name}")
-            y = truth(task.dev, task.kind.name)
-            known = [] if dev is None else [task.kind.predict(own) for own in dev]
-            scores = [task.metric.score(y, p, task.dev.groups) for p in known]
-        best = max(range(len(outputs)), key=lambda k: scores[k] or 0.0) if scores else 0
-        return {
-            "teacher_best": task.kind.predict(outputs[best]),
-            "ensemble": task.kind.predict_ensemble(outputs, split.groups),
-        }
-
-    def _network_outputs(self, stage: Stage, name: str, task: Task, split: Split) -> np.ndarray:
-        member = Member(name=name, folder=stage.folder, digest=stage.digest)
-        what = f"{self.prefix}{name} on {task.name}"
-        outputs = self._opinions([member], task, split, what)
-        if outputs is None:
-            raise ValueError(f"{name} has no opinion on rows of {task.name}")
-        first: np.ndarray = outputs[0]
-        return first
-
-    def _seconds(self) -> dict[str, float]:
-        networks = {m.folder for ms in self.members.values() for m in ms if m.source == "network"}
-        labels = [s for s in self.stages.used.values() if s.name == "targets"]
-        timed = [read_json(s.folder / TIMING_FILE)["seconds"] for s in labels]
-        return {
-            "teach": round(sum(training_record(f)["seconds"] for f in networks), 1),
-            "label": round(sum(timed), 1),
-            "distill": round(training_record(self.student.folder)["seconds"], 1),
-        }
-
     def _base_digest(self, base: str) -> str:
         if base not in self._bases:
             self._bases[base] = find_base(base).digest
         return self._bases[base]
 
 
-def _mean_dev(stage: Stage, tasks: list[Task]) -> float:
+def mean_dev(stage: Stage, tasks: list[Task]) -> float:
+    """Mean dev score of a network over tasks."""
     return sum(best_dev(stage.folder, task.name) for task in tasks) / len(tasks)

@@ -224,6 +224,7 @@ def join_pools(
         return None
     ids = np.concatenate([p.ids for p in pools])
     names = list(pools[0].inputs)
+    keys_in = [p.keys for p in pools if p.keys is not None]
     joined = Split(
         inputs={n: [v for p in pools for v in p.inputs[n]] for n in names},
         labels=None,
@@ -231,6 +232,7 @@ def join_pools(
         groups=_join_groups(pools),
         places=np.concatenate([p.places for p in pools]),
         source=" + ".join(dict.fromkeys(p.source for p in pools)),
+        keys=[k for part in keys_in for k in part] if len(keys_in) == len(pools) else None,
     )
     keys = sort_keys(ids)
     banned = [sort_keys(taken) for taken in (*held_out, *known)]

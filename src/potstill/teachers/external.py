@@ -8,23 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, DataError, MismatchError
-from potstill.core.files import digest_file, digest_json
+from potstill.core.files import digest_json
 from potstill.core.progress import Bar
 from potstill.kinds import Classification, Kind
-from potstill.models.base_folder import find_base
+from potstill.models.base_folder import check_weights, find_base
+from potstill.models.encoder import longest_text, refuse_missing
 from potstill.models.tokenizer import load_tokenizer
 from potstill.tasks.batches import token_batches
-from potstill.tasks.rowids import row_ids, sort_keys
-from potstill.tasks.sources import Source, column_names, read_rows
+from potstill.tasks.rowids import digest_rows, row_ids, sort_keys
+from potstill.tasks.sources import Source, read_rows
 from potstill.tasks.task import Split, Task
 from potstill.teachers.member import Member
 from potstill.training.inference import BUDGET_TOKENS, to_batch
@@ -41,19 +43,19 @@ def classifier_member(model: str, labels: Sequence[str] | None, name: str) -> Me
     )
 
 
-def scores_member(scores: Source, key: str | None, name: str) -> Member:
-    """A member from a table of scores.
+def scores_member(task: Task, scores: Source, key: str | None, name: str) -> Member:
+    """A member from a table of scores; its digest is that of the values themselves.
 
     Raises:
-        DataError: The file is missing.
+        DataError: The file is missing, or lacks a column.
     """
-    if isinstance(scores, str | Path):
-        path = Path(scores)
-        column_names(path, what="scores")
-        digest = digest_json({"scores": digest_file(path), "key": key})
-        return Member(name=name, folder=path, digest=digest, source="scores", key=key)
-    digest = digest_json({"scores": repr(scores), "key": key})
-    return Member(name=name, folder=Path(), digest=digest, source="scores", key=key, scores=scores)
+    columns = _score_table_columns(task, key)
+    table = read_rows(scores, columns=columns, what=f"task '{task.name}', scores")
+    values = row_ids([[str(v) for v in table.columns[c]] for c in columns])
+    digest = digest_json({"scores": digest_rows(values, None), "key": key})
+    path = Path(scores) if isinstance(scores, str | Path) else Path()
+    given = None if isinstance(scores, str | Path) else scores
+    return Member(name=name, folder=path, digest=digest, source="scores", key=key, scores=given)
 
 
 def classifier_outputs(
@@ -70,7 +72,7 @@ def classifier_outputs(
     tokenizer = load_tokenizer(member.folder)
     columns = task.inputs.columns
     inputs = {c: [v for split in rows for v in split.inputs[c]] for c in columns}
-    limit = int(getattr(model.config, "max_position_embeddings", max_tokens))
+    limit = longest_text(model) or max_tokens
     tokens = task.inputs.tokenise(inputs, tokenizer, max_tokens=min(max_tokens, limit), task=None)
     model = nn.Module.to(model, device.torch).train(mode=False)
     has_types = int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
@@ -96,10 +98,11 @@ def scores_outputs(
         DataError: A column is missing, a score is no number, or no row at all is covered.
     """
     source: Source = member.folder if member.scores is None else member.scores
-    joint = list(task.inputs.columns) if member.key is None else [member.key]
     names = _score_columns(task.kind)
+    columns = _score_table_columns(task, member.key)
+    joint = columns[: len(columns) - len(names)]
     what = f"task '{task.name}', scores"
-    table = read_rows(source, columns=[*joint, *names], what=what)
+    table = read_rows(source, columns=columns, what=what)
     known = row_ids([[str(v) for v in table.columns[c]] for c in joint])
     wanted = np.concatenate([_join_ids(split, member.key, what) for split in rows])
     dicts: list[Mapping[str, object]] = []
@@ -141,17 +144,29 @@ def _join_ids(split: Split, key: str | None, what: str) -> np.ndarray:
     return row_ids([split.keys])
 
 
+def _score_table_columns(task: Task, key: str | None) -> list[str]:
+    """The columns that join rows and scores, then those of the scores."""
+    joint = list(task.inputs.columns) if key is None else [key]
+    return [*joint, *_score_columns(task.kind)]
+
+
 def _score_columns(kind: Kind) -> list[str]:
     return list(kind.classes) if isinstance(kind, Classification) else [VALUE]
 
 
 def _load(member: Member) -> PreTrainedModel:
     try:
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            member.folder, use_safetensors=True, local_files_only=True, dtype=torch.float32
+        check_weights(member.folder)
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            member.folder,
+            use_safetensors=True,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
-        return model
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        refuse_missing(report["missing_keys"])
+        return cast("PreTrainedModel", model)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BaseModelError(
             f"teacher {member.folder}",
             got=f"transformers cannot load it: {str(error).splitlines()[0]}",

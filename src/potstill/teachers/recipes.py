@@ -51,6 +51,7 @@ def train_ensembles(
     cross_fit: bool,
     device: Device,
     prefix: str = "",
+    only: int | None = None,
 ) -> dict[str, list[Member]]:
     """Train the ensembles of all tasks.
 
@@ -65,6 +66,8 @@ def train_ensembles(
         cross_fit: Network k does not see the k-th fold of the train rows.
         device: Where.
         prefix: Put before the names that progress shows.
+        only: Train just this network, before any is chosen or fine-tuned, and return nothing:
+            several processes can share the work.
 
     Returns:
         Task name to its members.
@@ -74,6 +77,8 @@ def train_ensembles(
     members: dict[str, list[Member]] = {task.name: [] for task in wanted}
     if not wanted:
         return members
+    if only is not None:
+        numbered = numbered[only : only + 1]
     if recipe == "single":
         for k, net, fold in numbered:
             for task in wanted:
@@ -87,6 +92,8 @@ def train_ensembles(
             stages, tasks, net, fold, device, f"{prefix}teacher {k + 1}/{len(nets)}, all tasks"
         )
         shared.append((k, net, fold, stage))
+    if only is not None:
+        return {}
     if keep < len(shared):
         shared = sorted(shared, key=lambda s: (-_mean_dev(s[3], select_on), s[0]))[:keep]
         kept = ", ".join(f"{k + 1} ({_mean_dev(s, select_on):.4f})" for k, _, _, s in shared)

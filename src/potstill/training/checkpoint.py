@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from potstill.core.errors import ArtefactError
-from potstill.core.files import digest_file, read_json, write_bytes, write_json
+from potstill.core.files import digest_file, read_signed_json, write_bytes, write_signed_json
 from potstill.models.encoder import tensors_to_bytes
 
 POINTER = "checkpoint.json"
@@ -88,7 +88,7 @@ def save_checkpoint(
         "files": {path.name: digest_file(path) for path in keep},
         "file": file.name,
     }
-    write_json(folder / POINTER, pointer)
+    write_signed_json(folder / POINTER, pointer)
     for old in [*folder.glob("checkpoint-*.safetensors"), *folder.glob("best-*.safetensors")]:
         if old not in keep:
             old.unlink()
@@ -104,7 +104,7 @@ def load_checkpoint(
     """
     if not (folder / POINTER).is_file():
         return None
-    pointer = read_json(folder / POINTER)
+    pointer = read_signed_json(folder / POINTER)
     try:
         for name, digest in pointer["files"].items():
             path = folder / name

@@ -25,7 +25,6 @@ from potstill.models.tokenizer import TokenRows
 from potstill.tasks.batches import PlannedBatch, plan_epochs, rows_per_batch
 from potstill.training.checkpoint import (
     TrainState,
-    clear_checkpoint,
     load_best,
     load_checkpoint,
     save_best,
@@ -83,7 +82,8 @@ def fit(
         seed: Decides batches and dropout masks.
         device: Where, and in which precision.
         padding: Id of the padding token.
-        folder: Checkpoints live here; a training that finds one continues from it.
+        folder: Checkpoints live here; a training that finds one continues from it. The last one
+            stays: ``clear_checkpoint`` removes it when the weights are safe elsewhere.
         progress: Bar, log, and the request to stop.
         name: What the bar and the log call this training.
 
@@ -108,7 +108,6 @@ def fit(
     run.train()
     if run.state.best_epoch:
         load_best(folder, model, run.state.best_epoch)
-    clear_checkpoint(folder)
     model.encoder.expand_vocabulary(vocabulary)
     model.eval()
     n_rows = sum(len(batch.units) for epoch in plan for batch in epoch)
@@ -191,6 +190,8 @@ class _Fit:
 
     def _save(self) -> None:
         self.state.recent = [float(value) for value in self._recent]
+        if self.state.recent:
+            self._refuse_nan(sum(self.state.recent))
         save_checkpoint(self.folder, self.model, self.optimiser, self.state)
 
     def _step(self, group: Sequence[PlannedBatch], step: int) -> None:
@@ -229,16 +230,19 @@ class _Fit:
     def _record_loss(self, step: int) -> None:
         mean = float(torch.stack(self._recent).mean())
         self._recent.clear()
-        if not math.isfinite(mean):
-            raise PotstillError(
-                f"training '{self.name}', step {step} of {self.n_steps}",
-                got=f"a loss of {mean}",
-                wanted="a finite number",
-                todo="lower `learning_rate:` or set `precision: fp32` in the run file",
-            )
+        self._refuse_nan(mean)
         self.state.loss.append((step, mean))
         rate = self.optimiser.param_groups[0]["lr"]
         self.progress.log("loss", training=self.name, step=step, loss=mean, learning_rate=rate)
+
+    def _refuse_nan(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise PotstillError(
+                f"training '{self.name}', batch {self.state.batches_done}",
+                got=f"a loss of {loss}",
+                wanted="a finite number",
+                todo="lower `learning_rate:` or set `precision: fp32` in the run file",
+            )
 
     def _end_epoch(self, epoch: int) -> None:
         """Score the dev rows, keep the best weights, switch off soft losses that are overtaken."""
@@ -267,6 +271,8 @@ class _Fit:
         outputs = predict_outputs(
             self.model, dev.tokens, (task,), device=self.device, padding=self.padding
         )
+        if not np.isfinite(outputs[task]).all():
+            self._refuse_nan(math.nan)
         return dev.metric.score(dev.truth, feed.kind.predict(outputs[task]), dev.groups)
 
     def _out_of_patience(self, epoch: int) -> bool:

@@ -155,13 +155,12 @@ def new_network(
         encoder.grow_vocabulary(tokenizer.n_tokens)
     torch.manual_seed(seed)
     heads = {name: head.kind.head(encoder.n_features) for name, head in tasks.items()}
-    limit = int(getattr(encoder.backbone.config, "max_position_embeddings", max_tokens))
     return Network(
         model=MultiTaskModel(encoder, heads),
         tokenizer=tokenizer,
         tasks=dict(tasks),
         pooling=chosen,
-        max_tokens=min(max_tokens, limit),
+        max_tokens=min(max_tokens, encoder.max_tokens or max_tokens),
         task_token=task_token,
     )
 

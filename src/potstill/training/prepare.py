@@ -19,6 +19,7 @@ from potstill.core.files import read_json, write_json
 from potstill.core.progress import Progress
 from potstill.models.encoder import Pooling
 from potstill.tasks.task import Split, Task
+from potstill.training.checkpoint import clear_checkpoint
 from potstill.training.feed import DevFeed, Feed, SoftFeed
 from potstill.training.loop import fit
 from potstill.training.network import Network, TaskHead, new_network, save_network
@@ -150,6 +151,7 @@ def train_network(
             **result.to_json(),
         },
     )
+    clear_checkpoint(folder)  # only now: a kill before this line must not cost the training
 
 
 def make_feed(network: Network, task: Task, extra: Extra, weight: float) -> Feed:

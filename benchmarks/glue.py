@@ -1,0 +1,194 @@
+"""Experiments on GLUE tasks: baselines, the student table, the paper's recipe, sizes.
+
+    python benchmarks/glue.py baselines --data DATA --folder WORK
+    python benchmarks/glue.py student   --data DATA --folder WORK --seed 0 [--only rest,others]
+    python benchmarks/glue.py paper     --data DATA --folder WORK --seed 0
+    python benchmarks/glue.py sizes     --data DATA --folder WORK --seed 0
+    python benchmarks/glue.py table     --folder WORK --out docs/results
+
+DATA holds ``<task>/train.parquet`` and ``dev.parquet``; GLUE's dev is our test, and dev is set
+aside from train. Dev rows of MRPC and STS-B that stand in the other's train are left out of the
+tests. Every variant is one potstill run in WORK/runs, so all share teachers and baselines, and a
+command that was stopped continues. Each finished variant leaves ``results.json`` in
+WORK/results/<experiment>/<variant>-seed<k>.json; ``table`` adds them up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+import potstill
+from potstill.core.files import write_json
+
+TASKS: dict[str, dict[str, Any]] = {
+    "rte": {"text": ["sentence1", "sentence2"]},
+    "mrpc": {"text": ["sentence1", "sentence2"]},
+    "stsb": {"text": ["sentence1", "sentence2"], "kind": "regression", "range": [0, 5]},
+    "cola": {"text": "sentence", "metric": "matthews"},
+    "sst2": {"text": "sentence"},
+    "qqp": {"text": ["sentence1", "sentence2"]},
+    "mnli": {"text": ["sentence1", "sentence2"]},
+    "qnli": {"text": ["sentence1", "sentence2"]},
+}
+FOUR = ("rte", "mrpc", "stsb", "cola")
+EIGHT = ("mnli", "qqp", "rte", "qnli", "mrpc", "cola", "sst2", "stsb")
+SHARED_ROWS = {"mrpc": "pair_in_stsb_train", "stsb": "pair_in_mrpc_train"}
+
+STUDENT_VARIANTS: dict[str, dict[str, Any]] = {
+    "average": {"distill": {}},
+    "average-rest": {"distill": {"pool": "rest"}},
+    "average-others": {"distill": {"pool": "others"}},
+    "average-rest-others": {"distill": {"pool": ["rest", "others"]}},
+    "soft_only": {"distill": {"objective": "soft_only"}},
+    "soft_only-rest": {"distill": {"objective": "soft_only", "pool": "rest"}},
+    "annealed": {"distill": {"objective": "annealed"}},
+    "annealed-rest": {"distill": {"objective": "annealed", "pool": "rest"}},
+    "logit_mse": {"distill": {"objective": "logit_mse"}},
+    "logit_mse-rest": {"distill": {"objective": "logit_mse", "pool": "rest"}},
+    "cross_fit": {"distill": {}, "teachers": {"cross_fit": True}},
+    "cross_fit-rest": {"distill": {"pool": "rest"}, "teachers": {"cross_fit": True}},
+    "second-generation-rest": {"distill": {"pool": "rest"}, "student": {"generations": 2}},
+}
+RATES = (5e-5, 1e-4, 2e-4)
+
+
+def main() -> None:
+    """Run one experiment."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("experiment", choices=["baselines", "student", "paper", "sizes", "table"])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", type=int, default=2500)
+    parser.add_argument("--only", help="variants, with commas")
+    parser.add_argument("--rate", type=float, default=1e-4, help="learning rate of every side")
+    parser.add_argument("--no-long", action="store_true", help="no baseline of equal steps yet")
+    parser.add_argument("--out", type=Path, help="table: copy the results there")
+    args = parser.parse_args()
+    if args.experiment == "table":
+        print_tables(args.folder, args.out)
+        return
+    if args.data is None:
+        parser.error("--data is needed: a folder with <task>/train.parquet and dev.parquet")
+    for variant, asked in variants(args).items():
+        run_variant(args, variant, asked)
+
+
+def variants(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The run files of an experiment, by variant."""
+    if args.experiment == "baselines":
+        made = {}
+        for rate in RATES:
+            for size in ("full", str(args.rows)):
+                rows = None if size == "full" else args.rows
+                asked = run_file(args, FOUR, rows)
+                asked |= {"training": {"learning_rate": rate}, "teachers": {"tasks": []}}
+                made[f"{size}-{rate:.0e}"] = asked
+    elif args.experiment == "student":
+        made = {v: run_file(args, FOUR, args.rows) | o for v, o in STUDENT_VARIANTS.items()}
+    elif args.experiment == "paper":
+        taught = ["mnli", "qqp", "rte", "qnli"]
+        recipe = {"recipe": "mt-dnn-kd", "tasks": taught, "select_on": ["mnli", "rte"]}
+        training = {"epochs": 3, "max_tokens": 128}
+        made = {"mt-dnn-kd": run_file(args, EIGHT, args.rows)}
+        made["mt-dnn-kd"] |= {
+            "teachers": {**recipe, "training": training},
+            "student": {"finetune": True},
+        }
+    else:
+        made = {
+            "small-student": run_file(args, FOUR, args.rows)
+            | {"student": {"layers": 3}, "distill": {"pool": "rest"}},
+            "large-student": run_file(args, FOUR, args.rows)
+            | {"teachers": {"layers": 3}, "distill": {"pool": "rest"}},
+        }
+    chosen = args.only.split(",") if args.only else list(made)
+    return {name: made[name] for name in chosen}
+
+
+def run_file(args: argparse.Namespace, tasks: tuple[str, ...], rows: int | None) -> dict[str, Any]:
+    """A run file as a mapping, with absolute paths."""
+    return {
+        "name": "glue",
+        "output": str((args.folder / "runs").resolve()),
+        "seed": args.seed,
+        "training": {"learning_rate": args.rate},
+        "evaluate": {"match_steps": not args.no_long},
+        "tasks": {
+            name: {
+                "kind": "classification",
+                "train": str((args.data / name / "train.parquet").resolve()),
+                "test": str(test_file(args, name)),
+                **TASKS[name],
+                **({} if rows is None else {"rows": min(rows, n_rows(args, name))}),
+            }
+            for name in tasks
+        },
+    }
+
+
+def n_rows(args: argparse.Namespace, task: str) -> int:
+    """Nine tenths of the train rows: what is left when dev is set aside."""
+    return int(0.9 * pq.read_metadata(args.data / task / "train.parquet").num_rows) - 1
+
+
+def test_file(args: argparse.Namespace, task: str) -> Path:
+    """GLUE's dev, without the rows that another task trains on."""
+    source = args.data / task / "dev.parquet"
+    if task not in SHARED_ROWS:
+        return Path(source.resolve())
+    target = (args.folder / "data" / f"{task}-test.parquet").resolve()
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        table = pq.read_table(source)
+        pq.write_table(table.filter(pc.invert(table[SHARED_ROWS[task]])), target)
+    return target
+
+
+def run_variant(args: argparse.Namespace, variant: str, asked: dict[str, Any]) -> None:
+    """Run one variant, and keep its results."""
+    suffix = "" if args.rate == RATES[1] or args.experiment == "baselines" else f"-{args.rate:.0e}"
+    name = f"{variant}{suffix}-seed{args.seed}"
+    print(f"== {args.experiment}: {name}", flush=True)
+    result = potstill.run(asked, quiet=not sys.stderr.isatty())
+    kept = args.folder / "results" / args.experiment / f"{name}.json"
+    write_json(kept, result.results)
+    mean = result.results["mean"]
+    print({k: v for k, v in mean.items() if k != "tasks"}, flush=True)
+    for task, entry in result.results["tasks"].items():
+        print(f"   {task}: {entry['scores']}", flush=True)
+
+
+def print_tables(folder: Path, out: Path | None) -> None:
+    """Means over seeds of every variant, one table an experiment."""
+    for experiment in sorted((folder / "results").iterdir()):
+        found: dict[str, list[dict[str, Any]]] = {}
+        for file in sorted(experiment.glob("*.json")):
+            variant = file.stem.rsplit("-seed", 1)[0]
+            found.setdefault(variant, []).append(json.loads(file.read_text()))
+            if out is not None:
+                target = out / experiment.name / file.name
+                write_json(target, json.loads(file.read_text()))
+        print(f"\n## {experiment.name}\n")
+        print("| variant | seeds | single | multitask | best member | ensemble | student |")
+        print("|---|---|---|---|---|---|---|")
+        for variant, results in found.items():
+            cells = [
+                f"{statistics.mean(r['mean'][s] for r in results):.4f}"
+                if all(s in r["mean"] for r in results)
+                else "–"
+                for s in ("single", "multitask", "teacher_best", "ensemble", "student")
+            ]
+            print(f"| {variant} | {len(results)} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

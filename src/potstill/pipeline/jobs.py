@@ -1,0 +1,36 @@
+"""Work of a run that can be done on its own, in any order, by any process.
+
+A job is a name for a stage ("the network k of seed 0"). Whoever does it makes the stage in the
+folder that all share; the run then goes its ordinary way and finds it. So a job may be done
+twice, or not at all, without changing a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A stage that can be made on its own.
+
+    Attributes:
+        what: Which step of the seed's run.
+        seed: The seed.
+        index: Number of the network, for ``network``.
+        task: Name of the task, for steps of one task.
+    """
+
+    what: Literal["network", "ensemble", "single", "baseline", "long", "student", "finetuned"]
+    seed: int
+    index: int = 0
+    task: str = ""
+
+
+class Executor(Protocol):
+    """Something that does jobs, anywhere that sees the folder of stages."""
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Do all jobs; raises the first fault, after the others have stopped."""

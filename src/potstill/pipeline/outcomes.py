@@ -1,0 +1,105 @@
+"""What every system of one seed says of the reported rows, gathered for scoring."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from potstill.core.files import read_json
+from potstill.core.stages import Stage
+from potstill.evaluation.outcome import SeedOutcome, TaskOutcome
+from potstill.pipeline.seed_run import SeedRun, mean_dev
+from potstill.targets.label import TIMING_FILE
+from potstill.tasks.task import Split, Task
+from potstill.teachers.member import Member
+from potstill.training.prepare import training_record, truth
+
+
+def gather(run: SeedRun) -> SeedOutcome:
+    """What every system says of the reported rows."""
+    student = run.student
+    return SeedOutcome(
+        seed=run.seed,
+        tasks={task.name: _task_outcome(run, task) for task in run.all_tasks},
+        dev_mean=mean_dev(student, run.all_tasks),
+        train_seconds=_seconds(run),
+    )
+
+
+def _task_outcome(run: SeedRun, task: Task) -> TaskOutcome:
+    split = task.reported
+    systems: dict[str, Stage] = {}
+    if "single" in run.run.evaluate.baselines:
+        systems["single"] = run.single(task)
+    if "multitask" in run.run.evaluate.baselines:
+        systems["multitask"] = run.multitask
+    systems["student"] = run.student
+    if run.run.student.finetune:
+        systems["student_finetuned"] = run.finetuned(task)
+    predictions = {
+        name: task.kind.predict(_network_outputs(run, stage, name, task, split))
+        for name, stage in systems.items()
+    }
+    members: list[dict[str, object]] = []
+    y = truth(split, task.kind.name)
+    if task.name in run.rivals:
+        ensemble = run.rivals[task.name]
+        outputs = run.opinions(ensemble, task, split, f"{run.prefix}ensemble on {task.name}")
+        if outputs is None:
+            run.stages.progress.warn(
+                f"task '{task.name}': its teachers do not cover every {split.source} row, "
+                "so the ensemble has no score"
+            )
+        else:
+            predictions |= _ensemble_predictions(run, task, split, ensemble, outputs)
+            for member, own in zip(ensemble, outputs, strict=True):
+                score = task.metric.score(y, task.kind.predict(own), split.groups)
+                members.append(
+                    {"task": task.name, "member": member.name, "dev": member.dev, "test": score}
+                )
+    return TaskOutcome(
+        task=task.name,
+        kind=task.kind,
+        metric=task.metric,
+        split_name="dev" if task.test is None else "test",
+        split=split,
+        truth=y,
+        predictions=predictions,
+        members=members,
+    )
+
+
+def _ensemble_predictions(
+    run: SeedRun, task: Task, split: Split, ensemble: list[Member], outputs: np.ndarray
+) -> dict[str, np.ndarray]:
+    scores = [m.dev for m in ensemble]
+    if any(score is None for score in scores):
+        dev = run.opinions(ensemble, task, task.dev, f"{run.prefix}members on {task.name}")
+        y = truth(task.dev, task.kind.name)
+        known = [] if dev is None else [task.kind.predict(own) for own in dev]
+        scores = [task.metric.score(y, p, task.dev.groups) for p in known]
+    best = max(range(len(outputs)), key=lambda k: scores[k] or 0.0) if scores else 0
+    return {
+        "teacher_best": task.kind.predict(outputs[best]),
+        "ensemble": task.kind.predict_ensemble(outputs, split.groups),
+    }
+
+
+def _network_outputs(run: SeedRun, stage: Stage, name: str, task: Task, split: Split) -> np.ndarray:
+    member = Member(name=name, folder=stage.folder, digest=stage.digest)
+    what = f"{run.prefix}{name} on {task.name}"
+    outputs = run.opinions([member], task, split, what)
+    if outputs is None:
+        raise ValueError(f"{name} has no opinion on rows of {task.name}")
+    first: np.ndarray = outputs[0]
+    return first
+
+
+def _seconds(run: SeedRun) -> dict[str, float]:
+    networks = {m.folder for ms in run.members.values() for m in ms if m.source == "network"}
+    labels = [s for s in run.stages.used.values() if s.name == "targets"]
+    timed = [read_json(s.folder / TIMING_FILE)["seconds"] for s in labels]
+    return {
+        "teach": round(sum(training_record(f)["seconds"] for f in networks), 1),
+        "label": round(sum(timed), 1),
+        "distill": round(training_record(run.student.folder)["seconds"], 1),
+    }

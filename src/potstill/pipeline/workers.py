@@ -1,0 +1,228 @@
+"""Several trainings at once: jobs of a run in processes of this machine.
+
+On a CPU two processes with one thread each train faster than one process with two threads (small
+products do not share well), and do not stall when the machine is busy with something else.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import torch
+
+from potstill.config import RunFile
+from potstill.core.device import Device, resolve_device
+from potstill.core.progress import Bar, Progress, StopSignal
+from potstill.pipeline.jobs import Job
+from potstill.pipeline.run import Run
+
+_POLL_SECONDS = 0.2
+_MOST_BY_DEFAULT = 2  # each worker holds a network, its optimiser state and torch itself
+
+
+def default_workers(device: Device) -> int:
+    """How many processes train at once: two on a CPU with two cores or more, else one."""
+    return 1 if device.torch.type != "cpu" else min(_MOST_BY_DEFAULT, os.cpu_count() or 1)
+
+
+def open_run(
+    asked: RunFile, progress: Progress, *, skip_bad_rows: int, n_workers: int | None
+) -> Run:
+    """Open a run whose trainings are shared among processes.
+
+    Args:
+        asked: The run file.
+        progress: Where to report.
+        skip_bad_rows: How many faulty rows each source may have.
+        n_workers: Processes at once; 1 trains in this process; None: :func:`default_workers`.
+    """
+    device = resolve_device(asked.device, asked.precision)
+    n_workers = default_workers(device) if n_workers is None else n_workers
+    team = LocalProcesses(asked, progress, n_workers, skip_bad_rows=skip_bad_rows)
+    return Run(
+        asked,
+        progress,
+        skip_bad_rows=skip_bad_rows,
+        executor=team if n_workers > 1 else None,
+    )
+
+
+class LocalProcesses:
+    """Jobs in processes of this machine, each with its share of the cores.
+
+    Args:
+        run: The run file; workers read the data themselves.
+        progress: Where the workers' bars appear.
+        n_workers: Processes at once.
+        skip_bad_rows: As the run was opened with.
+    """
+
+    def __init__(
+        self, run: RunFile, progress: Progress, n_workers: int, *, skip_bad_rows: int
+    ) -> None:
+        self._run = run
+        self._progress = progress
+        self._n_workers = n_workers
+        self._skip_bad_rows = skip_bad_rows
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Do all jobs.
+
+        Raises:
+            Stopped: Stop was requested; the workers have saved what they had.
+            PotstillError: The first fault of a worker.
+        """
+        if len(jobs) < 2:
+            return
+        context = multiprocessing.get_context("spawn")
+        news: Queue[_News] = context.Queue()
+        stop = context.Event()
+        n_workers = min(self._n_workers, len(jobs))
+        threads = max(1, torch.get_num_threads() // n_workers)
+        arguments = (
+            self._run,
+            self._skip_bad_rows,
+            threads,
+            news,
+            stop,
+            self._progress.log_file,
+            os.getpid(),
+        )
+        with (
+            _shown(news, self._progress),
+            ProcessPoolExecutor(
+                n_workers, mp_context=context, initializer=_open, initargs=arguments
+            ) as pool,
+        ):
+            futures: set[Future[None]] = {pool.submit(_do, job) for job in jobs}
+            fault: BaseException | None = None
+            while futures:
+                done, futures = wait(futures, _POLL_SECONDS, FIRST_COMPLETED)
+                for future in done:
+                    if not future.cancelled() and future.exception() is not None:
+                        fault = fault or future.exception()
+                if fault is not None or self._progress.stop.reason is not None:
+                    stop.set()
+                    for future in futures:
+                        future.cancel()
+        self._progress.stop.check("training in several processes")
+        if fault is not None:
+            raise fault
+
+
+# -- the parent's screen ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What a worker says of a bar: its name, total and how far it is; done is None at the end."""
+
+    name: str
+    total: float | None
+    done: float | None
+    info: str = ""
+
+
+@contextmanager
+def _shown(news: Queue[_News], progress: Progress) -> Iterator[None]:
+    """Draw the workers' bars while the block runs."""
+    over = threading.Event()
+
+    def draw() -> None:
+        with progress.bars() as bars:
+            while not over.is_set():
+                try:
+                    one = news.get(timeout=_POLL_SECONDS)
+                except queue.Empty:
+                    continue
+                bars.show(one.name, one.total, one.done, one.info)
+
+    thread = threading.Thread(target=draw, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+# -- inside a worker ----------------------------------------------------------------------------
+
+
+class _Told(Progress):
+    """Progress that tells the parent instead of drawing."""
+
+    def __init__(self, news: Queue[_News], stop: StopSignal, log_file: Path | None) -> None:
+        super().__init__(quiet=True, log_file=log_file, stop=stop)
+        self._news = news
+
+    @contextmanager
+    def bar(
+        self, name: str, total: float | None, done: float = 0, *, keep: bool = True
+    ) -> Iterator[Bar]:
+        if not keep:
+            yield Bar(None, name, total)
+            return
+        bar = _ToldBar(self._news, name, total)
+        bar.advance(done)
+        yield bar
+        self._news.put(_News(name, total, None))
+
+
+class _ToldBar(Bar):
+    def __init__(self, news: Queue[_News], name: str, total: float | None) -> None:
+        super().__init__(None, name, total)
+        self._news, self._name, self._total, self._done = news, name, total, 0.0
+
+    def advance(self, units: float = 1, info: str = "") -> None:
+        self._done += units
+        self._news.put(_News(self._name, self._total, self._done, info))
+
+
+class _TeamStop(StopSignal):
+    """Stops when the parent says so, or is gone."""
+
+    def __init__(self, event: Event, parent: int) -> None:
+        super().__init__()
+        self._event, self._parent = event, parent
+
+    @property
+    def reason(self) -> str | None:
+        if self._event.is_set():
+            return "the run was stopped"
+        return "the run's main process is gone" if os.getppid() != self._parent else None
+
+
+_opened: dict[str, Run] = {}
+
+
+def _open(
+    run: RunFile,
+    skip_bad_rows: int,
+    threads: int,
+    news: Queue[_News],
+    stop: Event,
+    log_file: Path | None,
+    parent: int,
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    torch.set_num_threads(threads)
+    progress = _Told(news, _TeamStop(stop, parent), None)
+    opened = Run(run, progress, skip_bad_rows=skip_bad_rows)
+    progress.log_file = log_file
+    _opened["run"] = opened
+
+
+def _do(job: Job) -> None:
+    next(seed for seed in _opened["run"].seeds if seed.seed == job.seed).do(job)

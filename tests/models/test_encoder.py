@@ -1,0 +1,277 @@
+"""The encoder equals transformers', whatever is kept, padded, compacted or saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.toys import make_base
+from transformers import (
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaModel,
+)
+
+from potstill.core.errors import BaseModelError
+from potstill.models.encoder import (
+    Encoder,
+    Pooling,
+    TokenBatch,
+    build_encoder,
+    load_encoder,
+    save_encoder,
+)
+from potstill.models.multitask import LinearHead, MultiTaskModel
+
+both_poolings = pytest.mark.parametrize("pooling", ["mean", "cls"])
+
+
+def batch_of(rows: list[list[int]], length: int | None = None) -> TokenBatch:
+    width = length or max(map(len, rows))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    mask = torch.tensor([[i < len(row) for i in range(width)] for row in rows])
+    return TokenBatch(ids=ids, mask=mask, types=torch.zeros_like(ids))
+
+
+ROWS = [[2, 5, 20, 6, 3], [2, 9, 3], [2, 30, 31, 8, 7, 5, 3]]
+
+
+@both_poolings
+def test_parity_with_transformers(base: Path, pooling: Pooling) -> None:
+    encoder = load_encoder(base, pooling=pooling).eval()
+    reference = BertModel.from_pretrained(base, add_pooling_layer=False).eval()
+    batch = batch_of(ROWS)
+    batch = TokenBatch(ids=batch.ids, mask=batch.mask, types=torch.ones_like(batch.ids))
+    features = encoder(batch)
+    tokens = reference(
+        input_ids=batch.ids, attention_mask=batch.mask.long(), token_type_ids=batch.types
+    ).last_hidden_state
+    torch.testing.assert_close(features.tokens[batch.mask], tokens[batch.mask])
+    for i, row in enumerate(ROWS):
+        if pooling == "cls":
+            wanted = tokens[i, 0]
+        else:
+            mean = tokens[i, : len(row)].mean(0)
+            wanted = (mean - mean.mean()) / (mean.var(correction=0) + 1e-5).sqrt()
+        torch.testing.assert_close(features.pooled[i], wanted, rtol=1e-4, atol=1e-5)
+
+
+@both_poolings
+def test_padding_changes_nothing(base: Path, pooling: Pooling) -> None:
+    encoder = load_encoder(base, pooling=pooling).eval()
+    tight, loose = batch_of(ROWS), batch_of(ROWS, 40)
+    loose.ids[~loose.mask] = 11  # whatever stands under the padding
+    torch.testing.assert_close(encoder(loose).pooled, encoder(tight).pooled, rtol=1e-4, atol=1e-5)
+    alone = torch.cat([encoder(batch_of([row])).pooled for row in ROWS])
+    torch.testing.assert_close(encoder(tight).pooled, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_is_everywhere_and_follows_the_seed(base: Path) -> None:
+    encoder = load_encoder(base, pooling="mean", dropout=0.25).train()
+    assert not any(type(m) is torch.nn.Dropout for m in encoder.modules())
+    batch = batch_of(ROWS)
+    encoder.noise.reseed(1)
+    first = encoder(batch).pooled
+    second = encoder(batch).pooled
+    encoder.noise.reseed(1)
+    assert torch.equal(encoder(batch).pooled, first)
+    assert not torch.equal(first, second)
+    silent = load_encoder(base, pooling="mean", dropout=0.0).train()
+    assert torch.equal(silent(batch).pooled, silent.eval()(batch).pooled)
+    own = load_encoder(base, pooling="mean")
+    rates = {m.p for m in own.modules() if hasattr(m, "p")}
+    assert rates == {0.1}  # the base's own
+
+
+def test_attention_weights_are_dropped_too(base: Path) -> None:
+    encoder = load_encoder(base, pooling="mean", dropout=0.5).train()
+    rates = []
+    drop = encoder.noise.drop
+
+    def spy(values: torch.Tensor, rate: float) -> torch.Tensor:
+        rates.append((values.ndim, rate))
+        return drop(values, rate)
+
+    encoder.noise.drop = spy  # type: ignore[method-assign]
+    encoder(batch_of(ROWS))
+    assert rates.count((4, 0.5)) == 2  # (B, H, T, T) of each layer
+
+
+@pytest.mark.parametrize(
+    ("have", "want", "kept"),
+    [(6, 3, [1, 3, 5]), (6, 2, [2, 5]), (6, 1, [5]), (6, 6, [0, 1, 2, 3, 4, 5]), (5, 2, [1, 4])],
+)
+def test_keeping_layers(tmp_path: Path, have: int, want: int, kept: list[int]) -> None:
+    folder = make_base(tmp_path / "base", layers=have)
+    whole = load_encoder(folder, pooling="mean")
+    cut = load_encoder(folder, pooling="mean", layers=want)
+    assert cut.n_layers == want
+    assert cut.backbone.config.num_hidden_layers == want
+    full, small = whole.backbone.state_dict(), cut.backbone.state_dict()
+    for new, old in enumerate(kept):
+        name = "attention.self.query.weight"
+        assert torch.equal(
+            small[f"encoder.layer.{new}.{name}"], full[f"encoder.layer.{old}.{name}"]
+        )
+    save_encoder(cut, tmp_path / "cut")
+    again = load_encoder(tmp_path / "cut", pooling="mean").eval()
+    torch.testing.assert_close(
+        again(batch_of(ROWS)).pooled, cut.eval()(batch_of(ROWS)).pooled, rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize("want", [0, 3])
+def test_layers_that_are_not_there(base: Path, want: int) -> None:
+    with pytest.raises(BaseModelError, match=r"layers: \d.*\n.*1 to 2"):
+        load_encoder(base, pooling="mean", layers=want)
+
+
+def model_on(base: Path, dropout: float = 0.0) -> MultiTaskModel:
+    encoder = load_encoder(base, pooling="mean", dropout=dropout)
+    torch.manual_seed(0)
+    return MultiTaskModel(encoder, {"t": LinearHead(encoder.n_features, 2)})
+
+
+def one_step(model: MultiTaskModel, batch: TokenBatch) -> None:
+    model.train()
+    model.encoder.noise.reseed(3)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.0)
+    outputs = model(batch, ("t",))["t"]
+    torch.autograd.backward(torch.nn.functional.cross_entropy(outputs, torch.tensor([0, 1, 1])))
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimiser.step()
+
+
+def test_compact_vocabulary_changes_no_number(base: Path) -> None:
+    plain, compact = model_on(base, 0.1), model_on(base, 0.1)
+    batch = batch_of(ROWS)
+    used = np.unique(batch.ids.numpy())
+    vocabulary = compact.encoder.compact_vocabulary(used[::-1])
+    small = TokenBatch(
+        ids=torch.from_numpy(vocabulary.renumber(batch.ids.numpy())),
+        mask=batch.mask,
+        types=batch.types,
+    )
+    assert len(vocabulary.kept) < len(vocabulary.full)
+    torch.testing.assert_close(
+        compact.eval()(small, ("t",))["t"], plain.eval()(batch, ("t",))["t"], rtol=0, atol=0
+    )
+    one_step(plain, batch)
+    one_step(compact, small)
+    compact.encoder.expand_vocabulary(vocabulary)
+    wanted = plain.state_dict()
+    got = compact.state_dict()
+    assert list(got) == list(wanted)
+    for name, tensor in got.items():
+        torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=1e-6)
+    untouched = np.setdiff1d(np.arange(len(vocabulary.full)), used)
+    table = compact.encoder.embedding_parameters()[0]
+    assert torch.equal(table[untouched], vocabulary.full[untouched])
+    assert not torch.equal(table[used[1:]], vocabulary.full[used[1:]])
+    with pytest.raises(ValueError, match="not announced"):
+        vocabulary.renumber(np.array([int(untouched[0])]))
+
+
+def test_growing_the_vocabulary(base: Path, tmp_path: Path) -> None:
+    encoder = load_encoder(base, pooling="mean").eval()
+    before = encoder.embedding_parameters()[0].detach().clone()
+    pooled = encoder(batch_of(ROWS)).pooled
+    n = len(before)
+    encoder.grow_vocabulary(n)  # nothing to do
+    assert torch.equal(encoder.embedding_parameters()[0], before)
+    encoder.grow_vocabulary(n + 2)
+    after = encoder.embedding_parameters()[0]
+    assert torch.equal(after[:n], before)
+    torch.testing.assert_close(after[n:], before.mean(0).expand(2, -1))
+    torch.testing.assert_close(encoder(batch_of(ROWS)).pooled, pooled, rtol=0, atol=0)
+    save_encoder(encoder, tmp_path / "grown")
+    again = load_encoder(tmp_path / "grown", pooling="mean")
+    assert again.backbone.config.vocab_size == n + 2
+
+
+def test_save_and_build_round_trip(base: Path, tmp_path: Path) -> None:
+    encoder = load_encoder(base, pooling="cls").eval()
+    save_encoder(encoder, tmp_path)
+    torch.manual_seed(9)
+    built = build_encoder(tmp_path / "config.json", pooling="cls").eval()
+    built.backbone.load_state_dict(encoder.backbone.state_dict())
+    loaded = load_encoder(tmp_path, pooling="cls").eval()
+    for other in (built, loaded):
+        assert torch.equal(other(batch_of(ROWS)).pooled, encoder(batch_of(ROWS)).pooled)
+
+
+def tiny(kind: type[PreTrainedModel]) -> PreTrainedModel:
+    torch.manual_seed(0)
+    if kind is DistilBertModel:
+        return DistilBertModel(
+            DistilBertConfig(vocab_size=40, dim=16, n_layers=2, n_heads=2, hidden_dim=32)
+        )
+    if kind is RobertaModel:
+        return RobertaModel(
+            RobertaConfig(
+                vocab_size=40,
+                hidden_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=32,
+                max_position_embeddings=12,  # room for ten tokens: the first two are not used
+                type_vocab_size=1,
+                pad_token_id=1,
+            ),
+            add_pooling_layer=False,
+        )
+    config = BertConfig(
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=12,
+    )
+    return BertModel(config)
+
+
+@pytest.mark.parametrize("kind", [DistilBertModel, RobertaModel])
+def test_other_architectures(kind: type[PreTrainedModel], tmp_path: Path) -> None:
+    reference = tiny(kind).eval()
+    reference.save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path, pooling="mean", dropout=0.3).eval()
+    batch = batch_of([[4, 5, 6, 7, 8, 9, 10, 11, 12, 13]])
+    torch.testing.assert_close(
+        encoder(batch).tokens, reference(input_ids=batch.ids).last_hidden_state
+    )
+    encoder.train()(batch)  # dropout runs in this architecture too
+    encoder.eval()
+    used = np.array([4, 5, 6, 7, 8, 9, 10, 11, 12, 13])
+    before = encoder(batch).pooled
+    vocabulary = encoder.compact_vocabulary(used)
+    ids = torch.from_numpy(vocabulary.renumber(batch.ids.numpy()))
+    small = TokenBatch(ids=ids, mask=batch.mask, types=batch.types)
+    assert torch.equal(encoder(small).pooled, before)
+    cut = load_encoder(tmp_path, pooling="mean", layers=1)
+    assert cut.n_layers == 1
+    assert isinstance(cut, Encoder)
+
+
+def test_the_longest_text_is_what_the_positions_hold(tmp_path: Path) -> None:
+    for model, longest in ((tiny(BertModel), 12), (tiny(RobertaModel), 10)):
+        folder = tmp_path / model.config.model_type
+        model.save_pretrained(folder)
+        encoder = load_encoder(folder, pooling="mean").eval()
+        assert encoder.max_tokens == longest
+        encoder(batch_of([[5] * longest]))
+        with pytest.raises((IndexError, RuntimeError)):
+            encoder(batch_of([[5] * (longest + 1)]))
+
+
+def test_a_base_that_is_no_encoder(tmp_path: Path, base: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "nothing-known"}', encoding="utf-8")
+    (tmp_path / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes())
+    with pytest.raises(BaseModelError, match="cannot load"):
+        load_encoder(tmp_path, pooling="mean")

@@ -1,0 +1,166 @@
+"""Texts to ids: pairs, types, limits, task tokens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.toys import SPECIAL, VOCABULARY, toy_tokenizer
+
+from potstill.core.errors import BaseModelError
+from potstill.models.tokenizer import TextTokenizer, TokenRows, load_tokenizer, task_token
+
+CLS, SEP, UNK = (SPECIAL.index(token) for token in ("[CLS]", "[SEP]", "[UNK]"))
+GOOD, FILM = VOCABULARY.index("good"), VOCABULARY.index("film")
+
+
+@pytest.fixture
+def tokenizer(base: Path) -> TextTokenizer:
+    """The tiny base's."""
+    return load_tokenizer(base)
+
+
+def rows_of(tokens: TokenRows) -> list[list[int]]:
+    return [
+        tokens.ids[a:b].tolist() for a, b in zip(tokens.offsets, tokens.offsets[1:], strict=False)
+    ]
+
+
+def types_of(tokens: TokenRows) -> list[list[int]]:
+    return [
+        tokens.types[a:b].tolist() for a, b in zip(tokens.offsets, tokens.offsets[1:], strict=False)
+    ]
+
+
+def test_texts(tokenizer: TextTokenizer) -> None:
+    tokens = tokenizer.encode(["Good film", "film quux", "film"], None, max_tokens=8)
+    assert rows_of(tokens) == [[CLS, GOOD, FILM, SEP], [CLS, FILM, UNK, SEP], [CLS, FILM, SEP]]
+    assert len(tokens) == 3
+    assert tokens.lengths.tolist() == [4, 4, 3]
+    assert not tokens.types.any()
+    assert not tokens.truncated.any()
+    assert tokenizer.padding == 0
+
+
+def test_pairs_have_types(tokenizer: TextTokenizer) -> None:
+    tokens = tokenizer.encode(["good"], ["film film"], max_tokens=8)
+    assert rows_of(tokens) == [[CLS, GOOD, SEP, FILM, FILM, SEP]]
+    assert types_of(tokens) == [[0, 0, 0, 1, 1, 1]]
+
+
+def test_truncation_is_flagged_and_cuts_the_longer_text(tokenizer: TextTokenizer) -> None:
+    tokens = tokenizer.encode(["good film good", "good"], None, max_tokens=4)
+    assert rows_of(tokens) == [[CLS, GOOD, FILM, SEP], [CLS, GOOD, SEP]]
+    assert tokens.truncated.tolist() == [True, False]
+    pair = tokenizer.encode(["good"], ["film " * 9], max_tokens=7)
+    assert rows_of(pair) == [[CLS, GOOD, SEP, FILM, FILM, FILM, SEP]]
+    assert pair.truncated.tolist() == [True]
+    # the limit of one call is not that of the next
+    assert tokenizer.encode(["good " * 9], None, max_tokens=20).lengths.tolist() == [11]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    texts=st.lists(st.text("good film\n é", max_size=30), min_size=1, max_size=5),
+    second=st.booleans(),
+    limit=st.integers(5, 12),
+    task=st.sampled_from([None, "t"]),
+)
+def test_no_row_is_over_the_limit(
+    texts: list[str], second: bool, limit: int, task: str | None
+) -> None:
+    tokenizer = TextTokenizer(toy_tokenizer(), 0)
+    tokenizer.add_task_tokens(["t"])
+    pairs = texts if second else None
+    tokens = tokenizer.encode(texts, pairs, max_tokens=limit, task=task)
+    whole = tokenizer.encode(texts, pairs, max_tokens=1000, task=task)
+    assert (tokens.lengths <= limit).all()
+    assert tokens.truncated.tolist() == (whole.lengths > limit).tolist()
+    assert (tokens.lengths == np.minimum(whole.lengths, limit)).all()
+
+
+def test_padding(tokenizer: TextTokenizer) -> None:
+    tokens = tokenizer.encode(["good", "film good film", "film"], ["good"] * 3, max_tokens=9)
+    rows = np.array([2, 1])
+    ids, mask, types = tokens.pad(rows, 7)
+    assert ids.dtype == types.dtype == np.int64
+    for i, row in enumerate(rows):
+        n = int(tokens.lengths[row])
+        assert ids[i, :n].tolist() == rows_of(tokens)[row]
+        assert types[i, :n].tolist() == types_of(tokens)[row]
+        assert mask[i].tolist() == [True] * n + [False] * (ids.shape[1] - n)
+        assert (ids[i, n:] == 7).all()
+        assert not types[i, n:].any()
+    assert ids.shape[1] == tokens.lengths[rows].max()
+
+
+def test_task_tokens(tokenizer: TextTokenizer) -> None:
+    before = tokenizer.n_tokens
+    ids = tokenizer.add_task_tokens(["b.1", "a"])
+    assert tokenizer.n_tokens == before + 2
+    assert sorted(ids.values()) == [before, before + 1]
+    assert tokenizer.add_task_tokens(["a", "c"])["a"] == ids["a"]  # a student as a base
+    assert tokenizer.task_token_id("b.1") == ids["b.1"]
+    with pytest.raises(KeyError):
+        tokenizer.task_token_id("nobody")
+    one = tokenizer.encode(["good film good"], None, max_tokens=4, task="a")
+    assert rows_of(one) == [[CLS, ids["a"], GOOD, SEP]]  # truncation keeps the token
+    assert one.truncated.tolist() == [True]
+    pair = tokenizer.encode(["good"], ["film"], max_tokens=9, task="b.1")
+    assert rows_of(pair) == [[CLS, ids["b.1"], GOOD, SEP, FILM, SEP]]
+    assert types_of(pair) == [[0, 0, 0, 0, 1, 1]]
+    assert task_token("a") == "<task:a>"
+
+
+def test_task_token_stands_first_where_nothing_starts_a_text() -> None:
+    bare = toy_tokenizer()
+    bare.post_processor = None
+    tokenizer = TextTokenizer(bare, 0)
+    ids = tokenizer.add_task_tokens(["a"])
+    tokens = tokenizer.encode(["good", ""], None, max_tokens=5, task="a")
+    assert rows_of(tokens) == [[ids["a"], GOOD], [ids["a"]]]
+
+
+def test_save_and_load(base: Path, tmp_path: Path, tokenizer: TextTokenizer) -> None:
+    ids = tokenizer.add_task_tokens(["a"])
+    tokenizer.encode(["good"], None, max_tokens=4)  # a limit must not travel with the file
+    shutil.copy(base / "config.json", tmp_path)
+    tokenizer.save(tmp_path)
+    assert json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))["truncation"] is None
+    again = load_tokenizer(tmp_path)
+    assert again.task_token_id("a") == ids["a"]
+    texts = ["good film never"]
+    np.testing.assert_array_equal(
+        again.encode(texts, None, max_tokens=9, task="a").ids,
+        tokenizer.encode(texts, None, max_tokens=9, task="a").ids,
+    )
+
+
+@pytest.mark.parametrize("content", ["{", '{"version": "1.0"}', "\x00"])
+def test_a_damaged_tokenizer_is_named(base: Path, tmp_path: Path, content: str) -> None:
+    shutil.copy(base / "config.json", tmp_path)
+    (tmp_path / "tokenizer.json").write_text(content, encoding="utf-8")
+    with pytest.raises(BaseModelError, match="tokenizer of"):
+        load_tokenizer(tmp_path)
+
+
+def test_the_old_layout_of_a_word_piece_vocabulary(base: Path, tmp_path: Path) -> None:
+    shutil.copy(base / "config.json", tmp_path)
+    (tmp_path / "vocab.txt").write_text("\n".join([*VOCABULARY, "##s"]), encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "BertTokenizer", "do_lower_case": true}', encoding="utf-8"
+    )
+    tokenizer = load_tokenizer(tmp_path)
+    tokens = tokenizer.encode(["Good films"], None, max_tokens=9)
+    assert rows_of(tokens) == [[CLS, GOOD, FILM, len(VOCABULARY), SEP]]
+
+
+def test_no_tokenizer_at_all(base: Path, tmp_path: Path) -> None:
+    shutil.copy(base / "config.json", tmp_path)
+    with pytest.raises(BaseModelError, match="tokenizer of"):
+        load_tokenizer(tmp_path)

@@ -1,0 +1,340 @@
+"""The whole path: what a run leaves, from every way in, for every choice of systems."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import potstill
+from potstill.config import load_run_file, parse_run
+from tests.pipeline.contract import SYSTEMS, check_results
+from tests.pipeline.toy_runs import (
+    SPLITS,
+    Keys,
+    kinds_of,
+    made_stages,
+    stage_names,
+    toy_run,
+    toy_task,
+    weight_digests,
+    with_key,
+    write_run,
+)
+from tests.toys import toy_rows
+
+Rows = list[dict[str, Any]]
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+# -- ways in ------------------------------------------------------------------------------------
+
+
+def as_arrow(rows: Rows) -> object:
+    return pa.Table.from_pylist(rows)
+
+
+def as_frame(rows: Rows) -> object:
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("convert", [as_arrow, as_frame])
+def test_tables_find_the_stages_of_plain_rows(
+    finished: tuple[Keys, Path], convert: Callable[[Rows], object]
+) -> None:
+    run, folder = finished
+    before = stage_names(folder.parent)
+    tasks = {
+        name: {key: convert(value) if key in SPLITS else value for key, value in task.items()}
+        for name, task in run["tasks"].items()
+    }
+    result = potstill.run({**run, "tasks": tasks})
+    assert result.folder == folder
+    assert stage_names(folder.parent) == before
+    check_results(result.results)
+
+
+def to_parquet(path: Path, rows: Rows) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), path.with_suffix(".parquet"))
+    return path.with_suffix(".parquet")
+
+
+def to_csv(path: Path, rows: Rows) -> Path:
+    pd.DataFrame(rows).to_csv(path.with_suffix(".csv.gz"), index=False)
+    return path.with_suffix(".csv.gz")
+
+
+def to_tsv(path: Path, rows: Rows) -> Path:
+    pd.DataFrame(rows).to_csv(path.with_suffix(".tsv"), index=False, sep="\t")
+    return path.with_suffix(".tsv")
+
+
+@pytest.mark.parametrize("write", [None, to_parquet, to_csv, to_tsv])
+def test_files_find_the_stages_of_plain_rows(
+    finished: tuple[Keys, Path], tmp_path: Path, write: Callable[[Path, Rows], Path] | None
+) -> None:
+    run, folder = finished
+    before = stage_names(folder.parent)
+    result = potstill.run(write_run(tmp_path, run, write))
+    assert stage_names(folder.parent) == before
+    assert result.results["mean"] == read(folder / "results.json")["mean"]
+
+
+def test_a_run_file_with_an_override(base: Path, tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "runs", base, {"mood": toy_task()})
+    file = write_run(tmp_path, run)
+    result = potstill.run(file, overrides=["teachers.members=1", "evaluate.baselines=[]"])
+    assert [w for w in made_stages(result.folder) if w.startswith("teacher")] == [
+        "teacher 1/1, all tasks"
+    ]
+    assert result.folder.name.startswith("toy-")
+
+
+# -- what it leaves -----------------------------------------------------------------------------
+
+
+def test_results_are_those_of_the_contract(finished: tuple[Keys, Path]) -> None:
+    _, folder = finished
+    results = read(folder / "results.json")
+    check_results(results)
+    assert list(results["tasks"]) == ["mood", "stars"]
+    assert list(results["tasks"]["mood"]["scores"]) == [s for s in SYSTEMS if s[-5:] != "tuned"]
+    assert {task["split"] for task in results["tasks"].values()} == {"test"}
+    assert {task["n"] for task in results["tasks"].values()} == {8}
+
+
+def test_the_folder_is_whole(finished: tuple[Keys, Path]) -> None:
+    _, folder = finished
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    student = {"student.json", "heads.safetensors", "training.json", "README.md", "manifest.json"}
+    student |= {"encoder/config.json", "encoder/model.safetensors", "encoder/tokenizer.json"}
+    top = {"run.yaml", "manifest.json", "results.json", "details.json", "report.html", "log.jsonl"}
+    assert files == top | {f"student/{name}" for name in student}
+
+
+def test_the_report_is_offline(finished: tuple[Keys, Path]) -> None:
+    _, folder = finished
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"(?:src|href)\s*=\s*[\"'](?!#|data:)", page) == []
+    assert "@import" not in page
+    assert "url(http" not in page
+    assert "mood" in page
+    assert "stars" in page
+
+
+def test_details_name_curves_members_and_differences(finished: tuple[Keys, Path]) -> None:
+    _, folder = finished
+    details = read(folder / "details.json")
+    assert {"student", "multitask"} <= {curve["name"] for curve in details["curves"]}
+    assert [m["member"] for m in details["members"] if m["task"] == "mood"] == [
+        "teacher 1",
+        "teacher 2",
+    ]
+    assert details["tasks"]["mood"]["labels"] == ["bad", "good"]
+    assert details["tasks"]["mood"]["n_train"] == 16
+    assert details["tasks"]["mood"]["covered"] == 1.0
+    assert set(details["tasks"]["stars"]["scatter"]) >= {"truth", "student", "ensemble"}
+    assert details["tasks"]["mood"]["differences"][0]["inputs"].keys() == {"text"}
+
+
+def test_the_manifest_names_data_version_and_stages(finished: tuple[Keys, Path]) -> None:
+    run, folder = finished
+    manifest = read(folder / "manifest.json")
+    assert manifest["id"] == folder.name.removeprefix("toy-")
+    assert manifest["potstill"] == potstill.__version__
+    assert manifest["hardware"]["precision"] == "fp32"
+    assert set(manifest["stages"]) == stage_names(folder.parent)
+    assert set(manifest["data"]) == {"0/mood", "0/stars"}
+    assert len({digest for task in manifest["data"].values() for digest in task.values()}) == 7
+    assert set(manifest["files"]) == {"results.json", "details.json", "run.yaml"}
+    assert manifest["asked"]["teachers"]["members"] == run["teachers"]["members"]
+
+
+def test_run_yaml_loads_again_and_finds_the_run(base: Path, tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "runs", base, {"mood": toy_task()})
+    first = potstill.run(write_run(tmp_path, run))
+    before = weight_digests(first.folder)
+    again = potstill.run(first.folder / "run.yaml")
+    assert again.folder == first.folder
+    assert weight_digests(again.folder) == before
+
+
+def test_run_yaml_of_rows_in_python_loads_too(finished: tuple[Keys, Path]) -> None:
+    run, folder = finished
+    loaded, asked = load_run_file(folder / "run.yaml").record(), parse_run(run).record()
+    for record in (loaded, asked):
+        for task in record["tasks"].values():
+            assert task.pop("train").endswith("<rows given in Python>")
+            del task["dev"], task["test"]
+    assert loaded == asked
+
+
+def test_the_card_names_tasks_columns_and_use(finished: tuple[Keys, Path]) -> None:
+    _, folder = finished
+    card = (folder / "student" / "README.md").read_text(encoding="utf-8")
+    assert "**mood** (classification): reads `text`; answers bad, good" in card
+    assert "**stars** (regression): reads `text`" in card
+    assert "potstill.load" in card
+    score = read(folder / "results.json")["tasks"]["mood"]["scores"]["student"]
+    assert f"{score:.4f}" in card
+
+
+def test_the_student_answers_as_it_was_scored(finished: tuple[Keys, Path]) -> None:
+    run, folder = finished
+    student = potstill.load(folder, device="cpu", precision="fp32")
+    assert student.tasks == ("mood", "stars")
+    rows = run["tasks"]["mood"]["test"]
+    answers = student.predict(rows, ["mood"])
+    right = sum(
+        answer["tasks"]["mood"]["prediction"] == row["label"]
+        for answer, row in zip(answers, rows, strict=True)
+    )
+    scores = read(folder / "results.json")["tasks"]["mood"]["scores"]
+    assert right / len(rows) == pytest.approx(scores["student"], abs=1e-6)
+
+
+# -- choices ------------------------------------------------------------------------------------
+
+
+def test_without_the_multitask_baseline_there_is_no_verdict(base: Path, tmp_path: Path) -> None:
+    run = toy_run(tmp_path, base, {"mood": toy_task()})
+    results = potstill.run(with_key(run, "evaluate.baselines", ["single"])).results
+    check_results(results)
+    assert set(results["mean"]) >= {"single", "ensemble", "student"}
+    assert "multitask" not in results["tasks"]["mood"]["scores"]
+    assert "multitask" not in results["mean"]
+    assert results["tasks"]["mood"]["verdict"] is None
+    assert results["mean"]["gain_kept"] is None
+
+
+def test_without_teachers_there_is_no_ensemble(base: Path, tmp_path: Path) -> None:
+    result = potstill.run(with_key(toy_run(tmp_path, base), "teachers.tasks", []))
+    check_results(result.results)
+    assert set(result.results["tasks"]["mood"]["scores"]) == {"single", "multitask", "student"}
+    assert "ensemble_params" not in result.results["cost"]
+    assert kinds_of(made_stages(result.folder)) == {"student", "single", "multi-task", "score"}
+
+
+def test_means_cover_the_tasks_with_teachers(base: Path, tmp_path: Path) -> None:
+    run = with_key(toy_run(tmp_path, base), "teachers.tasks", ["stars"])
+    results = potstill.run(run).results
+    check_results(results)
+    assert results["mean"]["tasks"] == ["stars"]
+    assert "ensemble" not in results["tasks"]["mood"]["scores"]
+    assert results["mean"]["student"] == results["tasks"]["stars"]["scores"]["student"]
+
+
+def test_gain_kept_is_null_where_the_ensemble_does_not_gain(base: Path, tmp_path: Path) -> None:
+    # An ensemble of one that is trained just like the baseline is the baseline.
+    run = toy_run(tmp_path, base, {"mood": toy_task()})
+    results = potstill.run(with_key(run, "teachers", {"members": 1})).results
+    check_results(results)
+    scores = results["tasks"]["mood"]["scores"]
+    assert scores["ensemble"] == scores["multitask"] == scores["teacher_best"]
+    assert results["mean"]["gain_kept"] is None
+
+
+def test_several_seeds(base: Path, tmp_path: Path) -> None:
+    run = with_key(toy_run(tmp_path, base, {"mood": toy_task()}), "seed", [3, 1])
+    result = potstill.run(run)
+    check_results(result.results)
+    task = result.results["tasks"]["mood"]
+    assert [each["seed"] for each in task["per_seed"]] == [3, 1]
+    alone = {seed: potstill.run(with_key(run, "seed", seed)).results for seed in (3, 1)}
+    for each in task["per_seed"]:
+        assert each["scores"] == alone[each["seed"]]["tasks"]["mood"]["scores"]
+    chosen = read(result.folder / "student" / "manifest.json")["seed"]
+    assert result.results["student_seed"] == chosen
+
+
+def test_seeds_share_no_network_and_find_those_of_single_runs(base: Path, tmp_path: Path) -> None:
+    run = toy_run(tmp_path, base, {"mood": toy_task()})
+    potstill.run(with_key(run, "seed", 0))
+    potstill.run(with_key(run, "seed", 1))
+    before = stage_names(tmp_path)
+    potstill.run(with_key(run, "seed", [0, 1]))
+    assert stage_names(tmp_path) == before
+
+
+def test_fine_tuned_students_stand_apart(base: Path, tmp_path: Path) -> None:
+    run = toy_run(tmp_path, base)
+    plain = potstill.run(run).results
+    tuned = potstill.run(with_key(run, "student.finetune", True)).results
+    check_results(tuned)
+    for name, task in tuned["tasks"].items():
+        assert task["scores"]["student"] == plain["tasks"][name]["scores"]["student"]
+        assert "student_finetuned" in task["scores"]
+    assert tuned["cost"]["student_finetuned_params"] > tuned["cost"]["student_params"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "made"),
+    [
+        ("teachers", {"members": 2, "recipe": "single"}, 4),
+        ("teachers", {"members": 2, "recipe": "finetuned"}, 2 + 4),
+        ("teachers", {"nets": 3, "keep": 1, "recipe": "mt-dnn-kd"}, 3 + 2),
+        ("teachers", {"members": 2, "cross_fit": True}, 2 + 2),
+        ("student.generations", 2, 2),
+        ("student.task_token", True, 2),
+        ("distill.objective", "logit_mse", 2),
+        ("distill.objective", "annealed", 2),
+        ("distill.objective", "soft_only", 2),
+        ("distill.pool", "others", 2),
+    ],
+)
+def test_every_choice_ends_in_results(
+    base: Path, tmp_path: Path, key: str, value: object, made: int
+) -> None:
+    run = with_key(toy_run(tmp_path, base), key, value)
+    run["training"]["max_tokens"] = 32
+    run["teachers"]["training"] = {"epochs": 1}
+    run["evaluate"]["baselines"] = []
+    result = potstill.run(run)
+    check_results(result.results)
+    assert sum(what.startswith("teacher") for what in made_stages(result.folder)) == made
+    assert len(result.student.predict({"text": "a good day"})) == 2
+
+
+def test_equal_runs_give_equal_weights(finished: tuple[Keys, Path], tmp_path: Path) -> None:
+    run, folder = finished
+    again = potstill.run({**run, "output": str(tmp_path)})
+    assert again.folder.name == folder.name
+    assert weight_digests(tmp_path / "stages") == weight_digests(folder.parent / "stages")
+
+
+# -- does it learn ------------------------------------------------------------------------------
+
+
+def test_the_student_beats_chance_and_its_baseline_on_a_rule(base: Path, tmp_path: Path) -> None:
+    """The quick start in small: the teachers know more than the few labels of the student."""
+    start = time.monotonic()
+    mood = toy_task(train=300, held=60) | {"rows": 40, "pool": "rest"}
+    # Teachers that know the rule, as someone else's scores over the whole train set.
+    scores = [
+        {"text": row["text"], "good": float(row["label"] == "good")}
+        for row in toy_rows("classification", 300, 0) + mood["dev"] + mood["test"]
+    ]
+    for row in scores:
+        row["bad"] = 1.0 - float(str(row["good"]))
+    mood["teachers"] = {"scores": scores}
+    run = toy_run(tmp_path, base, {"mood": mood})
+    run["training"] |= {"epochs": 6, "learning_rate": 1e-2}
+    run["evaluate"] = {"baselines": ["single", "multitask"], "resamples": 200}
+    results = potstill.run(run).results
+    check_results(results)
+    task = results["tasks"]["mood"]["scores"]
+    assert task["ensemble"] == 1.0
+    assert task["student"] >= max(task["single"], task["multitask"], 0.8)
+    assert results["mean"]["gain_kept"] is not None
+    assert time.monotonic() - start < 60

@@ -1,0 +1,453 @@
+"""A task's rows: what is set aside, shared out, pooled, refused, and what its digest sees."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.tiny import toy_task
+from tests.toys import LIST_ROWS, toy_rows, write_rows
+
+from potstill.core.errors import DataError
+from potstill.tasks.rowids import row_ids, sort_keys
+from potstill.tasks.task import Split, Task, folds, join_pools, load_task, pool_of_others
+
+Rows = list[dict[str, object]]
+
+
+def ids(split: Split | None) -> set[bytes]:
+    return set() if split is None else {i.tobytes() for i in split.ids}
+
+
+def labelled(split: Split) -> np.ndarray:
+    assert split.labels is not None
+    return split.labels
+
+
+def grouped(split: Split) -> np.ndarray:
+    assert split.groups is not None
+    return split.groups
+
+
+def numbers(n: int, start: int = 0, classes: Sequence[str] = ("bad", "good")) -> Rows:
+    return [
+        {"text": f"text {i}", "label": classes[i % len(classes)]} for i in range(start, start + n)
+    ]
+
+
+# -- dev, rows, pools ---------------------------------------------------------------------------
+
+
+def test_dev_is_a_stratified_tenth_that_shares_nothing() -> None:
+    rows = [{"text": f"t{i}", "label": "rare" if i % 5 == 0 else "often"} for i in range(200)]
+    task = toy_task(train=rows, dev=None)
+    assert len(task.dev) == 20
+    assert len(task.train) == 180
+    assert not ids(task.dev) & ids(task.train)
+    assert ids(task.dev) | ids(task.train) == ids(toy_task(train=rows, dev=rows).train)
+    assert Counter(labelled(task.dev).tolist()) == {0.0: 16, 1.0: 4}
+    assert task.test is None
+    assert task.reported is task.dev
+
+
+def test_dev_takes_equal_inputs_together() -> None:
+    rows = [{"text": f"t{i % 40}", "label": "ab"[i % 2]} for i in range(200)]
+    for seed in range(5):
+        task = toy_task(train=rows, dev=None, seed=seed)
+        assert not ids(task.dev) & ids(task.train)
+        assert len(task.dev) + len(task.train) == 200
+
+
+def test_the_seed_decides_dev() -> None:
+    def dev(seed: int, rows: Rows) -> set[bytes]:
+        return ids(toy_task(train=rows, dev=None, seed=seed).dev)
+
+    rows = numbers(100)
+    assert dev(0, rows) == dev(0, rows)
+    assert dev(0, rows) != dev(1, rows)
+
+
+@pytest.mark.parametrize("n", [7, 20, 33])
+def test_rows_takes_a_stratified_share(n: int) -> None:
+    rows = [{"text": f"t{i}", "label": "rare" if i % 5 == 0 else "often"} for i in range(100)]
+    task = toy_task(train=rows, dev=rows[:4], rows=n, pool=["rest"])
+    assert len(task.train) == n
+    rare = Counter(labelled(task.train).tolist())[1.0]
+    assert abs(rare - n / 5) <= 1
+    assert task.rest is not None
+    assert task.pool is not None
+    assert task.rest.labels is None
+    assert task.pool.labels is None
+    assert not ids(task.train) & ids(task.rest)
+    assert len(task.rest) == 100 - n
+    assert ids(task.pool) == ids(task.rest) - ids(task.dev)
+    again = toy_task(train=rows, dev=rows[:4], rows=n, seed=1)
+    assert ids(again.train) != ids(task.train)
+    assert again.pool is None  # `rest` is a pool only where it is asked for
+
+
+def test_more_rows_than_there_are() -> None:
+    task = toy_task(train=numbers(10), rows=10, pool=["rest"])
+    assert len(task.train) == 10
+    assert task.rest is None
+    assert task.pool is None
+
+
+def test_regression_shares_are_stratified_too() -> None:
+    task = toy_task("regression", train=200, rows=50)
+    whole = toy_task("regression", train=200)
+    assert abs(labelled(task.train).mean() - labelled(whole.train).mean()) < 0.15
+
+
+def test_pools_hold_nothing_of_train_dev_or_test() -> None:
+    train, dev, test = numbers(20), numbers(20, 100), numbers(20, 200)
+    fresh = numbers(20, 300)
+    for row in fresh:
+        del row["label"]
+    extra = [*fresh, *train[:3], *dev[:3], *test[:3], *fresh[:5]]
+    task = toy_task(train=train, dev=dev, test=test, pool=[extra, fresh[:2]])
+    assert task.pool is not None
+    texts = task.pool.inputs["text"]
+    assert sorted(texts) == sorted(str(row["text"]) for row in fresh)
+    assert task.pool.labels is None
+    assert ids(task.pool) == ids(toy_task(train=train, dev=dev, pool=[fresh]).pool)
+
+
+def test_a_pool_without_anything_new_is_none() -> None:
+    assert toy_task(train=numbers(20), dev=numbers(4, 90), pool=[numbers(20)]).pool is None
+
+
+def test_rest_and_files_make_one_pool(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "more.jsonl", numbers(5, 500))
+    task = toy_task(train=numbers(40), rows=10, pool=["rest", path])
+    assert task.pool is not None
+    assert len(task.pool) == 30 + 5
+    assert str(path) in task.pool.source
+
+
+def test_a_given_dev_is_taken_as_it_is() -> None:
+    task = toy_task(train=numbers(20), dev=numbers(5, 50), test=numbers(3, 70))
+    assert len(task.train) == 20
+    assert task.dev.inputs["text"] == [f"text {i}" for i in range(50, 55)]
+    assert task.test is not None
+    assert task.reported is task.test
+
+
+def test_digest_is_blind_to_test_and_pool_but_not_to_what_is_trained_on() -> None:
+    rows, dev = numbers(30), numbers(10, 50)
+    wanted = toy_task(train=rows, dev=dev).digest
+    assert toy_task(train=rows, dev=dev, test=numbers(5, 90)).digest == wanted
+    assert toy_task(train=rows, dev=dev, pool=[numbers(5, 90)]).digest == wanted
+    assert toy_task(train=rows, dev=dev, seed=7).digest == wanted
+    assert toy_task(train=rows, dev=dev, name="other").digest == wanted
+    other_label = [{**rows[0], "label": "good"}, *rows[1:]]
+    other_text = [{**rows[0], "text": "text  0"}, *rows[1:]]
+    third_class = [{**rows[0], "label": "c"}, *rows[1:]]
+    changed = [
+        toy_task(train=other_label, dev=dev),
+        toy_task(train=other_text, dev=dev),
+        toy_task(train=third_class, dev=dev),
+        toy_task(train=rows[::-1], dev=dev),
+        toy_task(train=rows[:-1], dev=dev),
+        toy_task(train=rows, dev=dev[:-1]),
+        toy_task(train=rows, dev=dev, rows=20),
+        toy_task(train=rows, dev=None),
+        toy_task(train=rows, dev=dev, options={"positive": "good"}),
+        toy_task(train=rows, dev=dev, options={"classes": ["good", "bad"]}),
+    ]
+    digests = [task.digest for task in changed]
+    assert len({wanted, *digests}) == len(digests) + 1
+
+
+def test_digest_does_not_hang_on_the_file_format(tmp_path: Path) -> None:
+    rows, dev = numbers(10), numbers(4, 50)
+    path = write_rows(tmp_path / "a.jsonl", rows)
+    moved = tmp_path / "b" / "c.jsonl"
+    moved.parent.mkdir()
+    shutil.copy(path, moved)
+    digests = {toy_task(train=source, dev=dev).digest for source in (rows, path, moved)}
+    assert len(digests) == 1
+
+
+# -- other tasks' texts -------------------------------------------------------------------------
+
+
+def test_pool_of_others_for_one_text() -> None:
+    one = toy_task(train=numbers(4), dev=numbers(2, 20))
+    pairs = toy_task("pair", train=20, dev=4)
+    lists = toy_task("ranking", train=8, dev=4)
+    pool = pool_of_others(one, [one, pairs, lists])
+    wanted = [t for task in (pairs, lists) for texts in task.train.inputs.values() for t in texts]
+    assert pool.inputs == {"text": wanted}
+    assert pool.labels is None
+    assert ids(pool) == {i.tobytes() for i in row_ids([wanted])}
+
+
+def test_pool_of_others_for_pairs() -> None:
+    pairs = toy_task("pair", train=20, dev=4)
+    lists = toy_task("ranking", train=8, dev=4)
+    pool = pool_of_others(pairs, [toy_task(train=20), pairs, lists])
+    assert pool.inputs["first"] == lists.train.inputs["query"]
+    assert pool.inputs["second"] == lists.train.inputs["candidate"]
+
+
+def test_pool_of_others_that_cannot_be() -> None:
+    pairs, lists = toy_task("pair", train=20, dev=4), toy_task("ranking", train=8, dev=4)
+    with pytest.raises(DataError, match="no other task with pairs"):
+        pool_of_others(pairs, [pairs, toy_task(train=20)])
+    with pytest.raises(DataError, match="ranking task"):
+        pool_of_others(lists, [pairs, lists])
+
+
+# -- lists --------------------------------------------------------------------------------------
+
+
+def assert_lists_are_whole(task: Task, split: Split | None) -> None:
+    assert split is not None
+    groups = grouped(split)
+    assert (np.diff(groups) >= 0).all()
+    assert np.unique(groups).tolist() == list(range(int(groups.max()) + 1))
+    queries = split.inputs["query"]
+    assert len({(g, q) for g, q in zip(groups.tolist(), queries, strict=True)}) == groups.max() + 1
+    assert (np.bincount(groups) == LIST_ROWS).all()
+
+
+def test_lists_stay_whole_everywhere() -> None:
+    rows = toy_rows("ranking", 80)
+    mixed = [row for part in range(LIST_ROWS) for row in rows[part::LIST_ROWS]]
+    task = toy_task("ranking", train=mixed, dev=None, rows=40, pool=["rest"])
+    for split in (task.train, task.dev, task.rest, task.pool):
+        assert_lists_are_whole(task, split)
+    assert len(task.dev) == 8
+    assert len(task.train) == 40
+    parts = [set(s.inputs["query"]) for s in (task.train, task.dev, task.rest) if s is not None]
+    assert sum(map(len, parts)) == 20
+    assert len(set.union(*parts)) == 20
+    labels = labelled(task.train).reshape(-1, LIST_ROWS)
+    assert (labels.sum(1) == 1).all()
+
+
+def test_labels_follow_their_rows_when_lists_are_gathered() -> None:
+    rows = toy_rows("ranking", 12)
+    mixed = [row for part in range(LIST_ROWS) for row in rows[part::LIST_ROWS]]
+    task = toy_task("ranking", train=mixed, dev=4)
+    known = {(row["query"], row["candidate"]): row["relevance"] for row in rows}
+    inputs = zip(task.train.inputs["query"], task.train.inputs["candidate"], strict=True)
+    assert labelled(task.train).tolist() == [known[pair] for pair in inputs]
+    places = [mixed.index(r) for r in rows]
+    assert task.train.places.tolist() == places
+
+
+def test_a_list_that_dev_knows_leaves_the_pool_whole() -> None:
+    rows = toy_rows("ranking", 40)
+    dev = [rows[0], *toy_rows("ranking", 8, seed=5)]
+    task = toy_task("ranking", train=rows[20:], dev=dev, pool=[rows])
+    assert_lists_are_whole(task, task.pool)
+    assert task.pool is not None
+    assert len(task.pool) == 16
+    assert rows[0]["query"] not in task.pool.inputs["query"]
+
+
+def test_folds_follow_row_ids_and_keep_lists() -> None:
+    task = toy_task(train=200)
+    parts = folds(task, 3)
+    assert (np.bincount(parts, minlength=3) > 40).all()
+    order = np.arange(200)[::-1]
+    np.testing.assert_array_equal(
+        folds(replace(task, train=task.train.take(order)), 3), parts[::-1]
+    )
+    lists = toy_task("ranking", train=80)
+    by_list = folds(lists, 3).reshape(-1, LIST_ROWS)
+    assert (by_list == by_list[:, :1]).all()
+    assert len(np.unique(by_list)) == 3
+
+
+# -- splits -------------------------------------------------------------------------------------
+
+
+def test_take_renumbers_lists_by_appearance() -> None:
+    split = toy_task("ranking", train=16).train
+    taken = split.take(np.array([12, 13, 4, 5]))
+    assert grouped(taken).tolist() == [0, 0, 1, 1]
+    assert taken.inputs["query"] == [split.inputs["query"][i] for i in (12, 13, 4, 5)]
+    assert labelled(taken).tolist() == labelled(split)[[12, 13, 4, 5]].tolist()
+    assert taken.places.tolist() == [12, 13, 4, 5]
+
+
+def test_digest_of_a_split_follows_order_and_labels() -> None:
+    split = toy_task(train=6).train
+    digests = {
+        split.digest,
+        split.without_labels().digest,
+        split.take(np.arange(6)[::-1]).digest,
+        split.take(np.arange(5)).digest,
+    }
+    assert len(digests) == 4
+    assert split.take(np.arange(6)).digest == split.digest
+
+
+def test_keys_travel_with_their_rows() -> None:
+    def keyed(n: int, start: int) -> Rows:
+        return [{**row, "id": f"k{i}"} for i, row in enumerate(numbers(n, start), start)]
+
+    task = toy_task(
+        train=keyed(20, 0), dev=keyed(4, 50), pool=["rest", keyed(6, 80)], rows=10, key="id"
+    )
+    for split in (task.train, task.dev, task.rest, task.pool):
+        assert split is not None
+        assert split.keys == [f"k{t.split()[1]}" for t in split.inputs["text"]]
+
+
+def test_a_pool_without_keys_among_others_has_none() -> None:
+    rows = [{**row, "id": 1} for row in numbers(8)]
+    keyed = toy_task(train=rows, dev=rows, key="id").train.without_labels()
+    plain = toy_task(train=numbers(8, 20)).train.without_labels()
+    joined = join_pools([keyed, plain], [], [])
+    assert joined is not None
+    assert joined.keys is None
+    assert len(joined) == 16
+    assert join_pools([], [], []) is None
+
+
+# -- faulty rows --------------------------------------------------------------------------------
+
+
+def refused(**arguments: Any) -> str:
+    with pytest.raises(DataError) as found:
+        toy_task(**arguments)
+    return str(found.value)
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_an_unknown_label_names_file_row_and_nearest(tmp_path: Path, split: str) -> None:
+    rows = numbers(6, 50)
+    rows[3]["label"] = "goods"
+    path = write_rows(tmp_path / "held.jsonl", rows)
+    sources: dict[str, Any] = {"dev": numbers(4, 90), split: path}
+    message = refused(train=numbers(20), **sources)
+    assert f"{path}, line 4" in message
+    assert "'goods' does not occur in train" in message
+    assert "nearest: 'good'" in message
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"), [(float("nan"), "missing"), (None, "missing"), ("", "missing or empty")]
+)
+def test_a_missing_label_in_train_names_its_row(label: object, reason: str) -> None:
+    rows = numbers(20)
+    rows[7]["label"] = label
+    message = refused(train=rows)
+    assert "row 7" in message
+    assert reason in message
+    task = toy_task(train=rows, skip_bad_rows=1)
+    assert len(task.train) == 19
+    assert task.train.skipped == 1
+
+
+@pytest.mark.parametrize("label", [float("nan"), "high", 7, None])
+def test_a_faulty_number_in_train_names_its_row(label: object) -> None:
+    rows = toy_rows("regression", 20)
+    rows[7]["score"] = label
+    assert "row 7" in refused(kind="regression", train=rows)
+    task = toy_task("regression", train=rows, skip_bad_rows=1)
+    clean = toy_task("regression", train=rows[:7] + rows[8:])
+    assert task.kind == clean.kind  # the faulty number has not moved the mean
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [(None, "empty"), ("  ", "empty text"), (3, "holds int 3, not text")]
+)
+def test_faulty_texts(text: object, reason: str) -> None:
+    rows = numbers(20)
+    rows[4]["text"] = text
+    message = refused(train=rows)
+    assert "row 4" in message
+    assert reason in message
+    assert "--skip-bad-rows 1" in message
+    assert len(toy_task(train=rows, skip_bad_rows=1).train) == 19
+
+
+def test_the_budget_of_faulty_rows_is_one_for_texts_and_labels() -> None:
+    rows = numbers(20)
+    rows[1]["text"] = None
+    rows[2]["label"] = None
+    rows[3]["label"] = float("nan")
+    assert toy_task(train=rows, skip_bad_rows=3).train.skipped == 3
+    assert "2 faulty" in refused(train=rows, skip_bad_rows=2)
+
+
+def test_many_faulty_rows_are_counted_not_listed() -> None:
+    rows = numbers(20)
+    for row in rows[:9]:
+        row["text"] = ""
+    message = refused(train=rows)
+    assert "9 faulty row(s)" in message
+    assert "(and 4 more)" in message
+
+
+def test_a_list_with_a_faulty_row_goes_whole() -> None:
+    rows = toy_rows("ranking", 20)
+    rows[5]["relevance"] = -1
+    task = toy_task("ranking", train=rows, skip_bad_rows=1)
+    assert_lists_are_whole(task, task.train)
+    assert len(task.train) == 16
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_an_empty_split(tmp_path: Path, split: str) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("", encoding="utf-8")
+    sources: dict[str, Any] = {"train": numbers(20), "dev": numbers(4, 50), split: empty}
+    message = refused(**sources)
+    assert str(empty) in message
+    sources[split] = []
+    assert split in refused(**sources)
+
+
+def test_one_class_only() -> None:
+    message = refused(train=numbers(20, classes=["a"]))
+    assert "one class only (a)" in message
+    assert "column 'label'" in message
+
+
+def test_one_value_only() -> None:
+    rows = [{**row, "score": 2} for row in toy_rows("regression", 20)]
+    assert "one value only" in refused(kind="regression", train=rows)
+
+
+def test_too_few_rows_for_a_dev() -> None:
+    rows = [{"text": "same", "label": x} for x in "abab"]
+    assert "too few to set a dev split aside" in refused(train=rows, dev=None)
+
+
+def test_a_missing_column_and_file(tmp_path: Path) -> None:
+    rows = [{"txt": "a", "label": "b"}]
+    assert "'text'" in refused(train=rows)
+    assert "nowhere.jsonl" in refused(train=tmp_path / "nowhere.jsonl")
+
+
+def test_metric_is_the_kinds_first_or_the_one_that_is_named() -> None:
+    task = toy_task()
+    assert task.metric.name == "accuracy"
+    named = load_task(
+        "t",
+        kind="classification",
+        columns=["text"],
+        label="label",
+        options={},
+        metric="matthews",
+        train=numbers(9),
+        dev=numbers(4),
+        test=None,
+        pool=[],
+        rows=None,
+        seed=0,
+    )
+    assert named.metric.name == "matthews"
+    assert sort_keys(named.train.ids).shape == (9,)

@@ -1,0 +1,63 @@
+"""Learning rates and what is decayed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from potstill.models.encoder import load_encoder
+from potstill.models.multitask import LinearHead, MultiTaskModel
+from potstill.training.optimiser import build_optimiser, learning_rate_at
+from potstill.training.settings import TrainSettings
+
+
+def rates(n: int, **changes: object) -> list[float]:
+    settings = dataclasses.replace(
+        TrainSettings(learning_rate=1.0),
+        **changes,  # type: ignore[arg-type]
+    )
+    return [learning_rate_at(step, n, settings) for step in range(n)]
+
+
+def test_linear() -> None:
+    got = rates(10, warmup=0.2)
+    assert got[:2] == [0.5, 1.0]
+    assert got[2:] == pytest.approx([1 - k / 8 for k in range(8)])
+
+
+def test_cosine_and_constant() -> None:
+    got = rates(10, warmup=0.0, decay="cosine")
+    assert got == pytest.approx([0.5 * (1 + math.cos(math.pi * k / 10)) for k in range(10)])
+    assert rates(10, warmup=0.25, decay="constant") == pytest.approx([1 / 3, 2 / 3] + [1.0] * 8)
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_every_step_learns_and_none_is_above_the_peak(decay: str, warmup: float, n: int) -> None:
+    got = rates(n, warmup=warmup, decay=decay)
+    assert all(0 < rate <= 1 for rate in got)
+    assert max(got) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adamw", torch.optim.AdamW), ("adamax", torch.optim.Adamax)]
+)
+def test_only_weight_matrices_decay(
+    base: Path, name: str, kind: type[torch.optim.Optimizer]
+) -> None:
+    encoder = load_encoder(base, pooling="mean")
+    model = MultiTaskModel(encoder, {"t": LinearHead(encoder.n_features, 2)})
+    settings = dataclasses.replace(TrainSettings(weight_decay=0.3), optimizer=name)  # type: ignore[arg-type]
+    optimiser = build_optimiser(model, settings, encoder.embedding_parameters())
+    assert isinstance(optimiser, kind)
+    decay = {id(p): g["weight_decay"] for g in optimiser.param_groups for p in g["params"]}
+    named = dict(model.named_parameters())
+    assert len(decay) == len(named)
+    for parameter_name, parameter in named.items():
+        plain = parameter.ndim == 1 or "word_embeddings" in parameter_name
+        assert decay[id(parameter)] == (0.0 if plain else 0.3), parameter_name
