@@ -3,7 +3,7 @@
     python benchmarks/kills.py --rounds 20 --inside-writes 5 --folder DIR
 
 Each round starts a run (all stages, a tiny base made on the spot, fp32, one thread) in a fresh
-folder as a process of its own, kills it with SIGKILL, continues it (sometimes killing it once
+folder in a process of its own, kills it with SIGKILL, continues it (sometimes killing it once
 more) and at the end compares the digest of every network and every soft-target shard with those
 of a run that nobody disturbed. Of the rounds, ``--inside-writes`` are killed by the process itself
 in the middle of a write, after a random byte of a random file; the others from outside at a random
@@ -15,137 +15,144 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
+import multiprocessing.process
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch
+
+from potstill import api  # not the lazy front door: imported once, before the forks
+from potstill.core import files
+from tests.toys import TOYS, make_base, toy_rows
+
 CHUNK_BYTES = 512  # of a write between two looks at the fault hook
-MOST_BYTES = 40_000  # a death inside a write comes after at most so many bytes of the file
+MOST_BYTES = 1e5  # of a file before a death inside its writing; few files are longer
 MORE_KILLS = 0.3  # chance that a continued run is killed once more
-READY, DYING = "ready", "dying"
 
 
 # -- the child ----------------------------------------------------------------------------------
 
 
-def child(folder: Path, base: Path, write: int, after: int, jobs: int) -> None:
-    """Do the run; die inside the ``write``-th write (0: never) after ``after`` bytes of it."""
-    import torch  # noqa: PLC0415 (the parent needs none of this)
-
-    import potstill  # noqa: PLC0415
-    from potstill.core import files  # noqa: PLC0415
-
-    sys.path.insert(0, str(ROOT))
-    from tests.toys import TOYS, toy_rows  # noqa: PLC0415
-
-    torch.set_num_threads(1)
-    n_writes = 0
-
-    def hook(path: Path, written: int) -> None:
-        nonlocal n_writes
-        n_writes += written == 0
-        if write and (n_writes > write or (n_writes == write and written >= after)):
-            print(f"{DYING} {path.name} {written}", flush=True)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    files._CHUNK_BYTES = CHUNK_BYTES  # noqa: SLF001
-    files.fault_hook = hook
+def run_of(folder: Path, base: Path) -> dict[str, Any]:
+    """All stages over two toy tasks, with a checkpoint at about every step."""
     columns: dict[str, dict[str, Any]] = {
         "classification": {"text": "text"},
         "regression": {"text": "text", "range": [0, 5]},
-        "ranking": {"query": "query", "text": "candidate"},
     }
     tasks = {
         kind: {
             "kind": kind,
-            "train": toy_rows(kind, 96, 0),
-            "dev": toy_rows(kind, 24, 1),
+            "train": toy_rows(kind, 48, 0),
+            "dev": toy_rows(kind, 16, 1),
             "label": TOYS[kind].label,
             **keys,
         }
         for kind, keys in columns.items()
     }
-    run = {
+    training = {"epochs": 2, "learning_rate": 5e-3, "batch": 8, "checkpoint_seconds": 0.02}
+    return {
         "name": "killed",
         "output": str(folder),
         "base": str(base),
         "precision": "fp32",
         "device": "cpu",
         "tasks": tasks,
-        "training": {
-            "epochs": 3,
-            "learning_rate": 5e-3,
-            "batch": 8,
-            "checkpoint_seconds": 0.1,
-        },
-        "teachers": {"members": 2, "recipe": "finetuned"},
-        "distill": {"pool": None, "stop_when_ahead": 0.02},
-        "evaluate": {"resamples": 50},
+        "training": training,
+        "teachers": {"members": 1, "recipe": "finetuned"},
+        "distill": {"pool": "others", "stop_when_ahead": 0.0},
+        "evaluate": {"resamples": 50, "baselines": ["multitask"]},
     }
-    print(READY, flush=True)
+
+
+def child(
+    news: Connection, folder: Path, base: Path, death: tuple[int, int] | None, jobs: int
+) -> None:
+    """Do the run; die inside the n-th write after so many bytes of it, where ``death`` says so."""
+    n_writes = 0
+
+    def hook(path: Path, written: int) -> None:
+        nonlocal n_writes
+        n_writes += written == 0
+        if death is None:
+            return
+        write, after = death
+        if n_writes > write or (n_writes == write and written >= after):
+            news.send(f"inside {path.name}, after {written} bytes")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    files._CHUNK_BYTES = CHUNK_BYTES
+    files.fault_hook = hook
     start = time.monotonic()
-    potstill.run(run, jobs=jobs)
-    print(json.dumps({"seconds": time.monotonic() - start, "writes": n_writes}), flush=True)
+    api.run(run_of(folder, base), jobs=jobs)
+    news.send((time.monotonic() - start, n_writes))
 
 
 # -- the parent ---------------------------------------------------------------------------------
 
 
 class Killer:
-    """Starts children over one base and kills them."""
+    """Starts processes over one base and kills them.
 
-    def __init__(self, folder: Path, base: Path, jobs: int) -> None:
-        self.folder = folder
+    They are forked, which spares each the seconds of importing torch; the parent computes nothing
+    but the base's random weights before.
+    """
+
+    def __init__(self, base: Path, jobs: int) -> None:
         self.base = base
         self.jobs = jobs
 
-    def start(self, output: Path, *, write: int = 0, after: int = 0) -> subprocess.Popen[str]:
-        """A child that has loaded everything and begins to work."""
-        command = [sys.executable, __file__, "--child", str(output), "--folder", str(self.base)]
-        command += ["--write", str(write), "--after", str(after), "--jobs", str(self.jobs)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        assert process.stdout is not None
-        if process.stdout.readline().strip() != READY:
-            raise RuntimeError("the child did not start")
-        return process
-
-    def finish(self, output: Path) -> dict[str, float]:
-        """Run to the end; returns its time and number of writes."""
-        out, _ = (process := self.start(output)).communicate()
-        if process.returncode:
-            raise RuntimeError(f"the run failed with exit code {process.returncode}")
-        facts: dict[str, float] = json.loads(out.splitlines()[-1])
-        return facts
+    def finish(self, output: Path) -> tuple[float, int]:
+        """Run to the end; returns its seconds and number of writes."""
+        process, news = self._start(output, None)
+        process.join()
+        if process.exitcode:
+            raise RuntimeError(f"the run failed with exit code {process.exitcode}")
+        seconds, n_writes = news.recv()
+        return seconds, n_writes
 
     def kill_inside_write(self, output: Path, n_writes: int, rng: random.Random) -> str | None:
-        """Let a child kill itself inside a write; None where it came to its end before."""
-        write, after = rng.randint(1, n_writes), rng.randrange(MOST_BYTES)
-        process = self.start(output, write=write, after=after)
-        out, _ = process.communicate()
-        if process.returncode != -signal.SIGKILL:
-            return None
-        _, name, written = out.splitlines()[-1].split()
-        return f"inside {name}, after {written} bytes"
+        """Let a process kill itself inside a write; None where it came to its end before."""
+        # Evenly over orders of magnitude: most files are small. Where the file is shorter, death
+        # comes at the start of the next one.
+        death = (rng.randint(1, n_writes), int(MOST_BYTES ** rng.random()))
+        process, news = self._start(output, death)
+        process.join()
+        return str(news.recv()) if process.exitcode == -signal.SIGKILL else None
 
     def kill_from_outside(self, output: Path, seconds: float, rng: random.Random) -> str | None:
-        """Kill a child at a random moment; None where it came to its end before."""
-        process = self.start(output)
+        """Kill a process at a random moment; None where it came to its end before."""
+        process, _ = self._start(output, None)
         moment = rng.uniform(0, seconds)
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            return f"after {moment:.2f} s"
-        return None
+        process.join(moment)
+        if process.exitcode is not None:
+            return None
+        process.kill()
+        process.join()
+        return f"after {moment:.2f} s"
+
+    def _start(
+        self, output: Path, death: tuple[int, int] | None
+    ) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+        context = multiprocessing.get_context("fork")
+        news, tell = context.Pipe(duplex=False)
+        arguments = (tell, output, self.base, death, self.jobs)
+        process = context.Process(target=child, args=arguments)
+        process.start()
+        tell.close()
+        return process, news
 
 
 def digests(output: Path) -> dict[str, str]:
@@ -174,25 +181,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments of death")
     parser.add_argument("--jobs", type=int, default=1, help="as `potstill run` takes it")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--write", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--after", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        child(args.child, args.folder, args.write, args.after, args.jobs)
-        return 0
-    sys.path.insert(0, str(ROOT))
-    from tests.toys import make_base  # noqa: PLC0415
+    torch.set_num_threads(1)
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     folder: Path = args.folder
     shutil.rmtree(folder / "whole", ignore_errors=True)
-    killer = Killer(folder, make_base(folder / "base"), args.jobs)
-    facts = killer.finish(folder / "whole")
+    killer = Killer(make_base(folder / "base"), args.jobs)
+    seconds, n_writes = killer.finish(folder / "whole")
     wanted = digests(folder / "whole")
-    seconds, n_writes = facts["seconds"], int(facts["writes"])
     say(f"undisturbed: {seconds:.1f} s, {n_writes} writes, {len(wanted)} digests")
     rng = random.Random(args.seed)  # noqa: S311 (moments of death, no secrets)
     kills: list[str] = []

@@ -69,7 +69,7 @@ def sentences(file: Path, n_questions: int, rng: np.random.Generator) -> list[di
         spans = cut(row["context"])
         start = row["answer_starts"][0]
         holds = [a <= start < b for a, b in spans]
-        if len(spans) < 2 or sum(holds) != 1:  # noqa: PLR2004
+        if len(spans) < 2 or sum(holds) != 1:
             continue
         n += 1
         made += [

@@ -21,7 +21,7 @@ one process (A B C D A B C D ...), so that what else the machine does falls on a
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import math
 import statistics
 import time
@@ -333,7 +333,7 @@ def report(
             f"| {mean:.4f} |"
         )
     facts = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "hardware": describe_hardware(resolve_device()),
         "transformers": transformers.__version__,
         "rows": n_rows,

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tests.toys import make_base
 
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.toys import TOYS, toy_rows
-
 from potstill.core.device import Device
 from potstill.core.progress import Progress
 from potstill.core.stages import StageFolder
@@ -17,6 +15,7 @@ from potstill.tasks.task import Task, load_task
 from potstill.training.network import Network, TaskHead, new_network
 from potstill.training.prepare import NetworkPlan
 from potstill.training.settings import TrainSettings
+from tests.toys import TOYS, toy_rows
 
 CPU = Device(name="cpu", precision="fp32")
 

@@ -53,7 +53,8 @@ def run(
     else:
         asked = load_run_file(Path(source), overrides=overrides)
     progress = Progress(quiet=quiet, stop=StopSignal.after(time_limit))
-    return open_run(asked, progress, skip_bad_rows=skip_bad_rows, n_workers=jobs).evaluate()
+    with open_run(asked, progress, skip_bad_rows=skip_bad_rows, n_workers=jobs) as opened:
+        return opened.evaluate()
 
 
 def load(folder: str | Path, *, device: str = "auto", precision: str = "auto") -> Student:

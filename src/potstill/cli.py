@@ -74,7 +74,7 @@ def init(
     """Write a short run file from data files, guessing tasks and kinds; then edit and check it."""
     with _errors(debug):
         from potstill.config import scaffold
-        from potstill.pipeline.looking import read_head
+        from potstill.tasks.stream import read_head
 
         if out.exists() and not force:
             raise UsageError(
@@ -393,8 +393,11 @@ def _run(
     from potstill.pipeline.workers import open_run
 
     progress = Progress(quiet=quiet, stop=StopSignal.after(limit))
-    with progress.stop.catch_interrupts():
-        yield open_run(asked, progress, skip_bad_rows=skip_bad_rows, n_workers=jobs)
+    with (
+        progress.stop.catch_interrupts(),
+        open_run(asked, progress, skip_bad_rows=skip_bad_rows, n_workers=jobs) as run,
+    ):
+        yield run
 
 
 def _show(result: RunResult, as_json: bool) -> None:

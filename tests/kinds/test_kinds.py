@@ -245,7 +245,7 @@ def test_the_order_of_rows_within_lists_changes_nothing(
 
 def test_a_constant_on_a_list_changes_nothing() -> None:
     own, teacher = outputs_of(LISTS, 8), outputs_of(LISTS, 9, 1)
-    shift = np.float32([5, 5, 5, -3, -3, 1])[:, None]
+    shift = np.array([5, 5, 5, -3, -3, 1], np.float32)[:, None]
     spaces: tuple[Space, ...] = ("probabilities", "logits")
     for space in spaces:
         targets = combined(LISTS, teacher, space=space)
@@ -388,12 +388,15 @@ def test_output_line_says_what_predict_does() -> None:
 
 
 def test_scores_of_others() -> None:
-    table = [{"c": 0.2, "a": "0.5", "b": 0.3, "note": "x"}, {"a": 1.0, "b": 0.0, "c": 0.0}]
+    table: list[dict[str, object]] = [
+        {"c": 0.2, "a": "0.5", "b": 0.3, "note": "x"},
+        {"a": 1.0, "b": 0.0, "c": 0.0},
+    ]
     got = THREE.from_scores(table)  # they sum to 1: probabilities
-    np.testing.assert_allclose(softmax(got, -1), [[0.5, 0.3, 0.2], [1, 0, 0]], atol=1e-5)
+    np.testing.assert_allclose(softmax(got, -1), [[0.5, 0.3, 0.2], [1.0, 0.0, 0.0]], atol=1e-5)
     assert np.isfinite(got).all()
     logits = THREE.from_scores([{"a": -1.0, "b": 2.0, "c": 0.0}])
-    np.testing.assert_array_equal(logits, np.float32([[-1, 2, 0]]))
+    np.testing.assert_array_equal(logits, np.array([[-1.0, 2.0, 0.0]]))
     values = SCORE.from_scores([{"value": 0.0}, {"value": 4.25}])
     np.testing.assert_allclose(SCORE.predict(values), [0.0, 4.25], atol=1e-5)
     np.testing.assert_array_equal(LISTS.from_scores([{"value": 3}]), [[3.0]])

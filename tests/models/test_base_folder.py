@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from tests.tiny import flip_byte
 
 from potstill.core.errors import ArtefactError, BaseModelError
 from potstill.models.base_folder import BaseFolder, check_weights, find_base
 from potstill.models.encoder import load_encoder
+from tests.tiny import flip_byte
 
 PICKLE = b"\x80\x04cos\nsystem\n\x8c\x04evil\x85R."
 

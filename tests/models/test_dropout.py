@@ -10,19 +10,30 @@ from hypothesis import strategies as st
 from potstill.models.dropout import Dropout, Noise
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.3, 0.5, 0.9])
-def test_rate_mean_and_scale(rate: float) -> None:
+def test_rate_mean_and_scale(rate: float, dtype: torch.dtype) -> None:
     noise = Noise()
     noise.reseed(1)
     n = 200_001  # not a multiple of the four values that one random word decides
-    dropped = noise.drop(torch.ones(n), rate)
+    dropped = noise.drop(torch.full((n,), -2.0, dtype=dtype), rate)
+    assert dropped.dtype == dtype
     zero = dropped == 0
     sigma = (rate * (1 - rate) / n) ** 0.5
     assert abs(float(zero.float().mean()) - rate) < 5 * sigma
-    assert abs(float(dropped.mean()) - 1) < 5 * sigma / (1 - rate)
-    torch.testing.assert_close(
-        dropped[~zero], torch.full_like(dropped[~zero], 1 / (1 - rate)), rtol=1e-4, atol=0
-    )
+    step = 1e-4 if dtype == torch.float32 else 2**-8  # how finely the scale can be written
+    assert abs(float(dropped.double().mean()) / -2 - 1) < 5 * sigma / (1 - rate) + step
+    kept = dropped[~zero].float()
+    torch.testing.assert_close(kept, torch.full_like(kept, -2 / (1 - rate)), rtol=step, atol=0)
+
+
+def test_precision_does_not_change_the_mask() -> None:
+    masks = []
+    for dtype in (torch.float32, torch.bfloat16):
+        noise = Noise()
+        noise.reseed(7)
+        masks.append(noise.drop(torch.ones(3, 11, dtype=dtype), 0.4) > 0)
+    assert torch.equal(*masks)
 
 
 def test_neighbours_are_dropped_independently() -> None:

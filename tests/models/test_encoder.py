@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.toys import make_base
 from transformers import (
     BertConfig,
     BertModel,
@@ -28,6 +27,7 @@ from potstill.models.encoder import (
     save_encoder,
 )
 from potstill.models.multitask import LinearHead, MultiTaskModel
+from tests.toys import make_base
 
 both_poolings = pytest.mark.parametrize("pooling", ["mean", "cls"])
 

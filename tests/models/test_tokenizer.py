@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.toys import SPECIAL, VOCABULARY, toy_tokenizer
 
 from potstill.core.errors import BaseModelError
 from potstill.models.tokenizer import TextTokenizer, TokenRows, load_tokenizer, task_token
+from tests.toys import SPECIAL, VOCABULARY, toy_tokenizer
 
 CLS, SEP, UNK = (SPECIAL.index(token) for token in ("[CLS]", "[SEP]", "[UNK]"))
 GOOD, FILM = VOCABULARY.index("good"), VOCABULARY.index("film")

@@ -15,6 +15,7 @@ import torch
 
 import potstill
 from potstill.config import RunFile, parse_run
+from potstill.core import files
 from potstill.core import stages as core_stages
 from potstill.core.device import resolve_device
 from potstill.core.errors import ArtefactError
@@ -302,11 +303,11 @@ def test_a_flipped_byte_in_any_file_of_a_stage_is_named_and_refused(
     again = copy_of(run, folder, tmp_path)
     used = json.loads((folder / "manifest.json").read_text())["stages"]
     stage = tmp_path / "stages" / next(name for name in used if name.startswith(kind))
-    files = files_in(stage)
-    assert len(files) >= 4
-    for number, file in enumerate(files):
+    there = files_in(stage)
+    assert len(there) >= 4
+    for number, file in enumerate(there):
         good = file.read_bytes()
-        flip(file, (number + 0.5) / len(files))
+        flip(file, (number + 0.5) / len(there))
         with pytest.raises(ArtefactError) as caught:
             potstill.run(again)
         assert str(file) in caught.value.thing
@@ -337,7 +338,7 @@ def test_every_bit_of_a_manifest_counts(finished: tuple[Keys, Path], tmp_path: P
         changed[place] ^= 2
         manifest.write_bytes(changed)
         with pytest.raises(ArtefactError, match="manifest.json"):
-            core_stages.verify(manifest.parent)
+            files.verify(manifest.parent)
     manifest.write_bytes(good)
     Run(again, Progress()).distill()
 
@@ -355,11 +356,9 @@ def test_a_flipped_byte_in_any_file_of_the_run_folder_is_named_and_refused(
             continue
         good = file.read_bytes()
         flip(file, 0.4)
+        of_student = file.is_relative_to(place / "student")
         with pytest.raises(ArtefactError) as caught:
-            if file.is_relative_to(place / "student"):
-                potstill.load(place)
-            else:
-                Run(parse_run(again), Progress()).report()
+            potstill.load(place) if of_student else Run(parse_run(again), Progress()).report()
         assert str(file) in caught.value.thing
         file.write_bytes(good)
     Run(parse_run(again), Progress()).report()

@@ -133,8 +133,8 @@ def test_the_seed_decides_and_epochs_differ() -> None:
 def test_a_longer_training_begins_as_a_shorter_one() -> None:
     units = {"a": rows(list(range(2, 30))), "b": rows([9] * 11)}
     for mixing in ("proportional", "equal", "sqrt"):
-        short = plan_epochs(units, batch=4, mixing=mixing, n_epochs=2, seed=3)  # type: ignore[arg-type]
-        long = plan_epochs(units, batch=4, mixing=mixing, n_epochs=4, seed=3)  # type: ignore[arg-type]
+        short = plan_epochs(units, batch=4, mixing=mixing, n_epochs=2, seed=3)
+        long = plan_epochs(units, batch=4, mixing=mixing, n_epochs=4, seed=3)
         for a, b in zip(short, long, strict=False):
             assert [x.task for x in a] == [x.task for x in b]
             assert all(np.array_equal(x.units, y.units) for x, y in zip(a, b, strict=True))

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.tiny import toy_task
-from tests.toys import LIST_ROWS, toy_rows, write_rows
 
 from potstill.core.errors import DataError
 from potstill.tasks.rowids import row_ids, sort_keys
 from potstill.tasks.task import Split, Task, folds, join_pools, load_task, pool_of_others
+from tests.tiny import toy_task
+from tests.toys import LIST_ROWS, toy_rows, write_rows
 
 Rows = list[dict[str, object]]
 

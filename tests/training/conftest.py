@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tests.tiny import tiny_settings, toy_task
 from tests.training.trainings import Training
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tiny import tiny_settings, toy_task
-from tests.training.test_loop import soft_extra
-from tests.training.trainings import Training
 
 from potstill.training import loop
 from potstill.training.prepare import Extra
+from tests.tiny import tiny_settings, toy_task
+from tests.training.test_loop import soft_extra
+from tests.training.trainings import Training
 
 CURVE = [
     0.695276, 0.449170, 0.470696, 0.448964, 0.258924, 0.703162, 1.415987, 0.506593, 1.617609,

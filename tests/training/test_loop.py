@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.tiny import CPU, tiny_network, tiny_settings, toy_task
-from tests.training.trainings import Training, same_numbers
 from torch import Tensor
 
 from potstill.core.device import Device
@@ -24,6 +22,8 @@ from potstill.training.feed import Feed, SoftFeed
 from potstill.training.inference import predict_outputs, to_batch
 from potstill.training.loop import fit
 from potstill.training.prepare import Extra, make_feed
+from tests.tiny import CPU, tiny_network, tiny_settings, toy_task
+from tests.training.trainings import Training, same_numbers
 
 
 def scripted(scores: Sequence[float]) -> Callable[[Feed], Feed]:
@@ -170,7 +170,7 @@ def test_mean_over_tasks_decides(training: Training, tmp_path: Path) -> None:
 
 
 def soft_extra(annealed: bool = False, **facts: float | None) -> Extra:
-    targets = np.tile(np.float32([0.9, 0.1]), (16, 1))
+    targets = np.tile(np.array([0.9, 0.1], np.float32), (16, 1))
     soft = SoftFeed(
         targets=targets,
         weights=np.full(16, 0.5, np.float32),
@@ -234,8 +234,8 @@ def test_pool_rows_learn_from_targets_alone(base: Path) -> None:
         assert soft is not None
         soft = dataclasses.replace(
             soft,
-            targets=np.tile(np.float32([0.9, 0.1]), (20, 1)),
-            weights=np.float32([0] * 16 + [1] * 4),
+            targets=np.tile(np.array([0.9, 0.1], np.float32), (20, 1)),
+            weights=np.array([0] * 16 + [1] * 4, np.float32),
         )
         feed = make_feed(network, task, Extra(pool=pool, soft=soft), 1.0)
         assert feed.labelled.tolist() == [True] * 16 + [False] * 4

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.tiny import CPU, tiny_network, tiny_plan, tiny_settings, toy_task
-from tests.training.trainings import StopAt
 
 from potstill.core.errors import ArtefactError, BaseModelError, DataError, Stopped
 from potstill.core.progress import Progress
 from potstill.training.network import Network, TaskHead, load_network, new_network, save_network
 from potstill.training.prepare import best_dev, train_network, training_record
+from tests.tiny import CPU, tiny_network, tiny_plan, tiny_settings, toy_task
+from tests.training.trainings import StopAt
 
 
 def answers(network: Network, task: str = "classification") -> np.ndarray:
@@ -79,7 +79,7 @@ def test_task_tokens_tell_tasks_apart(base: Path) -> None:
     network = tiny_network(base, tasks, task_token=True)
     table = network.model.encoder.embedding_parameters()[0].detach()
     with torch.no_grad():
-        table[network.tokenizer.task_token_id("other")] += 1.0
+        table[network.tokenizer.task_token_id("other"), :4] += 1.0
         network.model.head("other").load_state_dict(
             network.model.head("classification").state_dict()
         )
@@ -106,23 +106,15 @@ def test_limits_of_the_base_hold(base: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "error"),
-    [
-        ({"version": 2}, "format version 2"),
-        ({"tasks": {}}, None),
-        ({"tasks": {"x": {}}}, "do not fit together"),
-        ({"pooling": None}, None),
-    ],
+    [({"version": 2}, "format version 2"), ({"tasks": {"x": {}}}, "do not fit together")],
 )
 def test_descriptions_that_do_not_fit(
-    base: Path, tmp_path: Path, change: dict[str, object], error: str | None
+    base: Path, tmp_path: Path, change: dict[str, object], error: str
 ) -> None:
     save_network(tiny_network(base, [toy_task()]), tmp_path)
     file = tmp_path / "student.json"
     facts = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(json.dumps({**facts, **change}), encoding="utf-8")
-    if error is None:
-        load_network(tmp_path)
-        return
     with pytest.raises(ArtefactError, match=error):
         load_network(tmp_path)
 
@@ -145,13 +137,13 @@ def test_files_of_another_network(base: Path, tmp_path: Path) -> None:
             load_network(tmp_path)
 
 
-def train(base: Path, folder: Path, stop: StopAt | None = None, **changes: int) -> None:
+def train(base: Path, folder: Path, stop: StopAt | None = None, max_tokens: int = 32) -> None:
     folder.mkdir(exist_ok=True)
     train_network(
         folder,
         [toy_task(train=16, dev=8)],
         tiny_plan(base, head_dropout={"classification": 0.3}),
-        tiny_settings(**changes),
+        tiny_settings(max_tokens=max_tokens),
         extras={},
         seed=0,
         device=CPU,

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.tiny import flip_byte
-from tests.training.trainings import StopAt, Trained, Training, same_numbers
 
 from potstill.core import files
 from potstill.core.errors import ArtefactError, ResourceError, Stopped
+from tests.tiny import flip_byte
+from tests.training.trainings import StopAt, Trained, Training, same_numbers
 
 
 class Killed(BaseException):

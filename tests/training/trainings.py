@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tests.tiny import CPU, tiny_network
 from torch import Tensor
 
 from potstill.core.progress import Progress, StopSignal
@@ -17,6 +16,7 @@ from potstill.training.feed import Feed
 from potstill.training.loop import FitResult, fit
 from potstill.training.prepare import Extra, make_feed
 from potstill.training.settings import TrainSettings
+from tests.tiny import CPU, tiny_network
 
 
 @dataclass(kw_only=True)

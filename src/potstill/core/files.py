@@ -40,12 +40,25 @@ def digest_file(path: Path) -> str:
 
 
 class _HookedFile:
-    """A binary file whose writes pass the fault hook."""
+    """A binary file whose writes pass the fault hook. Its maker closes it, nobody else."""
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file = file
         self._path = path
         self._written = 0
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def tell(self) -> int:
+        return self._written
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """Nothing: a library that was handed the file may not end it."""
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         view = memoryview(data).cast("B")

@@ -43,8 +43,15 @@ class Noise:
         n_words = math.ceil(values.numel() / 4)
         words = self._generator.integers(0, 2**64, n_words, dtype=np.uint64)
         bits = torch.from_numpy(words.view(np.int16))[: values.numel()].view(values.shape)
-        keep = (bits >= cut - _STEPS // 2).to(values.dtype)
-        return values * keep.mul_(_STEPS / (_STEPS - cut))
+        bits.ge_(
+            cut - _STEPS // 2
+        )  # 1 where kept; in place, as a mask of bool is four times slower
+        scale = _STEPS / (_STEPS - cut)
+        if values.dtype == torch.bfloat16:
+            # An integer product writes the 16 bits of `scale` where there is a 1: no conversion.
+            pattern = torch.tensor(scale, dtype=torch.bfloat16).view(torch.int16)
+            return values * bits.mul_(pattern).view(torch.bfloat16)
+        return values * bits.to(values.dtype).mul_(scale)
 
 
 class Dropout(nn.Module):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import safetensors.torch
@@ -21,16 +21,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel, PreTrainedModel
-from transformers.masking_utils import AttentionMaskInterface, eager_mask
-from transformers.modeling_utils import AttentionInterface
 
 from potstill.core.errors import BaseModelError
 from potstill.core.files import write_bytes, write_text
+from potstill.models.attention import ATTENTION, cast_once
 from potstill.models.base_folder import check_weights
 from potstill.models.dropout import Dropout, Noise
 
 Pooling = Literal["mean", "cls"]
-ATTENTION = "potstill"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +95,7 @@ class Encoder(nn.Module):
                     rate = child.p if dropout is None else dropout
                     setattr(parent, name, Dropout(rate, self.noise))
                     parent.__dict__["noise"] = self.noise  # read by the attention below
+        cast_once(backbone)
 
     @property
     def n_features(self) -> int:
@@ -332,31 +331,6 @@ def _layers(backbone: PreTrainedModel) -> nn.ModuleList:
     )
 
 
-def _attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **kwargs: Any,
-) -> tuple[Tensor, Tensor]:
-    """Plain attention: for short texts on a CPU faster than the fused one, with cheap dropout.
-
-    Query, key, value: (B, H, T, D/H); mask: (B, 1, T, T) added to the scores, or None.
-    """
-    scale = query.size(-1) ** -0.5 if scaling is None else scaling
-    scores = torch.matmul(query * scale, key.transpose(2, 3))
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = functional.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
-    if dropout > 0 and module.training:
-        noise = module.__dict__.get("noise")
-        weights = noise.drop(weights, dropout) if noise else functional.dropout(weights, dropout)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
-
-
 @contextmanager
 def _silence() -> Iterator[None]:
     """Keep transformers' load reports and bars off the user's screen."""
@@ -370,7 +344,3 @@ def _silence() -> Iterator[None]:
         transformers.logging.set_verbosity(level)
         if bars:
             transformers.logging.enable_progress_bar()
-
-
-AttentionInterface.register(ATTENTION, _attention)
-AttentionMaskInterface.register(ATTENTION, eager_mask)

@@ -81,6 +81,12 @@ class TextTokenizer:
         """Size of the vocabulary, added tokens included."""
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
+    @property
+    def padding_token(self) -> str | None:
+        """The padding token as text."""
+        token: str | None = self._backend.id_to_token(self.padding)
+        return token
+
     def add_task_tokens(self, tasks: Sequence[str]) -> dict[str, int]:
         """Add one identifier token a task; returns their ids. Known ones keep their id."""
         names = [task_token(task) for task in tasks]
@@ -163,10 +169,8 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     try:
         if file.is_file():
             backend = tokenizers.Tokenizer.from_file(str(file))
-        elif any((folder / name).is_file() for name in _OLD_LAYOUT):
+        else:
             backend = _convert(folder)
-        else:  # transformers would make one that knows no word
-            raise FileNotFoundError("there is none")
     except Exception as error:  # the Rust library raises plain Exception
         raise BaseModelError(
             f"tokenizer of {folder}",
@@ -182,6 +186,9 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
 
 
 def _convert(folder: Path) -> tokenizers.Tokenizer:
+    if not any((folder / name).is_file() for name in _OLD_LAYOUT):
+        # transformers would make one that knows no word
+        raise FileNotFoundError("there is no tokenizer.json")
     from transformers import AutoTokenizer  # noqa: PLC0415 (only for folders in the old layout)
 
     return AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer

@@ -37,11 +37,9 @@ from potstill.tasks.findings import (
 )
 from potstill.tasks.rowids import row_ids
 from potstill.tasks.sources import Rows, read_rows
-from potstill.tasks.stream import stream_rows
 
 _ALL = 10**9  # faulty rows that `check` lists rather than stops at
 _SHOWN_BAD_ROWS = 5
-_HEAD_ROWS = 200
 _MARKS = {"error": "red", "warning": "yellow", "note": "dim"}
 
 
@@ -235,13 +233,6 @@ def _bad_rows(rows: Rows, split: str, allowed: int) -> Iterator[Finding]:
         where=rows.source,
         todo=f"mend them, or leave them out with --skip-bad-rows {len(rows.skipped)}",
     )
-
-
-def read_head(path: Path) -> dict[str, list[object]]:
-    """The first rows of a data file, for ``potstill init``."""
-    for _, table in stream_rows(path, chunk_rows=_HEAD_ROWS):
-        return table
-    return {}
 
 
 def _time(seconds: float) -> str:

@@ -94,8 +94,10 @@ def _sink(out: Path | None, student: Student, tasks: Sequence[str]) -> Iterator[
     with atomic_writer(out) as file:
         if out.suffix == ".parquet":
             sink = _Parquet(file, student, tasks)
-            yield sink
-            sink.close()
+            try:
+                yield sink
+            finally:  # after a fault too: a writer that is collected later writes its end then
+                sink.close()
         elif out.suffix == ".csv":
             yield _Csv(file, tasks)
         else:

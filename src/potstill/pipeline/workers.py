@@ -36,10 +36,11 @@ def default_workers(device: Device) -> int:
     return 1 if device.torch.type != "cpu" else min(_MOST_BY_DEFAULT, os.cpu_count() or 1)
 
 
+@contextmanager
 def open_run(
     asked: RunFile, progress: Progress, *, skip_bad_rows: int, n_workers: int | None
-) -> Run:
-    """Open a run whose trainings are shared among processes.
+) -> Iterator[Run]:
+    """A run whose trainings are shared among processes, which end with the block.
 
     Args:
         asked: The run file.
@@ -47,15 +48,16 @@ def open_run(
         skip_bad_rows: How many faulty rows each source may have.
         n_workers: Processes at once; 1 trains in this process; None: :func:`default_workers`.
     """
-    device = resolve_device(asked.device, asked.precision)
-    n_workers = default_workers(device) if n_workers is None else n_workers
+    if n_workers is None:
+        n_workers = default_workers(resolve_device(asked.device, asked.precision))
+    if n_workers == 1:
+        yield Run(asked, progress, skip_bad_rows=skip_bad_rows)
+        return
     team = LocalProcesses(asked, progress, n_workers, skip_bad_rows=skip_bad_rows)
-    return Run(
-        asked,
-        progress,
-        skip_bad_rows=skip_bad_rows,
-        executor=team if n_workers > 1 else None,
-    )
+    try:
+        yield Run(asked, progress, skip_bad_rows=skip_bad_rows, executor=team)
+    finally:
+        team.close()
 
 
 class LocalProcesses:
@@ -71,10 +73,19 @@ class LocalProcesses:
     def __init__(
         self, run: RunFile, progress: Progress, n_workers: int, *, skip_bad_rows: int
     ) -> None:
-        self._run = run
+        self._asked = (run, skip_bad_rows)
         self._progress = progress
         self._n_workers = n_workers
-        self._skip_bad_rows = skip_bad_rows
+        self._context = multiprocessing.get_context("spawn")
+        self._news: Queue[_News] = self._context.Queue()
+        self._stop = self._context.Event()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def close(self) -> None:
+        """End the processes; those that train save a checkpoint first."""
+        self._stop.set()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Do all jobs.
@@ -83,42 +94,33 @@ class LocalProcesses:
             Stopped: Stop was requested; the workers have saved what they had.
             PotstillError: The first fault of a worker.
         """
-        if len(jobs) < 2:
+        if len(jobs) < 2:  # a lone job is done faster in this process, with all its threads
             return
-        context = multiprocessing.get_context("spawn")
-        news: Queue[_News] = context.Queue()
-        stop = context.Event()
-        n_workers = min(self._n_workers, len(jobs))
-        threads = max(1, torch.get_num_threads() // n_workers)
-        arguments = (
-            self._run,
-            self._skip_bad_rows,
-            threads,
-            news,
-            stop,
-            self._progress.log_file,
-            os.getpid(),
-        )
-        with (
-            _shown(news, self._progress),
-            ProcessPoolExecutor(
-                n_workers, mp_context=context, initializer=_open, initargs=arguments
-            ) as pool,
-        ):
+        pool = self._pool or self._start()
+        fault: BaseException | None = None
+        with _shown(self._news, self._progress):
             futures: set[Future[None]] = {pool.submit(_do, job) for job in jobs}
-            fault: BaseException | None = None
             while futures:
                 done, futures = wait(futures, _POLL_SECONDS, FIRST_COMPLETED)
                 for future in done:
                     if not future.cancelled() and future.exception() is not None:
                         fault = fault or future.exception()
                 if fault is not None or self._progress.stop.reason is not None:
-                    stop.set()
+                    self._stop.set()
                     for future in futures:
                         future.cancel()
         self._progress.stop.check("training in several processes")
         if fault is not None:
             raise fault
+
+    def _start(self) -> ProcessPoolExecutor:
+        threads = max(1, torch.get_num_threads() // self._n_workers)
+        log_file = self._progress.log_file
+        arguments = (*self._asked, threads, self._news, self._stop, log_file, os.getpid())
+        self._pool = ProcessPoolExecutor(
+            self._n_workers, mp_context=self._context, initializer=_open, initargs=arguments
+        )
+        return self._pool
 
 
 # -- the parent's screen ------------------------------------------------------------------------

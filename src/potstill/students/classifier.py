@@ -80,7 +80,12 @@ def save_classifier(network: Network, task: str, folder: Path) -> Path:
     network.tokenizer.save(folder)
     write_json(
         folder / "tokenizer_config.json",
-        {"model_max_length": network.max_tokens, "tokenizer_class": "PreTrainedTokenizerFast"},
+        {
+            "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+            "model_max_length": network.max_tokens,
+            "pad_token": network.tokenizer.padding_token,
+            "tokenizer_class": "PreTrainedTokenizerFast",
+        },
     )
     return folder
 
@@ -100,7 +105,7 @@ def _averaging_layer(index: int, d: int, d_inner: int) -> dict[str, Tensor]:
     }
     prefix = f"bert.encoder.layer.{index}."
     return {
-        f"{prefix}{name}.{part}": tensor
+        f"{prefix}{name}.{part}": tensor.clone()  # safetensors refuses tensors that share memory
         for name, pair in dense.items()
         for part, tensor in zip(("weight", "bias"), pair, strict=True)
     }

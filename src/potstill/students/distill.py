@@ -152,6 +152,8 @@ def prepare_lesson(
     ids = np.concatenate([split.ids for split in splits])
     members, cover = lesson.targets.find(ids)
     groups = _all_groups(splits)
+    if groups is not None:  # an opinion on a part of a list says nothing of its order
+        cover = np.stack([_per_unit(own, groups)[groups] for own in cover])
     space: Space = "logits" if how.objective == "logit_mse" else "probabilities"
     temperature = 1.0 if how.objective == "annealed" else how.temperature
     combined = task.kind.combine(members, cover, groups, temperature=temperature, space=space)

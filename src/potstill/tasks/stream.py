@@ -8,6 +8,8 @@ from pathlib import Path
 from potstill.tasks.records import RowFaults, need_columns
 from potstill.tasks.sources import column_names, file_chunks, origin_of
 
+_HEAD_ROWS = 200
+
 
 def stream_rows(
     path: str | Path,
@@ -57,3 +59,12 @@ def _numbered(
     for chunk in file_chunks(path, names, faults, chunk_rows):
         yield start, dict(zip(names, chunk.columns, strict=True))
         start += len(chunk.places)
+
+
+def read_head(path: Path) -> dict[str, list[object]]:
+    """The first rows of a data file by column, to guess from.
+
+    Raises:
+        DataError: As :func:`stream_rows`.
+    """
+    return next((table for _, table in stream_rows(path, chunk_rows=_HEAD_ROWS)), {})

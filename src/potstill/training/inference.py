@@ -14,7 +14,7 @@ from potstill.models.multitask import MultiTaskModel
 from potstill.models.tokenizer import TokenRows
 from potstill.tasks.batches import token_batches
 
-BUDGET_TOKENS = 8192  # padded tokens a batch: products are large enough, memory stays small
+BUDGET_TOKENS = 2048  # padded tokens a batch: what passes between layers fits a CPU's cache
 
 
 def to_batch(rows: tuple[np.ndarray, np.ndarray, np.ndarray], device: torch.device) -> TokenBatch:
@@ -51,16 +51,15 @@ def predict_outputs(
     was_training = model.training
     model.eval()
     outputs: dict[str, np.ndarray] = {}
-    for rows in token_batches(tokens.lengths, budget_tokens):
-        batch = to_batch(tokens.pad(rows, padding), device.torch)
-        with device.autocast():
-            answers = model(batch, tuple(tasks))
-        for task, values in answers.items():
-            if task not in outputs:
-                outputs[task] = np.empty((len(tokens), *values.shape[1:]), np.float32)
-            outputs[task][rows] = values.float().cpu().numpy()
-        if bar is not None:
-            bar.advance(len(rows))
+    with device.autocast():  # around all batches, so that weights are cast once
+        for rows in token_batches(tokens.lengths, budget_tokens):
+            answers = model(to_batch(tokens.pad(rows, padding), device.torch), tuple(tasks))
+            for task, values in answers.items():
+                if task not in outputs:
+                    outputs[task] = np.empty((len(tokens), *values.shape[1:]), np.float32)
+                outputs[task][rows] = values.float().cpu().numpy()
+            if bar is not None:
+                bar.advance(len(rows))
     model.train(was_training)
     if not outputs:  # no rows
         return {task: np.empty((0, 0), np.float32) for task in tasks}

@@ -45,7 +45,7 @@ class FitResult:
     Attributes:
         state: History, best epoch and score, time.
         n_steps: Optimiser steps of the whole plan.
-        n_rows: Rows seen.
+        n_rows: Rows of the whole plan, epochs counted.
     """
 
     state: TrainState
@@ -110,7 +110,8 @@ def fit(
         load_best(folder, model, run.state.best_epoch)
     model.encoder.expand_vocabulary(vocabulary)
     model.eval()
-    n_rows = sum(len(batch.units) for epoch in plan for batch in epoch)
+    sizes = {feed.task: feed.units.rows for feed in feeds}
+    n_rows = sum(int(sizes[b.task][b.units].sum()) for epoch in plan for b in epoch)
     return FitResult(state=run.state, n_steps=run.n_steps, n_rows=n_rows)
 
 

@@ -1,0 +1,165 @@
+"""Asking a student, and refusing one that is not whole."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from potstill.core.errors import ArtefactError, DataError, UsageError
+from potstill.students.student import Student
+from potstill.training.network import load_network
+from tests.tiny import CPU, flip_byte
+from tests.toys import toy_rows
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "student-v1"
+
+
+@pytest.fixture
+def student(student_folder: Path) -> Student:
+    """The student in fp32."""
+    return Student.load(student_folder, device="cpu", precision="fp32")
+
+
+@pytest.fixture
+def copy(student_folder: Path, tmp_path: Path) -> Path:
+    """A copy that may be spoilt."""
+    return Path(shutil.copytree(student_folder, tmp_path / "student"))
+
+
+def test_one_row(student: Student) -> None:
+    answer = student.predict({"text": "good film", "note": 7})
+    assert list(answer) == ["classification", "regression"]
+    scores = answer["classification"]["scores"]
+    assert list(scores) == ["bad", "good"]
+    assert sum(scores.values()) == pytest.approx(1, abs=1e-5)
+    assert answer["classification"]["prediction"] == max(scores, key=scores.get)
+    assert 0 <= answer["regression"]["prediction"] <= 5
+    assert student.predict({"text": "good film"}, tasks=["regression"]) == {
+        "regression": answer["regression"]
+    }
+
+
+def test_many_rows_are_answered_in_order_as_one_by_one(student: Student) -> None:
+    rows = toy_rows("classification", 12)
+    answers = student.predict(rows)
+    assert [a["row"] for a in answers] == list(range(12))
+    for row, answer in zip(rows, answers, strict=True):
+        alone = student.predict(row)
+        assert (
+            alone["classification"]["prediction"] == answer["tasks"]["classification"]["prediction"]
+        )
+        assert alone["regression"]["prediction"] == pytest.approx(
+            answer["tasks"]["regression"]["prediction"], abs=1e-4
+        )
+    assert student.predict([]) == []
+
+
+def test_answers_are_those_of_the_network(student: Student, student_folder: Path) -> None:
+    rows = toy_rows("pair", 5)
+    network = load_network(student_folder)
+    texts = {c: [str(row[c]) for row in rows] for c in ("first", "second")}
+    outputs = network.outputs(network.tokenise("pair", texts), ("pair",), CPU)["pair"]
+    wanted = network.tasks["pair"].kind.predict(outputs)
+    got = [a["tasks"]["pair"]["scores"] for a in student.predict(rows, tasks=["pair"])]
+    np.testing.assert_allclose([[g["no"], g["yes"]] for g in got], wanted, atol=1e-5)
+
+
+def test_all_tasks_of_a_row_with_all_columns(student: Student) -> None:
+    row = {"text": "a", "first": "b", "second": "c", "query": "d", "candidate": "e"}
+    assert list(student.predict(row)) == list(student.tasks)
+    assert list(student.predict(row, tasks=["ranking", "pair"])) == ["ranking", "pair"]
+
+
+def test_wrong_questions(student: Student) -> None:
+    with pytest.raises(UsageError, match="'nobody'") as unknown:
+        student.predict({"text": "a"}, tasks=["nobody"])
+    assert "classification" in unknown.value.wanted
+    with pytest.raises(UsageError, match="first, second"):
+        student.predict({"text": "a", "first": "b"}, tasks=["pair"])
+    with pytest.raises(UsageError, match="no task can be answered"):
+        student.predict({"txt": "a"})
+    with pytest.raises(UsageError, match="no task can be answered"):
+        student.predict({})
+
+
+@pytest.mark.parametrize("value", [None, 3, ["a"]])
+def test_values_that_are_no_text_name_their_row(student: Student, value: object) -> None:
+    with pytest.raises(DataError, match="row 1, column 'text'"):
+        student.predict([{"text": "a"}, {"text": value}])
+    with pytest.raises(DataError, match="row 1, column 'text'"):
+        student.predict([{"text": "a"}, {"note": "a"}])
+
+
+def test_facts(student: Student, student_folder: Path) -> None:
+    assert student.tasks == ("classification", "pair", "regression", "ranking")
+    assert student.n_parameters == sum(
+        p.numel() for p in load_network(student_folder).model.parameters()
+    )
+
+
+def test_a_runs_folder_leads_to_its_student(copy: Path) -> None:
+    assert Student.load(copy.parent, device="cpu").folder == copy
+    for wrong, got in ((copy / "encoder", "no student there"), (copy / "x", "no such folder")):
+        with pytest.raises(ArtefactError, match=got):
+            Student.load(wrong)
+
+
+def test_without_a_manifest_it_is_refused(copy: Path) -> None:
+    (copy / "manifest.json").unlink()
+    with pytest.raises(ArtefactError, match="manifest"):
+        Student.load(copy)
+
+
+def test_a_flipped_byte_in_any_file_is_named_and_refused(copy: Path) -> None:
+    paths = [p for p in sorted(copy.rglob("*")) if p.is_file()]
+    assert len(paths) == 6
+    for path in paths:
+        sound = path.read_bytes()
+        for place in (0, len(sound) // 2, len(sound) - 1):
+            flip_byte(path, place)
+            with pytest.raises(ArtefactError) as refused:
+                Student.load(copy)
+            assert str(path) in str(refused.value)
+            path.write_bytes(sound)
+        path.unlink()
+        with pytest.raises(ArtefactError):
+            Student.load(copy)
+        path.write_bytes(sound)
+    Student.load(copy)
+
+
+def test_wrong_precision_is_the_callers_fault(student_folder: Path) -> None:
+    with pytest.raises(ValueError, match="precision 'int3'"):
+        Student.load(student_folder, precision="int3")
+
+
+def test_nothing_is_unpickled(student_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("torch.load was called")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    Student.load(student_folder, device="cpu").predict({"text": "a"})
+
+
+def test_golden_student_of_version_1() -> None:
+    """A promise: what this version wrote stays readable. The folder was written once."""
+    student = Student.load(GOLDEN, device="cpu", precision="fp32")
+    answer = student.predict(
+        {
+            "text": "a good film with a dull road",
+            "first": "the cat",
+            "second": "a warm day",
+            "query": "river song",
+            "candidate": "bright river",
+        }
+    )
+    assert answer["classification"]["scores"] == pytest.approx(
+        {"bad": 0.866529, "good": 0.133471}, abs=1e-4
+    )
+    assert answer["pair"]["scores"] == pytest.approx({"no": 0.480547, "yes": 0.519453}, abs=1e-4)
+    assert answer["regression"]["prediction"] == pytest.approx(5.0, abs=1e-3)
+    assert answer["ranking"]["prediction"] == pytest.approx(-4.17895, abs=1e-3)

@@ -1,0 +1,119 @@
+"""Members' opinions on rows: made once, found again, and never of another member."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from potstill.core.errors import ArtefactError, Stopped
+from potstill.core.files import seal
+from potstill.targets import label as label_module
+from potstill.targets.label import ensemble_labels, label, read_labels
+from potstill.tasks.task import folds
+from potstill.teachers.member import Member
+from potstill.training.network import load_network, save_network
+from tests.tiny import CPU, flip_byte, stage_folder, tiny_network, toy_task
+from tests.toys import toy_rows
+
+TASK = toy_task(train=24, dev=8, pool=[toy_rows("classification", 10, seed=9)])
+
+
+def member_of(base: Path, folder: Path, seed: int = 0, **facts: int) -> Member:
+    if not folder.exists():
+        save_network(tiny_network(base, [TASK], seed=seed), folder)
+        seal(folder, {})
+    return Member(name=f"m{seed}", folder=folder, digest=f"digest {seed}", **facts)  # type: ignore[arg-type]
+
+
+def test_labels_are_the_networks_outputs(base: Path, tmp_path: Path) -> None:
+    assert TASK.pool is not None
+    rows = [TASK.train, TASK.pool]
+    members = [member_of(base, tmp_path / f"m{k}", k) for k in range(2)]
+    stages = stage_folder(tmp_path)
+    opened, digests = ensemble_labels(stages, members, TASK, rows, device=CPU, what="labelling")
+    assert len(set(digests)) == 2
+    for split in rows:
+        outputs, cover = opened.find(split.ids)
+        assert cover.all()
+        for k, member in enumerate(members):
+            network = load_network(member.folder)
+            tokens = network.tokenise(TASK.name, split.inputs)
+            own = network.outputs(tokens, (TASK.name,), CPU)[TASK.name]
+            np.testing.assert_allclose(outputs[k], own, rtol=1e-3, atol=1e-4)
+    again, _ = ensemble_labels(
+        stage_folder(tmp_path), members, TASK, rows, device=CPU, what="labelling"
+    )
+    np.testing.assert_array_equal(again.members, opened.members)
+
+
+def test_what_is_labelled_once_is_found_again(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = member_of(base, tmp_path / "m")
+    first = label(stage_folder(tmp_path), member, TASK, [TASK.dev], device=CPU, what="w")
+
+    def never(*args: object) -> None:
+        raise AssertionError("labelled anew")
+
+    monkeypatch.setattr(label_module, "_opinion", never)
+    again = label(stage_folder(tmp_path), member, TASK, [TASK.dev], device=CPU, what="w")
+    assert again.folder == first.folder
+    renamed = replace(member, name="another name", dev=0.3)
+    label(stage_folder(tmp_path), renamed, TASK, [TASK.dev], device=CPU, what="w")
+    changed = [
+        (replace(member, digest="retrained"), TASK, [TASK.dev]),
+        (replace(member, fold=0, n_folds=2), TASK, [TASK.dev]),
+        (member, replace(TASK, name="other"), [TASK.dev]),
+        (member, TASK, [TASK.train]),
+        (member, TASK, [TASK.dev, TASK.train]),
+        (member, TASK, [TASK.dev.take(np.arange(7))]),
+    ]
+    for other, task, rows in changed:
+        with pytest.raises(AssertionError, match="labelled anew"):
+            label(stage_folder(tmp_path), other, task, rows, device=CPU, what="w")
+
+
+def test_other_labels_of_the_same_rows_are_no_reason_to_label_anew(
+    base: Path, tmp_path: Path
+) -> None:
+    member = member_of(base, tmp_path / "m")
+    stages = stage_folder(tmp_path)
+    assert TASK.dev.labels is not None
+    relabelled = replace(TASK.dev, labels=1 - TASK.dev.labels)
+    first = label(stages, member, TASK, [TASK.dev], device=CPU, what="w")
+    assert label(stages, member, TASK, [relabelled], device=CPU, what="w") is first
+
+
+def test_members_that_left_out_a_fold_speak_of_that_fold_alone(base: Path, tmp_path: Path) -> None:
+    assert TASK.pool is not None
+    members = [member_of(base, tmp_path / "m", fold=k, n_folds=3) for k in range(3)]
+    opened, _ = ensemble_labels(
+        stage_folder(tmp_path), members, TASK, [TASK.train, TASK.pool], device=CPU, what="w"
+    )
+    _, cover = opened.find(TASK.train.ids)
+    parts = folds(TASK, 3)
+    for k in range(3):
+        assert cover[k].tolist() == (parts == k).tolist()
+    assert cover.sum(0).tolist() == [1] * len(TASK.train)
+    assert opened.find(TASK.pool.ids)[1].all()
+
+
+def test_damaged_labels_are_refused(base: Path, tmp_path: Path) -> None:
+    member = member_of(base, tmp_path / "m")
+    stage = label(stage_folder(tmp_path), member, TASK, [TASK.dev], device=CPU, what="w")
+    (shard,) = stage.folder.rglob("*.safetensors")
+    flip_byte(shard, -1)
+    with pytest.raises(ArtefactError, match=shard.name):
+        read_labels(stage, member, TASK, [TASK.dev])
+    with pytest.raises(ArtefactError, match=shard.name):
+        label(stage_folder(tmp_path), member, TASK, [TASK.dev], device=CPU, what="w")
+
+
+def test_stop_is_obeyed(base: Path, tmp_path: Path) -> None:
+    stages = stage_folder(tmp_path)
+    stages.progress.stop.requested = "Ctrl-C"
+    with pytest.raises(Stopped, match="before w"):
+        label(stages, member_of(base, tmp_path / "m"), TASK, [TASK.dev], device=CPU, what="w")

@@ -1,0 +1,232 @@
+"""The store of soft targets: found by id, whole or not there, and of nothing else."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from potstill.core import files
+from potstill.core.errors import ArtefactError, MismatchError, ResourceError
+from potstill.kinds import Classification, Kind, Ranking, Regression
+from potstill.targets import store
+from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
+from potstill.tasks.rowids import row_ids
+from tests.tiny import flip_byte
+
+CLASSES = Classification(classes=("a", "b", "c"))
+KINDS: list[Kind] = [
+    CLASSES,
+    Regression(low=0.0, high=5.0, mean=0.6, spread=0.25),
+    Ranking(highest=2.0),
+]
+GOLDEN = Path(__file__).parents[1] / "golden" / "soft-targets-v1"
+
+
+def facts_of(kind: Kind, n_members: int = 2) -> StoreFacts:
+    return StoreFacts(
+        task="t",
+        kind=kind.to_json(),
+        data="the rows",
+        teachers=tuple(f"teacher {k}" for k in range(n_members)),
+    )
+
+
+def ids_of(n: int, start: int = 0) -> np.ndarray:
+    return row_ids([[f"row {i}" for i in range(start, start + n)]])
+
+
+def outputs_of(kind: Kind, n: int, n_members: int = 2) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.normal(0, 3, (n_members, n, kind.n_outputs)).astype(np.float32)
+
+
+def written(folder: Path, kind: Kind = CLASSES, n: int = 9) -> np.ndarray:
+    outputs = outputs_of(kind, n)
+    write_store(folder, facts_of(kind), kind, ids_of(n), list(outputs))
+    return outputs
+
+
+@pytest.fixture(autouse=True)
+def _no_hook_stays() -> Iterator[None]:
+    yield
+    files.fault_hook = None
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four rows a shard."""
+    monkeypatch.setattr(store, "_SHARD_ROWS", 4)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.usefixtures("small_shards")
+def test_round_trip_in_any_order(tmp_path: Path, kind: Kind) -> None:
+    outputs = written(tmp_path / "s", kind)
+    assert len(list((tmp_path / "s").glob("shard-*"))) == 3
+    opened = read_store(tmp_path / "s", facts_of(kind), kind)
+    order = np.random.default_rng(1).permutation(9)
+    members, cover = opened.find(ids_of(9)[order])
+    assert cover.all()
+    assert members.dtype == np.float32
+    if kind.name == "ranking":
+        np.testing.assert_array_equal(members, outputs[:, order])
+    elif kind.name == "regression":
+        np.testing.assert_allclose(members, outputs[:, order], rtol=1e-6, atol=1e-6)
+    else:
+        np.testing.assert_allclose(members, outputs[:, order], rtol=2**-11, atol=1e-6)
+
+
+def test_unknown_rows_are_not_covered(tmp_path: Path) -> None:
+    written(tmp_path / "s")
+    opened = read_store(tmp_path / "s", facts_of(CLASSES), CLASSES)
+    wanted = np.concatenate([ids_of(3, 100), ids_of(2, 4), ids_of(1, 4)])
+    members, cover = opened.find(wanted)
+    assert cover.tolist() == [[False] * 3 + [True] * 3] * 2
+    assert not members[:, :3].any()
+    np.testing.assert_array_equal(members[:, 3], members[:, 5])
+
+
+def test_partial_cover_and_equal_ids(tmp_path: Path) -> None:
+    ids = np.concatenate([ids_of(3), ids_of(2)])  # two rows twice
+    outputs = outputs_of(CLASSES, 5)
+    cover = [np.array([True, False, True, True, False]), np.ones(5, bool)]
+    write_store(tmp_path / "s", facts_of(CLASSES), CLASSES, ids, list(outputs), cover)
+    opened = read_store(tmp_path / "s", facts_of(CLASSES), CLASSES)
+    assert len(opened.ids) == 3
+    members, found = opened.find(ids_of(3))
+    assert found.tolist() == [[True, False, True], [True, True, True]]
+    np.testing.assert_allclose(members, outputs[:, :3], rtol=1e-3, atol=1e-3)  # the first of each
+    manifest = files.verify(tmp_path / "s")
+    assert manifest["rows"] == 3
+    assert manifest["covered"] == [2, 3]
+    assert manifest["space"] == "logits"
+
+
+def test_no_rows(tmp_path: Path) -> None:
+    write_store(tmp_path / "s", facts_of(CLASSES), CLASSES, ids_of(0), list(outputs_of(CLASSES, 0)))
+    opened = read_store(tmp_path / "s", facts_of(CLASSES), CLASSES)
+    members, cover = opened.find(ids_of(2))
+    assert members.shape == (2, 2, 3)
+    assert not cover.any()
+
+
+def test_outputs_that_are_no_numbers(tmp_path: Path) -> None:
+    outputs = outputs_of(CLASSES, 2)
+    outputs[1, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="member 1 of task t"):
+        write_store(tmp_path / "s", facts_of(CLASSES), CLASSES, ids_of(2), list(outputs))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"data": "other rows"}, "other rows: data = the rows"),
+        ({"teachers": ("teacher 1", "teacher 0")}, "other teachers"),
+        ({"teachers": ("teacher 0",)}, "other teachers"),
+        ({"task": "u"}, "another task: task = t"),
+        ({"kind": Classification(classes=("b", "a", "c")).to_json()}, "label order"),
+        ({"kind": Ranking(highest=2.0).to_json()}, "another kind"),
+    ],
+)
+def test_a_store_of_something_else_is_refused(
+    tmp_path: Path, change: dict[str, Any], what: str
+) -> None:
+    written(tmp_path / "s")
+    with pytest.raises(MismatchError) as refused:
+        read_store(tmp_path / "s", replace(facts_of(CLASSES), **change), CLASSES)
+    assert what in str(refused.value)
+    assert str(tmp_path / "s") in str(refused.value)
+
+
+def test_a_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "STORE_VERSION", 2)
+        written(tmp_path / "s")
+    with pytest.raises(MismatchError, match="another version: version = 2"):
+        read_store(tmp_path / "s", facts_of(CLASSES), CLASSES)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_flipped_byte_is_named_and_refused(tmp_path: Path) -> None:
+    written(tmp_path / "s")
+    for path in sorted((tmp_path / "s").iterdir()):
+        sound = path.read_bytes()
+        for place in range(0, len(sound), max(1, len(sound) // 40)):
+            flip_byte(path, place)
+            with pytest.raises(ArtefactError) as refused:
+                read_store(tmp_path / "s", facts_of(CLASSES), CLASSES)
+            assert str(path) in str(refused.value)
+        path.write_bytes(sound[:-1])
+        with pytest.raises(ArtefactError, match=path.name):
+            read_store(tmp_path / "s", facts_of(CLASSES), CLASSES)
+        path.unlink()
+        with pytest.raises(ArtefactError, match=path.name):
+            read_store(tmp_path / "s", facts_of(CLASSES), CLASSES)
+        path.write_bytes(sound)
+    read_store(tmp_path / "s", facts_of(CLASSES), CLASSES)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("error", [Killed(), OSError(errno.ENOSPC, "full")], ids=["kill", "full"])
+def test_broken_off_in_any_write_nothing_can_be_read(tmp_path: Path, error: BaseException) -> None:
+    names: list[str] = []
+    files.fault_hook = lambda path, done: names.append(path.name)
+    written(tmp_path / "counted")
+    assert names[-1] == "manifest.json"
+    for number in range(len(names)):
+        left = [number]
+
+        def hook(path: Path, done: int, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise error
+
+        files.fault_hook = hook
+        folder = tmp_path / f"broken-{number}"
+        with pytest.raises((Killed, ResourceError)):
+            written(folder)
+        files.fault_hook = None
+        assert not folder.exists()
+        with pytest.raises(ArtefactError):
+            read_store(folder, facts_of(CLASSES), CLASSES)
+        outputs = written(folder)  # the next attempt is not troubled by the rest of this one
+        members, _ = read_store(folder, facts_of(CLASSES), CLASSES).find(ids_of(9))
+        np.testing.assert_allclose(members, outputs, rtol=1e-3, atol=1e-3)
+
+
+def test_merging_members(tmp_path: Path) -> None:
+    outputs = outputs_of(CLASSES, 6, 3)
+    order = np.random.default_rng(2).permutation(6)
+    ids = ids_of(6)
+    first = SoftTargets(ids=ids, members=outputs[:2], cover=np.ones((2, 6), bool))
+    second = SoftTargets(
+        ids=ids[order][:4], members=outputs[2:, order[:4]], cover=np.ones((1, 4), bool)
+    )
+    merged = merge([first, second])
+    members, cover = merged.find(ids)
+    np.testing.assert_array_equal(members[:2], outputs[:2])
+    known = np.isin(np.arange(6), order[:4])
+    assert cover.tolist() == [[True] * 6, [True] * 6, known.tolist()]
+    np.testing.assert_array_equal(members[2, known], outputs[2, known])
+    assert not members[2, ~known].any()
+
+
+def test_golden_store_of_version_1() -> None:
+    """A promise: what this version wrote stays readable. The folder was written once."""
+    opened = read_store(GOLDEN, facts_of(CLASSES), CLASSES)
+    members, cover = opened.find(ids_of(3))
+    np.testing.assert_array_equal(
+        members,
+        np.array([[[1, -2, 0.5], [0, 0, 4], [0, 0, 0]], [[0.25, 3, -1], [8, 1, 1], [2, 2, -2]]]),
+    )
+    assert cover.tolist() == [[True, True, False], [True, True, True]]

@@ -1,0 +1,617 @@
+"""The commands: exit codes, one JSON document, messages instead of tracebacks, rows in and out."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import typer
+from transformers import AutoModelForSequenceClassification
+from typer.testing import CliRunner, Result
+
+import potstill
+from potstill import cli
+from potstill.config import load_run_file
+from potstill.pipeline import prediction
+from tests.pipeline.contract import check_results
+from tests.pipeline.toy_runs import stage_names, toy_run, toy_task, weight_digests, write_run
+from tests.toys import make_base, toy_rows, write_rows
+
+POTSTILL = str(Path(sys.executable).with_name("potstill"))
+COMMANDS = sorted(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def good(*arguments: object) -> Result:
+    result = call(*arguments)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def document(result: Result) -> Any:
+    """The one JSON document that standard output is."""
+    assert result.exit_code in (0, 1), result.stderr
+    value, end = json.JSONDecoder().raw_decode(result.stdout)
+    assert result.stdout[end:].strip() == ""
+    return value
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base, a run file, its data, and its finished run."""
+    folder = tmp_path_factory.mktemp("cli")
+    names = {"mood": "classification", "same": "pair", "stars": "regression", "rank": "ranking"}
+    tasks = {name: toy_task(kind) for name, kind in names.items()}
+    run = toy_run(Path("runs"), make_base(folder / "base"), tasks)
+    run["teachers"] = {"tasks": ["mood"], "members": 1}
+    run["evaluate"]["baselines"] = ["multitask"]
+    write_run(folder, run)
+    good("run", folder / "run.yaml", "--quiet", "--jobs", "1")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_folder(place: Path) -> Path:
+    return next((place / "runs").glob("toy-*"))
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A run file of one task that was not run."""
+    run = toy_run(Path("runs"), make_base(tmp_path / "base"), {"mood": toy_task()})
+    run["evaluate"]["baselines"] = []
+    run["teachers"]["members"] = 1
+    return write_run(tmp_path, run)
+
+
+# -- help, usage, errors ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str) -> None:
+    result = good(command, "--help")
+    assert "Usage:" in result.stdout
+    assert "--json" in result.stdout
+    assert "--debug" in result.stdout
+    assert result.stderr == ""
+
+
+def test_the_commands_of_the_design_are_there() -> None:
+    main_path = {"init", "check", "run", "teach", "label", "distill", "evaluate", "report"}
+    assert set(COMMANDS) >= main_path | {"export", "predict", "runs", "clean", "demo"}
+
+
+def test_version() -> None:
+    assert good("--version").stdout.strip() == potstill.__version__
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("run",),
+        ("run", "absent.yaml"),
+        ("run", "run.yaml", "--no-such-option"),
+        ("predict", "student"),
+        ("runs", "no-such-folder"),
+        ("clean", "no-such-folder"),
+        ("init", "no-such-file.csv", "--out", "new.yaml"),
+    ],
+)
+def test_wrong_usage_is_2(tmp_path: Path, arguments: Sequence[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        result = call(*arguments)
+    assert result.exit_code == 2, result.stderr
+    assert result.stdout == ""
+    assert result.stderr
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--set", "trainig.epochs=2"),
+        ("--set", "training.epochs=many"),
+        ("--set", "nothing"),
+        ("--time-limit", "soon"),
+    ],
+)
+def test_a_wrong_option_is_2_with_four_parts(small: Path, option: Sequence[str]) -> None:
+    result = call("run", small, *option, "--quiet")
+    assert result.exit_code == 2
+    assert re.match(r"error: .+\n  got:    .+\n  wanted: .+\n  next:   .+", result.stderr)
+    assert not (small.parent / "runs").exists()
+
+
+def test_the_nearest_key_is_named(small: Path) -> None:
+    result = call("check", small, "--set", "trainig.epochs=2")
+    assert "trainig" in result.stderr
+    assert "'training'" in result.stderr
+
+
+def test_missing_data_is_1(small: Path) -> None:
+    (small.parent / "data" / "mood" / "train.jsonl").unlink()
+    result = call("run", small, "--quiet", "--jobs", 1)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert "train.jsonl" in result.stderr
+
+
+def test_debug_shows_a_traceback_before_the_message(small: Path) -> None:
+    (small.parent / "data" / "mood" / "train.jsonl").unlink()
+    result = call("run", small, "--quiet", "--jobs", 1, "--debug")
+    assert result.exit_code == 1
+    assert result.stderr.index("Traceback") < result.stderr.index("\nerror: ")
+
+
+def test_a_fault_of_ours_is_1_without_traceback(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object, **keys: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("potstill.pipeline.run.evaluate", broken)
+    result = call("run", small, "--quiet", "--jobs", 1)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ZeroDivisionError: oh")
+    assert "--debug" in result.stderr
+
+
+# -- init, check --------------------------------------------------------------------------------
+
+
+def test_init_then_check_then_run(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    for split, n in (("train", 24), ("dev", 12)):
+        write_rows(tmp_path / "mood" / f"{split}.jsonl", toy_rows("classification", n, n))
+        frame = pd.DataFrame(toy_rows("regression", n, n))
+        frame.to_csv(tmp_path / f"stars_{split}.csv", index=False)
+    out = tmp_path / "run.yaml"
+    result = good("init", tmp_path / "mood", tmp_path / "stars_train.csv", "--out", out)
+    assert f"potstill check {out}" in result.stdout
+    again = call("init", tmp_path / "mood", "--out", out)
+    assert again.exit_code == 2
+    assert "--force" in again.stderr
+    keys = ("--set", f"base={base}", "--set", "precision=fp32", "--set", "training.epochs=1")
+    checked = good("check", out, *keys, "--quiet")
+    assert "no errors" in checked.stdout
+    small = ("--set", "evaluate.baselines=[]", "--set", "teachers.members=1")
+    done = document(good("run", out, *keys, *small, "--json", "--quiet", "--jobs", 1))
+    assert "mood" in done["tasks"]
+
+
+def test_init_json(tmp_path: Path) -> None:
+    write_rows(tmp_path / "mood.jsonl", toy_rows("classification", 20))
+    out = tmp_path / "new.yaml"
+    assert document(good("init", tmp_path / "mood.jsonl", "--out", out, "--json")) == {
+        "run_file": str(out)
+    }
+
+
+def test_check_json_says_what_the_run_takes(place: Path) -> None:
+    found = document(good("check", place / "run.yaml", "--json", "--quiet"))
+    assert found["errors"] == 0
+    assert set(found["findings"]) == {"mood", "same", "stars", "rank"}
+    assert found["cost"]["n_networks"] == 3  # teacher, student, baseline
+    assert found["trial"]["rows_per_second"] > 0
+    assert found["train_seconds"] > 0
+    assert found["free_bytes"] > found["cost"]["disk_bytes"] > 0
+
+
+def test_what_check_shows_loads_again(place: Path, tmp_path: Path) -> None:
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(good("check", place / "run.yaml", "--show").stdout, encoding="utf-8")
+    assert load_run_file(shown).record() == load_run_file(place / "run.yaml").record()
+
+
+def test_check_lists_every_fault_with_file_and_row(small: Path) -> None:
+    rows: list[dict[str, Any]] = [dict(row) for row in toy_rows("classification", 16, 0)]
+    rows[2]["label"] = None
+    rows[5]["text"] = "  "
+    rows[7]["label"] = float("nan")
+    rows.append(dict(rows[0]))
+    write_rows(small.parent / "data" / "mood" / "train.jsonl", rows)
+    dev: list[dict[str, Any]] = [dict(row) for row in toy_rows("classification", 8, 1)]
+    dev[3]["label"] = "god"
+    dev[4] = dict(rows[1])
+    file = write_rows(small.parent / "data" / "mood" / "dev.jsonl", dev)
+    with file.open("a", encoding="utf-8") as out:
+        out.write('{"text": "cut\n')
+    result = call("check", small, "--json", "--quiet")
+    assert result.exit_code == 1
+    found = document(result)["findings"]["mood"]
+    text = json.dumps(found)
+    errors = [f for f in found if f["severity"] == "error"]
+    warnings = [f["what"] for f in found if f["severity"] == "warning"]
+    assert len(errors) >= 5
+    for place in ("line 3", "line 6", "line 8", "line 4", "line 9"):
+        assert place in text
+    assert "'god'" in text
+    assert "nearest: 'good'" in text
+    assert any("inputs of an earlier row" in what for what in warnings)
+    assert any("stand in train too" in what for what in warnings)
+    shown = call("check", small, "--quiet")
+    assert shown.exit_code == 1
+    assert "error(s)" in shown.stdout
+
+
+def test_skipping_bad_rows_is_bounded(small: Path) -> None:
+    rows: list[dict[str, Any]] = [dict(row) for row in toy_rows("classification", 16, 0)]
+    rows[2]["label"] = rows[4]["label"] = None
+    write_rows(small.parent / "data" / "mood" / "train.jsonl", rows)
+    refused = call("run", small, "--quiet", "--jobs", 1, "--skip-bad-rows", 1)
+    assert refused.exit_code == 1
+    assert "--skip-bad-rows 2" in refused.stderr
+    done = good("run", small, "--quiet", "--jobs", 1, "--skip-bad-rows", 2)
+    assert "2 faulty rows" in done.stderr
+
+
+# -- run and stages -----------------------------------------------------------------------------
+
+
+def test_run_prints_one_document(place: Path, run_folder: Path) -> None:
+    result = good("run", place / "run.yaml", "--json", "--jobs", 1)
+    results = document(result)
+    assert results.pop("folder") == str(run_folder)
+    check_results(results)
+    assert results == json.loads((run_folder / "results.json").read_text(encoding="utf-8"))
+    assert "done before" in result.stderr
+
+
+def test_quiet_says_nothing_on_standard_error(place: Path) -> None:
+    result = good("run", place / "run.yaml", "--quiet", "--jobs", 1)
+    assert result.stderr == ""
+    assert "student" in result.stdout
+    assert "report.html" in result.stdout
+
+
+def test_one_stage_after_the_other(small: Path) -> None:
+    output = small.parent / "runs"
+    kinds = []
+    for command in ("teach", "label", "distill"):
+        stages = document(good(command, small, "--json", "--quiet", "--jobs", 1))["stages"]
+        assert {Path(stage).name for stage in stages} == stage_names(output)
+        kinds.append({Path(stage).name.split("-")[0] for stage in stages})
+    assert kinds == [{"network"}, {"network", "targets"}, {"network", "targets", "student"}]
+    early = call("report", small, "--quiet")
+    assert early.exit_code == 1
+    assert "no results yet" in early.stderr
+    first = document(good("evaluate", small, "--json", "--quiet", "--jobs", 1))
+    again = document(good("report", small, "--json", "--quiet"))
+    assert again == first
+
+
+def test_set_overrides_a_key(small: Path) -> None:
+    keys = ("--set", "teachers.tasks=[]", "--set", "name=other")
+    results = document(good("run", small, *keys, "--json", "--quiet", "--jobs", 1))
+    assert "ensemble" not in results["tasks"]["mood"]["scores"]
+    assert Path(results["folder"]).name.startswith("other-")
+
+
+def test_runs_lists_runs_and_stages(place: Path, run_folder: Path) -> None:
+    listing = document(good("runs", place / "runs", "--json"))
+    assert [run["folder"] for run in listing["runs"]] == [run_folder.name]
+    assert listing["runs"][0]["student"] is not None
+    assert {stage["folder"] for stage in listing["stages"]} == stage_names(place / "runs")
+    assert all(stage["used_by"] == [run_folder.name] for stage in listing["stages"])
+    assert run_folder.name in good("runs", place / "runs").stdout
+
+
+def test_clean_never_removes_what_a_run_uses(small: Path) -> None:
+    output = small.parent / "runs"
+    good("run", small, "--quiet", "--jobs", 1)
+    used = stage_names(output)
+    good("teach", small, "--set", "seed=7", "--quiet", "--jobs", 1)
+    idle = stage_names(output) - used
+    assert len(idle) == 1
+    said = document(good("clean", output, "--json"))
+    assert {Path(folder).name for folder in said["folders"]} == idle
+    assert said["removed"] is False
+    assert stage_names(output) == used | idle
+    before = weight_digests(output)
+    said = document(good("clean", output, "--yes", "--json"))
+    assert said["removed"] is True
+    assert said["bytes"] > 0
+    assert stage_names(output) == used
+    after = weight_digests(output)
+    assert after == {name: d for name, d in before.items() if name.split("/")[1] not in idle}
+    good("run", small, "--quiet", "--jobs", 1)
+
+
+# -- predict ------------------------------------------------------------------------------------
+
+
+def mixed_rows(n: int) -> list[dict[str, object]]:
+    """Rows with the columns of every task, and one that no task reads."""
+    kinds = ("classification", "pair", "ranking")
+    parts = [toy_rows(kind, n, 5)[:n] for kind in kinds]
+    rows = [{k: v for part in row for k, v in part.items()} for row in zip(*parts, strict=True)]
+    for row in rows:
+        for label in ("label", "relevance"):
+            del row[label]
+    return [{**row, "number": i} for i, row in enumerate(rows)]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def same_answers(found: Sequence[Any], wanted: Sequence[Any]) -> None:
+    """Equal rows, tasks and predictions; numbers within the rounding of the sixth digit."""
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        assert one["row"] == other["row"]
+        assert list(one["tasks"]) == list(other["tasks"])
+        for task, answer in one["tasks"].items():
+            expected = other["tasks"][task]
+            assert answer["prediction"] == pytest.approx(expected["prediction"], abs=2e-6)
+            assert answer.get("scores") == pytest.approx(expected.get("scores"), abs=2e-6)
+
+
+PREDICT = ("--device", "cpu", "--precision", "fp32", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def wanted(run_folder: Path) -> list[dict[str, Any]]:
+    student = potstill.load(run_folder, device="cpu", precision="fp32")
+    return student.predict(mixed_rows(23))
+
+
+def test_rows_out_are_those_of_the_design(run_folder: Path, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "in.jsonl", mixed_rows(3))
+    out = tmp_path / "out.jsonl"
+    good("predict", run_folder, file, "--out", out, *PREDICT)
+    rows = lines(out)
+    assert [row["row"] for row in rows] == [0, 1, 2]
+    for row in rows:
+        assert list(row) == ["row", "tasks"]
+        assert list(row["tasks"]) == ["mood", "same", "stars", "rank"]
+        mood = row["tasks"]["mood"]
+        assert set(mood) == {"prediction", "scores"}
+        assert set(mood["scores"]) == {"bad", "good"}
+        assert sum(mood["scores"].values()) == pytest.approx(1, abs=1e-5)
+        assert mood["prediction"] == max(mood["scores"], key=mood["scores"].__getitem__)
+        assert list(row["tasks"]["stars"]) == ["prediction"]
+        assert 0 <= row["tasks"]["stars"]["prediction"] <= 5
+        assert list(row["tasks"]["rank"]) == ["prediction"]
+
+
+def as_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
+    return write_rows(path.with_suffix(".jsonl"), rows)
+
+
+def as_jsonl_gz(path: Path, rows: list[dict[str, object]]) -> Path:
+    file = path.with_suffix(".jsonl.gz")
+    with gzip.open(file, "wt", encoding="utf-8") as out:
+        out.writelines(json.dumps(row) + "\n" for row in rows)
+    return file
+
+
+def as_csv(path: Path, rows: list[dict[str, object]]) -> Path:
+    pd.DataFrame(rows).to_csv(path.with_suffix(".csv"), index=False)
+    return path.with_suffix(".csv")
+
+
+def as_tsv(path: Path, rows: list[dict[str, object]]) -> Path:
+    pd.DataFrame(rows).to_csv(path.with_suffix(".tsv"), index=False, sep="\t")
+    return path.with_suffix(".tsv")
+
+
+def as_parquet(path: Path, rows: list[dict[str, object]]) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), path.with_suffix(".parquet"), row_group_size=5)
+    return path.with_suffix(".parquet")
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 7, 4096])
+@pytest.mark.parametrize("write", [as_jsonl, as_jsonl_gz, as_csv, as_tsv, as_parquet])
+def test_answers_do_not_hang_on_format_or_chunks(
+    run_folder: Path,
+    tmp_path: Path,
+    wanted: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    write: Any,
+    chunk_rows: int,
+) -> None:
+    monkeypatch.setattr(prediction, "_CHUNK_ROWS", chunk_rows)
+    file = write(tmp_path / "in", mixed_rows(23))
+    out = tmp_path / "out.jsonl"
+    said = document(good("predict", run_folder, file, "--out", out, "--json", *PREDICT))
+    assert said == {"rows": 23, "out": str(out)}
+    same_answers(lines(out), wanted)
+
+
+def test_csv_and_parquet_out_say_the_same(
+    run_folder: Path, tmp_path: Path, wanted: list[dict[str, Any]]
+) -> None:
+    file = as_jsonl(tmp_path / "in", mixed_rows(23))
+    for name in ("out.csv", "out.parquet"):
+        good("predict", run_folder / "student", file, "--out", tmp_path / name, *PREDICT)
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as text:
+        from_csv = list(csv.DictReader(text))
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.schema.field("mood").type == pa.string()
+    assert table.schema.field("stars").type == pa.float64()
+    from_parquet = table.to_pylist()
+    for i, row in enumerate(wanted):
+        for found in (from_csv[i], from_parquet[i]):
+            mood = row["tasks"]["mood"]
+            assert int(found["row"]) == i
+            assert found["mood"] == mood["prediction"]
+            assert float(found["mood_score"]) == pytest.approx(
+                max(mood["scores"].values()), abs=1e-5
+            )
+            assert float(found["stars"]) == pytest.approx(
+                row["tasks"]["stars"]["prediction"], abs=1e-5
+            )
+            assert not found["stars_score"]
+
+
+def test_without_out_rows_go_to_standard_output(run_folder: Path, tmp_path: Path) -> None:
+    file = as_jsonl(tmp_path / "in", mixed_rows(4))
+    done = subprocess.run(
+        [POTSTILL, "predict", str(run_folder), str(file), *PREDICT],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    assert [json.loads(line)["row"] for line in done.stdout.splitlines()] == [0, 1, 2, 3]
+    assert done.stderr == ""
+
+
+def test_tasks_are_those_whose_columns_the_file_has(run_folder: Path, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"text": row["text"], "more": 1} for row in mixed_rows(3)]
+    out = tmp_path / "out.jsonl"
+    good("predict", run_folder, as_jsonl(tmp_path / "in", rows), "--out", out, *PREDICT)
+    assert [list(row["tasks"]) for row in lines(out)] == [["mood", "stars"]] * 3
+
+
+def test_tasks_can_be_chosen(run_folder: Path, tmp_path: Path) -> None:
+    file = as_jsonl(tmp_path / "in", mixed_rows(3))
+    out = tmp_path / "out.jsonl"
+    good("predict", run_folder, file, "--tasks", "rank, mood", "--out", out, *PREDICT)
+    assert [list(row["tasks"]) for row in lines(out)] == [["rank", "mood"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "code", "says"),
+    [
+        (("other",), (), 2, "no task can be answered"),
+        (("text",), ("--tasks", "same"), 2, "first, second"),
+        (("text",), ("--tasks", "nothing"), 2, "does not know"),
+        (("text",), ("--out", "out.xlsx"), 2, ".parquet"),
+        (("text",), ("--precision", "fp64"), 2, "bf16"),
+        (("text",), ("--json",), 2, "--out"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said(
+    run_folder: Path,
+    tmp_path: Path,
+    columns: Sequence[str],
+    options: Sequence[str],
+    code: int,
+    says: str,
+) -> None:
+    file = as_jsonl(tmp_path / "in", [dict.fromkeys(columns, "a good day")])
+    result = call("predict", run_folder, file, *options)
+    assert result.exit_code == code
+    assert says in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.parquet"])
+def test_a_faulty_row_leaves_no_output(run_folder: Path, tmp_path: Path, name: str) -> None:
+    rows = mixed_rows(5)
+    rows[3]["text"] = None
+    out = tmp_path / name
+    out.write_text("what stood before", encoding="utf-8")
+    result = call("predict", run_folder, as_jsonl(tmp_path / "in", rows), "--out", out, *PREDICT)
+    assert result.exit_code == 1
+    assert "row 3" in result.stderr
+    assert out.read_text(encoding="utf-8") == "what stood before"
+    assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize("task", ["mood", "same", "stars"])
+def test_export_is_a_standard_classifier(run_folder: Path, tmp_path: Path, task: str) -> None:
+    folder = document(
+        good("export", run_folder, "--task", task, "--out", tmp_path / task, "--json")
+    )["folder"]
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    student = potstill.load(run_folder, device="cpu", precision="fp32")
+    row = mixed_rows(1)[0]
+    tokens = student.network.tokenise(task, {k: [str(v)] for k, v in row.items()})
+    with torch.inference_mode():
+        logits = model(
+            input_ids=torch.tensor([tokens.ids.tolist()]),
+            token_type_ids=torch.tensor([tokens.types.tolist()]),
+        ).logits[0]
+    answer = student.predict(row, [task])[task]
+    if "scores" not in answer:
+        assert float(logits[0]) == pytest.approx(answer["prediction"], abs=1e-3)
+        return
+    scores = dict(zip(model.config.id2label.values(), logits.softmax(0).tolist(), strict=True))
+    assert scores == pytest.approx(answer["scores"], abs=1e-3)
+
+
+def test_export_of_an_unknown_task_is_2(run_folder: Path, tmp_path: Path) -> None:
+    result = call("export", run_folder, "--task", "nothing", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "mood" in result.stderr
+
+
+# -- stopping -----------------------------------------------------------------------------------
+
+
+def test_a_time_limit_stops_and_the_same_command_continues(small: Path) -> None:
+    long = ("--set", "training.epochs=15", "--quiet", "--jobs", 1)
+    started = time.monotonic()
+    result = call("run", small, *long, "--time-limit", "0.5s")
+    assert time.monotonic() - started < 10
+    assert result.exit_code == 1
+    assert "the time limit is reached" in result.stderr
+    assert "run the same command again" in result.stderr
+    assert result.stdout == ""
+    good("run", small, *long)
+    stopped = weight_digests(small.parent / "runs" / "stages")
+    good("run", small, *long, "--set", "output=whole")
+    assert stopped == weight_digests(small.parent / "whole" / "stages")
+
+
+@pytest.mark.slow
+def test_an_interrupt_stops_cleanly_and_the_same_command_continues(small: Path) -> None:
+    command = [POTSTILL, "run", str(small), "--jobs", "1"]
+    command += ["--set", "training.epochs=40", "--set", "training.checkpoint_seconds=1e6"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    runs = small.parent / "runs"
+    for _ in range(600):
+        logs = [log.read_text(encoding="utf-8") for log in runs.glob("*/log.jsonl")]
+        if any('"event": "loss"' in log for log in logs) or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert out == ""
+    assert "SIGINT" in errors
+    assert "Traceback" not in errors
+    assert len(list((runs / "stages").glob("*.partial/checkpoint.json"))) == 1
+    keys = ("--set", "training.epochs=40", "--quiet", "--jobs", 1)
+    good("run", small, *keys)
+    stopped = weight_digests(runs / "stages")
+    good("run", small, *keys, "--set", "output=whole")
+    assert stopped == weight_digests(small.parent / "whole" / "stages")
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_teachers_of_one(small: Path) -> None:
+    members = ("--set", "teachers.members=2", "--quiet", "--json")
+    good("teach", small, *members, "--jobs", 1)
+    command = [POTSTILL, "teach", str(small), *members, "--jobs", "2", "--set", "output=shared"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["stages"]) == 2
+    alone = weight_digests(small.parent / "runs" / "stages")
+    assert weight_digests(small.parent / "shared" / "stages") == alone
