@@ -69,9 +69,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate of all sides")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sides", default=",".join(SIDES))
+    parser.add_argument("--threads", type=int, help="1 is steadier on a machine in other use")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    torch.set_num_threads(args.threads or torch.get_num_threads())
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     settings = TrainSettings(epochs=args.epochs, learning_rate=args.rate, **SETTINGS)
     tasks = [read(args, name) for name in TASKS]
     n_rows = args.epochs * sum(len(task.train) for task in tasks)

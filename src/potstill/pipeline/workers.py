@@ -11,6 +11,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from potstill.pipeline.jobs import Job
 from potstill.pipeline.run import Run
 
 _POLL_SECONDS = 0.2
+_SECONDS_TO_SAVE = 20.0
 _MOST_BY_DEFAULT = 2  # each worker holds a network, its optimiser state and torch itself
 
 
@@ -219,11 +221,20 @@ def _open(
     parent: int,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
     progress = _Told(news, _TeamStop(stop, parent), None)
     opened = Run(run, progress, skip_bad_rows=skip_bad_rows)
     progress.log_file = log_file
     _opened["run"] = opened
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: a worker that waits for jobs would never know."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    time.sleep(_SECONDS_TO_SAVE)  # a training that runs stops by itself, with a checkpoint
+    os._exit(1)
 
 
 def _do(job: Job) -> None:
