@@ -55,7 +55,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "stsb": {"kind": "regression", "columns": PAIR, "metric": None, "options": {"range": [0, 5]}},
     "cola": {"kind": "classification", "columns": ONE, "metric": "matthews", "options": {}},
 }
-SETTINGS = {"batch": 32, "max_tokens": 128, "dropout": 0.1, "head_dropout": 0.1}
+SETTINGS: dict[str, Any] = {"batch": 32, "max_tokens": 128, "dropout": 0.1, "head_dropout": 0.1}
 SIDES = ("potstill", "trainer", "trainer-by-task", "trainer-tuned")
 Outcome = tuple[float, dict[str, float]]  # seconds of training, dev scores
 
@@ -216,7 +216,8 @@ class ByTask(transformers.Trainer):
     """Batches of one task each."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return OneTaskBatches([row["task"] for row in self.train_dataset], self.args)
+        rows: Any = self.train_dataset
+        return OneTaskBatches([row["task"] for row in rows], self.args)
 
 
 class OneTaskBatches(Sampler[int]):
@@ -276,7 +277,7 @@ class Multitask(nn.Module):
         """Mean loss over the rows of a batch, whichever tasks they are of."""
         pooled = self.pooled(input_ids, attention_mask, token_type_ids)
         losses = []
-        for number in task.unique().tolist():
+        for number in sorted(set(task.tolist())):
             mine = task == number
             outputs = self.heads[number](pooled[mine])
             losses.append(self.kinds[number].hard_loss(outputs, labels[mine].float(), None).sum())

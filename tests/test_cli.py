@@ -603,15 +603,3 @@ def test_an_interrupt_stops_cleanly_and_the_same_command_continues(small: Path) 
     stopped = weight_digests(runs / "stages")
     good("run", small, *keys, "--set", "output=whole")
     assert stopped == weight_digests(small.parent / "whole" / "stages")
-
-
-@pytest.mark.slow
-def test_two_processes_make_the_teachers_of_one(small: Path) -> None:
-    members = ("--set", "teachers.members=2", "--quiet", "--json")
-    good("teach", small, *members, "--jobs", 1)
-    command = [POTSTILL, "teach", str(small), *members, "--jobs", "2", "--set", "output=shared"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
-    assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["stages"]) == 2
-    alone = weight_digests(small.parent / "runs" / "stages")
-    assert weight_digests(small.parent / "shared" / "stages") == alone

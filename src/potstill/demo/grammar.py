@@ -73,8 +73,8 @@ class DemoRow:
     query: int
 
 
-_SIZES: Mapping[Split, int] = {"train": 200, "dev": 80, "test": 300, "pool": 150}
-_QUERIES: Mapping[Split, int] = {"train": 50, "dev": 20, "test": 60, "pool": 30}
+_SIZES: Mapping[Split, int] = {"train": 200, "dev": 80, "test": 300, "pool": 100}
+_QUERIES: Mapping[Split, int] = {"train": 50, "dev": 20, "test": 60, "pool": 20}
 
 TASKS: Mapping[str, DemoTask] = {
     "verdict": DemoTask(

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
@@ -24,6 +25,7 @@ import torch
 
 from potstill.config import RunFile
 from potstill.core.device import Device, resolve_device
+from potstill.core.errors import ResourceError
 from potstill.core.progress import Bar, Progress, StopSignal
 from potstill.pipeline.jobs import Job
 from potstill.pipeline.run import Run
@@ -112,6 +114,13 @@ class LocalProcesses:
                     for future in futures:
                         future.cancel()
         self._progress.stop.check("training in several processes")
+        if isinstance(fault, BrokenProcessPool):
+            raise ResourceError(
+                "a training process",
+                got="it was ended from outside, as systems do when memory runs out",
+                wanted="memory for as many trainings as run at once",
+                todo="run the same command again with --jobs 1: it continues",
+            ) from fault
         if fault is not None:
             raise fault
 
