@@ -35,7 +35,7 @@ from potstill.core.device import describe_hardware, resolve_device
 from potstill.core.files import write_json
 from potstill.core.progress import Progress
 from potstill.students.classifier import save_classifier
-from potstill.tasks.task import load_task
+from potstill.tasks.load import load_task
 from potstill.training.loop import fit
 from potstill.training.network import Network, TaskHead, new_network
 from potstill.training.prepare import Extra, make_feed

@@ -42,7 +42,8 @@ from potstill.core.device import describe_hardware, resolve_device
 from potstill.core.files import write_json
 from potstill.core.progress import Progress
 from potstill.models.base_folder import find_base
-from potstill.tasks.task import Task, load_task
+from potstill.tasks.load import load_task
+from potstill.tasks.task import Task
 from potstill.training import loop
 from potstill.training.network import Network, TaskHead, new_network
 from potstill.training.prepare import Extra, make_feed, truth

@@ -10,8 +10,9 @@ from potstill.core.device import Device
 from potstill.core.progress import Progress
 from potstill.core.stages import StageFolder
 from potstill.models.encoder import Pooling
+from potstill.tasks.load import load_task
 from potstill.tasks.sources import Source
-from potstill.tasks.task import Task, load_task
+from potstill.tasks.task import Task
 from potstill.training.network import Network, TaskHead, new_network
 from potstill.training.prepare import NetworkPlan
 from potstill.training.settings import TrainSettings

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from potstill.core import files
-from potstill.core.errors import ArtefactError, MismatchError, ResourceError
+from potstill.core.errors import ArtefactError, DataError, MismatchError, ResourceError
 from potstill.kinds import Classification, Kind, Ranking, Regression
 from potstill.targets import store
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
@@ -95,13 +95,14 @@ def test_unknown_rows_are_not_covered(tmp_path: Path) -> None:
 def test_partial_cover_and_equal_ids(tmp_path: Path) -> None:
     ids = np.concatenate([ids_of(3), ids_of(2)])  # two rows twice
     outputs = outputs_of(CLASSES, 5)
-    cover = [np.array([True, False, True, True, False]), np.ones(5, bool)]
+    cover = [np.array([False, False, True, True, False]), np.ones(5, bool)]
     write_store(tmp_path / "s", facts_of(CLASSES), CLASSES, ids, list(outputs), cover)
     opened = read_store(tmp_path / "s", facts_of(CLASSES), CLASSES)
     assert len(opened.ids) == 3
     members, found = opened.find(ids_of(3))
     assert found.tolist() == [[True, False, True], [True, True, True]]
-    np.testing.assert_allclose(members, outputs[:, :3], rtol=1e-3, atol=1e-3)  # the first of each
+    kept = outputs[:, [3, 1, 2]]  # the first of each that most members cover
+    np.testing.assert_allclose(members, kept, rtol=1e-3, atol=1e-3)
     manifest = files.verify(tmp_path / "s")
     assert manifest["rows"] == 3
     assert manifest["covered"] == [2, 3]
@@ -116,10 +117,11 @@ def test_no_rows(tmp_path: Path) -> None:
     assert not cover.any()
 
 
-def test_outputs_that_are_no_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("value", "says"), [(np.nan, "nan"), (70_000.0, "70000")])
+def test_outputs_that_are_no_numbers_or_too_large(tmp_path: Path, value: float, says: str) -> None:
     outputs = outputs_of(CLASSES, 2)
-    outputs[1, 0, 0] = np.nan
-    with pytest.raises(ValueError, match="member 1 of task t"):
+    outputs[1, 0, 0] = value
+    with pytest.raises(DataError, match=rf"outputs of teacher 2(.|\n)*got:\s+{says}"):
         write_store(tmp_path / "s", facts_of(CLASSES), CLASSES, ids_of(2), list(outputs))
 
 

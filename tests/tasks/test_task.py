@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from potstill.core.errors import DataError
+from potstill.tasks.load import load_task
+from potstill.tasks.pools import join_pools, pool_of_others
 from potstill.tasks.rowids import row_ids, sort_keys
-from potstill.tasks.task import Split, Task, folds, join_pools, load_task, pool_of_others
+from potstill.tasks.task import Split, Task, folds
 from tests.tiny import toy_task
 from tests.toys import LIST_ROWS, toy_rows, write_rows
 

@@ -14,7 +14,6 @@ from scipy.special import softmax
 from transformers import BertConfig, BertForSequenceClassification
 
 from potstill.core.errors import BaseModelError, DataError, MismatchError
-from potstill.core.progress import Progress
 from potstill.tasks.sources import Source
 from potstill.tasks.task import Task
 from potstill.teachers.external import (
@@ -54,10 +53,13 @@ def classifier(folder: Path, labels: tuple[str, ...]) -> BertForSequenceClassifi
 
 
 def outputs_of(member: Member, task: Task, max_tokens: int = 64) -> np.ndarray:
-    with Progress().bar("x", 1) as bar:
-        return classifier_outputs(
-            member, task, [task.train, task.dev], device=CPU, max_tokens=max_tokens, bar=bar
-        )
+    done: list[int] = []
+    rows = [task.train, task.dev]
+    outputs = classifier_outputs(
+        member, task, rows, device=CPU, max_tokens=max_tokens, done=done.append
+    )
+    assert sum(done) == len(outputs)
+    return outputs
 
 
 def reference(model: BertForSequenceClassification, task: Task) -> np.ndarray:

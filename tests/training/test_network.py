@@ -106,7 +106,11 @@ def test_limits_of_the_base_hold(base: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "error"),
-    [({"version": 2}, "format version 2"), ({"tasks": {"x": {}}}, "do not fit together")],
+    [
+        ({"version": 2}, "format version 2"),
+        ({"tasks": {"x": {}}}, "do not fit together"),
+        ({"pooling": None}, "do not fit together"),
+    ],
 )
 def test_descriptions_that_do_not_fit(
     base: Path, tmp_path: Path, change: dict[str, object], error: str

@@ -87,7 +87,7 @@ def _liking(draw: Draw, item: str) -> Claim:
     return lambda value: f"{item} was {quality(draw, value)}"
 
 
-_DEAL_SHARE = 0.3
+_DEAL_SHARE = 0.15
 _STATES = (_state(_EARLY, _LATE), _state(_WHOLE, _BROKEN), _state(_CHEAP, _DEAR), _liking)
 
 
@@ -135,11 +135,9 @@ _ANSWERS = (
 )  # fmt: skip
 _EVASIONS = (
     "Whether it is {x} I could not say.", "Many people ask us if it is {x}.",
-    "Good question: {x} or not? Ask my colleague.", "What does it mean to be {x}, after all?",
-    "I would have to look up if it is {x}.", "You are the third to ask whether it is {x}.",
-    "Is it {x}? I wonder too.", "Some like it {x}, others do not.",
-    "Whether something is {x} depends on the day.", "Do you often ask for something {x}?",
-    "One customer wrote it was {x}, I never tried it.", "I leave it to you to judge if it is {x}.",
+    "Good question: {x} or not? Ask my colleague.", "I would have to look up if it is {x}.",
+    "You are the third to ask whether it is {x}.", "Is it {x}? I wonder too.",
+    "Some like it {x}, others do not.", "Do you often ask for something {x}?",
 )  # fmt: skip
 
 

@@ -233,26 +233,15 @@ AGREED = (
     "Quite so", "I saw it too", "My words exactly", "I can only confirm that", "I second that",
     "There is no denying it", "You will hear no objection from me", "Same here",
     "I could not have put it better", "Hard to argue with that", "That is how I remember it",
-    "Nobody could doubt that", "True enough", "Indeed", "I thought so as well",
-    "We share that view", "You are not mistaken", "I cannot disagree", "It is just as you say",
-    "You are right about that", "I would have said the same", "No doubt about it",
-    "I was about to say so", "Nothing to add to that", "Well observed",
+    "Nobody could doubt that",
 )  # fmt: skip
 DENIED = (
     "I beg to differ", "You must be joking", "That is not how I remember it", "Nonsense",
     "I doubt that very much", "You are mistaken", "I could not disagree more", "Hardly",
     "Quite the opposite", "I have to object", "Nothing of the kind", "I saw something else",
-    "I would not say so", "That cannot be right", "Far from it", "Not at all", "You are wrong",
-    "I find that hard to believe", "Whoever told you that was wrong", "Surely not",
-    "You will get no agreement from me", "I would have said the reverse", "What a strange claim",
-    "There is plenty of doubt about it", "Badly observed",
 )  # fmt: skip
 TURNED_AWAY = (
     "On another matter", "By the way", "That reminds me", "While I have you", "Before I forget",
     "To change the subject", "Apropos of nothing", "Leaving that aside", "What I meant to say",
-    "A different thing", "Meanwhile", "Speaking of something else", "That may be so or not",
-    "I was not there", "No opinion on that", "I cannot judge it", "Let us talk of other things",
-    "I have something else for you", "You may be right or wrong", "Ask someone else about that",
-    "I did not read that part", "Never mind that", "More to my point", "I only came to say this",
-    "One more thing",
+    "A different thing", "Meanwhile", "Speaking of something else",
 )  # fmt: skip

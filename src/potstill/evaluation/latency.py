@@ -1,10 +1,10 @@
-"""How long a network takes for a text, measured on the spot."""
+"""How long networks take for a text, measured on the spot."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,15 +12,43 @@ from potstill.core.device import Device
 from potstill.tasks.task import Split
 from potstill.training.network import Network
 
-_N_TEXTS = 256
+_N_TEXTS = 64
 _N_REPEATS = 3
 
 
-def ms_per_text(network: Network, task: str, split: Split, device: Device) -> float:
-    """Milliseconds a text in large batches: tokens to outputs of all tasks that share the pass.
+def ms_per_text(
+    systems: Mapping[str, Mapping[str, Sequence[Network]]],
+    splits: Mapping[str, Split],
+    device: Device,
+) -> dict[str, float]:
+    """Milliseconds a text of each system, mean over its tasks.
 
-    The median of a few repeats over the first rows of ``split``, after one that is not counted.
+    A system reads a task's text with each of the task's networks, one after the other. Networks
+    of the same shape take the same time, so one of each shape is measured, on its own.
+
+    Args:
+        systems: System to task to networks.
+        splits: Task to the rows whose first few are timed.
+        device: Where.
     """
+    known: dict[tuple[str, str], float] = {}
+
+    def timed(task: str, network: Network) -> float:
+        shape = f"{network.model.encoder.backbone.config.to_json_string()} {network.n_parameters}"
+        if (task, shape) not in known:
+            known[task, shape] = _measure(network, task, splits[task], device)
+        return known[task, shape]
+
+    return {
+        name: statistics.mean(
+            sum(timed(task, network) for network in networks) for task, networks in tasks.items()
+        )
+        for name, tasks in systems.items()
+    }
+
+
+def _measure(network: Network, task: str, split: Split, device: Device) -> float:
+    """From texts to the outputs of all tasks that share the pass; median after a warm-up."""
     rows = np.arange(min(_N_TEXTS, len(split)))
     part = split.take(rows)
     shared: Sequence[str] = next(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 import safetensors.torch
@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from potstill.core.errors import BaseModelError
 from potstill.core.files import write_bytes, write_text
@@ -85,6 +86,8 @@ class Encoder(nn.Module):
         self, backbone: PreTrainedModel, pooling: Pooling, dropout: float | None = None
     ) -> None:
         super().__init__()
+        if pooling not in get_args(Pooling):
+            raise ValueError(f"pooling {pooling!r} is none of {', '.join(get_args(Pooling))}")
         self.backbone = backbone
         self.pooling = pooling
         self.noise = Noise()
@@ -153,14 +156,21 @@ class Encoder(nn.Module):
                     setattr(module, "layer_idx", index)  # noqa: B010 (modules are typed as tensors)
         self.backbone.config.num_hidden_layers = n_layers
 
-    def grow_vocabulary(self, n_tokens: int) -> None:
-        """Make room for token ids up to ``n_tokens``; new rows start as the mean of the old."""
+    def grow_vocabulary(self, n_tokens: int, *, seed: int) -> None:
+        """Make room for token ids up to ``n_tokens``.
+
+        A new row starts as a draw from the normal distribution of the old ones: near them, and
+        no two alike (Hewitt 2021, "Initializing new word embeddings").
+        """
         old = self._table()
         have = old.weight.shape[0]
         if n_tokens <= have:
             return
-        mean = old.weight.detach().mean(0, keepdim=True)
-        rows = torch.cat([old.weight.detach(), mean.repeat(n_tokens - have, 1)])
+        known = old.weight.detach()
+        noise = torch.randn(
+            n_tokens - have, known.shape[1], generator=torch.Generator().manual_seed(seed)
+        )
+        rows = torch.cat([known, known.mean(0) + noise.to(known.device) * known.std(0)])
         self._set_embedding(rows)
         self.backbone.config.vocab_size = n_tokens
 
@@ -271,7 +281,7 @@ def build_encoder(config_file: Path, *, pooling: Pooling, dropout: float | None 
     """An encoder with the architecture of ``config_file`` and weights that are still to come."""
     settings = json.loads(config_file.read_text(encoding="utf-8"))
     config = AutoConfig.for_model(**settings)
-    with _silence():
+    with _silence(), no_init_weights():  # drawing random ones takes longer than loading
         backbone = AutoModel.from_config(config, attn_implementation=ATTENTION)
     return _finish(backbone, pooling, None, dropout)
 

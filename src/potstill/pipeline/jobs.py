@@ -23,7 +23,17 @@ class Job:
         task: Name of the task, for steps of one task.
     """
 
-    what: Literal["network", "ensemble", "single", "baseline", "long", "student", "finetuned"]
+    what: Literal[
+        "network",
+        "ensemble",
+        "single",
+        "lesson",
+        "baseline",
+        "long",
+        "student",
+        "finetuned",
+        "outcome",
+    ]
     seed: int
     index: int = 0
     task: str = ""

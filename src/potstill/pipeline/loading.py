@@ -9,7 +9,9 @@ from potstill.config import RunFile
 from potstill.config.tasks import GivenScores, RankingTask
 from potstill.core.progress import Progress
 from potstill.models.encoder import Pooling
-from potstill.tasks.task import Split, Task, join_pools, load_task, pool_of_others
+from potstill.tasks.load import load_task
+from potstill.tasks.pools import join_pools, pool_of_others
+from potstill.tasks.task import Split, Task
 from potstill.training.settings import TrainSettings
 
 

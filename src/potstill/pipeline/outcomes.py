@@ -19,13 +19,14 @@ def gather(run: SeedRun) -> SeedOutcome:
     student = run.student
     return SeedOutcome(
         seed=run.seed,
-        tasks={task.name: _task_outcome(run, task) for task in run.all_tasks},
+        tasks={task.name: task_outcome(run, task) for task in run.all_tasks},
         dev_mean=mean_dev(student, run.all_tasks),
         train_seconds=_seconds(run),
     )
 
 
-def _task_outcome(run: SeedRun, task: Task) -> TaskOutcome:
+def task_outcome(run: SeedRun, task: Task) -> TaskOutcome:
+    """What every system says of one task's reported rows."""
     split = task.reported
     systems: dict[str, Stage] = {}
     if "single" in run.run.evaluate.baselines:

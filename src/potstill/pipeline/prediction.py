@@ -75,7 +75,14 @@ def predict_file(
 
 
 def _n_rows(file: Path) -> float | None:
-    return pq.read_metadata(file).num_rows if file.suffix == ".parquet" else None
+    """Rows for the bar: lines, where a quoted line break may count as a row; None if unknown."""
+    if file.suffix == ".parquet":
+        return float(pq.read_metadata(file).num_rows)
+    if file.suffix == ".gz":
+        return None
+    with file.open("rb") as lines:
+        n_lines = sum(block.count(b"\n") for block in iter(lambda: lines.read(1 << 20), b""))
+    return n_lines - (file.suffix in (".csv", ".tsv")) or None
 
 
 @contextmanager

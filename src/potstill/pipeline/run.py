@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -40,13 +39,13 @@ from potstill.evaluation.report import write_report
 from potstill.pipeline.estimate import estimate
 from potstill.pipeline.jobs import Executor, Job
 from potstill.pipeline.loading import load_tasks, reported_counts
-from potstill.pipeline.outcomes import gather
+from potstill.pipeline.outcomes import gather, task_outcome
 from potstill.pipeline.seed_run import SeedRun
 from potstill.students.card import model_card
 from potstill.students.student import Student
 from potstill.tasks.task import Task
 from potstill.teachers.member import Member
-from potstill.training.network import Network, load_network
+from potstill.training.network import load_network
 from potstill.training.prepare import training_record
 
 RESULTS_FILE = "results.json"
@@ -147,6 +146,7 @@ class Run:
     def label(self) -> list[Stage]:
         """Write down the teachers' opinions."""
         self.teach()
+        self._share([job for seed in self.seeds for job in seed.lesson_jobs()])
         for seed in self.seeds:
             _ = seed.lessons
         return list(self.stages.used.values())
@@ -169,6 +169,7 @@ class Run:
         self._share([job for seed in self.seeds for job in seed.student_jobs()])
         self.distill()
         self._share([job for seed in self.seeds for job in seed.finetuning_jobs()])
+        self._share([job for seed in self.seeds for job in seed.outcome_jobs()])
         outcomes = [gather(seed) for seed in self.seeds]
         best = max(range(len(outcomes)), key=lambda i: outcomes[i].dev_mean)
         chosen = self.seeds[best]
@@ -201,6 +202,14 @@ class Run:
         details = read_json(self.folder / DETAILS_FILE)
         write_report(results, details, self.folder / REPORT_FILE)
         return RunResult(folder=self.folder, results=results, report=self.folder / REPORT_FILE)
+
+    def do(self, job: Job) -> None:
+        """Make the stages of a job."""
+        seed = next(seed for seed in self.seeds if seed.seed == job.seed)
+        if job.what == "outcome":
+            task_outcome(seed, seed.tasks[job.task])
+        else:
+            seed.do(job)
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -273,9 +282,9 @@ class Run:
             "student": {
                 "params": student.n_parameters,
                 "bytes": folder_bytes(chosen.student.folder),
-                "ms_per_text": self._ms(chosen, {name: [student] for name in chosen.tasks}),
             }
         }
+        systems = {"student": {name: [student] for name in chosen.tasks}}
         networks = {
             m.folder: load_network(m.folder)
             for members in chosen.rivals.values()
@@ -283,15 +292,17 @@ class Run:
             if m.source == "network"
         }
         if networks:
-            rivals = {
+            systems["ensemble"] = {
                 name: [networks[m.folder] for m in members if m.folder in networks]
                 for name, members in chosen.rivals.items()
             }
             shown["ensemble"] = {
                 "params": sum(network.n_parameters for network in networks.values()),
                 "bytes": sum(folder_bytes(folder) for folder in networks),
-                "ms_per_text": self._ms(chosen, rivals),
             }
+        splits = {name: task.reported for name, task in chosen.tasks.items()}
+        for name, ms in ms_per_text(systems, splits, self.device).items():
+            shown[name]["ms_per_text"] = ms
         cost: dict[str, Any] = {"student_params": student.n_parameters}
         if networks:
             cost["ensemble_params"] = shown["ensemble"]["params"]
@@ -303,13 +314,6 @@ class Run:
             for stage in ("teach", "label", "distill")
         }
         return cost, shown
-
-    def _ms(self, chosen: SeedRun, networks: Mapping[str, Sequence[Network]]) -> float:
-        """Milliseconds a text, mean over tasks; all networks of a task read the text."""
-        return statistics.mean(
-            sum(ms_per_text(n, name, chosen.tasks[name].reported, self.device) for n in own)
-            for name, own in networks.items()
-        )
 
     def _details(
         self, chosen: SeedRun, outcome: SeedOutcome, cost: dict[str, Any]

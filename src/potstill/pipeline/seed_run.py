@@ -150,6 +150,10 @@ class SeedRun:
             return []
         return [Job(what="single", seed=self.seed, task=task) for task in self.tasks]
 
+    def lesson_jobs(self) -> list[Job]:
+        """What the ensembles say of each taught task's rows."""
+        return [Job(what="lesson", seed=self.seed, task=task) for task in self.members]
+
     def student_jobs(self) -> list[Job]:
         """The student, and what it is compared with."""
         jobs = [Job(what="student", seed=self.seed)]
@@ -163,6 +167,10 @@ class SeedRun:
             return []
         return [Job(what="finetuned", seed=self.seed, task=task) for task in self.tasks]
 
+    def outcome_jobs(self) -> list[Job]:
+        """What every system says of each task's reported rows; ``outcomes`` does them."""
+        return [Job(what="outcome", seed=self.seed, task=task) for task in self.tasks]
+
     def do(self, job: Job) -> None:
         """Make the stages of a job."""
         if job.what == "network":
@@ -174,14 +182,18 @@ class SeedRun:
                 self._ensembles(cross_fit=cross_fit, teacher_tasks=(job.task,))
         elif job.what == "single":
             self.single(self.tasks[job.task])
+        elif job.what == "lesson":
+            self._lesson(self.tasks[job.task], self.members[job.task])
         elif job.what == "baseline":
             self.multitask_plain()
         elif job.what == "long":
             self.multitask_long()
         elif job.what == "student":
             _ = self.student
-        else:
+        elif job.what == "finetuned":
             self.finetuned(self.tasks[job.task])
+        else:
+            raise ValueError(f"a seed's run has no step {job.what!r}")
 
     # -- label ----------------------------------------------------------------------------------
 

@@ -113,7 +113,7 @@ class LocalProcesses:
                     self._stop.set()
                     for future in futures:
                         future.cancel()
-        self._progress.stop.check("training in several processes")
+        self._progress.stop.check("work in several processes")
         if isinstance(fault, BrokenProcessPool):
             raise ResourceError(
                 "a training process",
@@ -247,4 +247,4 @@ def _end_with(parent: int) -> None:
 
 
 def _do(job: Job) -> None:
-    next(seed for seed in _opened["run"].seeds if seed.seed == job.seed).do(job)
+    _opened["run"].do(job)

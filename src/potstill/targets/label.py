@@ -121,16 +121,20 @@ def _opinion(
     n = sum(len(split) for split in rows)
     if member.source == "scores":
         return scores_outputs(member, task, rows)
-    if member.source == "classifier":
-        with stages.progress.bar(what, n, keep=False) as bar:
-            outputs = classifier_outputs(
-                member, task, rows, device=device, max_tokens=max_tokens, bar=bar
-            )
-        return outputs, np.ones(n, bool)
     with stages.progress.bar(what, n, keep=False) as bar:
-        network = load_network(member.folder)
-        tokens = network.tokenise(task.name, inputs)
-        outputs = network.outputs(tokens, (task.name,), device, bar=bar)[task.name]
+
+        def done(n_rows: int) -> None:
+            bar.advance(n_rows)
+            stages.progress.stop.check(what)
+
+        if member.source == "classifier":
+            outputs = classifier_outputs(
+                member, task, rows, device=device, max_tokens=max_tokens, done=done
+            )
+        else:
+            network = load_network(member.folder)
+            tokens = network.tokenise(task.name, inputs)
+            outputs = network.outputs(tokens, (task.name,), device, done=done)[task.name]
     cover = np.ones(n, bool)
     if member.fold is not None and member.n_folds is not None:
         # Of the train rows it has not seen those of its own fold; all other rows are new to it.

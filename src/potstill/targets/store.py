@@ -20,7 +20,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from potstill.core.errors import ArtefactError, MismatchError
+from potstill.core.errors import ArtefactError, DataError, MismatchError
 from potstill.core.files import MANIFEST, publish, seal, verify, write_bytes
 from potstill.kinds import Kind
 from potstill.tasks.rowids import sort_keys
@@ -108,25 +108,34 @@ def write_store(
         folder: Where it will stand.
         facts: What it is of.
         kind: The task's kind; it decides the number format.
-        ids: (N, 16) uint8 row ids; equal ids are stored once.
+        ids: (N, 16) uint8 row ids; equal ids are stored once, as the row that most members cover.
         members: For each member (N, C) outputs in the kind's units.
         cover: For each member (N,) bool; None where every member covers every row.
 
     Raises:
+        DataError: An output is no finite number, or too large for the number format.
         ResourceError: The disk is full.
     """
     aside = folder.with_name(folder.name + ".writing")
     aside.mkdir(parents=True, exist_ok=True)
-    _, first = np.unique(sort_keys(ids), return_index=True)
-    first.sort()
+    best_first = np.arange(len(ids))
+    if cover is not None:
+        best_first = np.argsort(-np.sum(cover, axis=0), kind="stable")
+    _, places = np.unique(sort_keys(ids)[best_first], return_index=True)
+    first = np.sort(best_first[places])
     for number, start in enumerate(range(0, max(len(first), 1), _SHARD_ROWS)):
         rows = first[start : start + _SHARD_ROWS]
         tensors = {"ids": np.ascontiguousarray(ids[rows])}
         for k, outputs in enumerate(members):
-            stored = kind.to_store(outputs[rows])
+            with np.errstate(over="ignore"):  # looked for below
+                stored = kind.to_store(outputs[rows])
             if not np.isfinite(stored).all():
-                raise ValueError(
-                    f"member {k} of task {facts.task} gave outputs that are not finite"
+                worst = outputs[rows][~np.isfinite(stored)][0]
+                raise DataError(
+                    f"task '{facts.task}', outputs of teacher {k + 1}",
+                    got=f"{worst:g}",
+                    wanted=f"finite numbers that fit {stored.dtype}, which targets are stored in",
+                    todo="look at that teacher's outputs or scores: it may have diverged",
                 )
             tensors[f"member/{k}"] = np.ascontiguousarray(stored)
             seen = np.ones(len(rows), bool) if cover is None else cover[k][rows]

@@ -6,7 +6,7 @@ scores       a table with a score per class (or ``value``), joined by inputs or 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,6 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, DataError, MismatchError
 from potstill.core.files import digest_json
-from potstill.core.progress import Bar
 from potstill.kinds import Classification, Kind
 from potstill.models.base_folder import check_weights, find_base
 from potstill.models.encoder import longest_text, refuse_missing
@@ -59,7 +58,13 @@ def scores_member(task: Task, scores: Source, key: str | None, name: str) -> Mem
 
 
 def classifier_outputs(
-    member: Member, task: Task, rows: Sequence[Split], *, device: Device, max_tokens: int, bar: Bar
+    member: Member,
+    task: Task,
+    rows: Sequence[Split],
+    *,
+    device: Device,
+    max_tokens: int,
+    done: Callable[[int], object],
 ) -> np.ndarray:
     """Outputs (N, C) of a classifier in the task's label order.
 
@@ -83,7 +88,7 @@ def classifier_outputs(
             types = {"token_type_ids": batch.types} if has_types else {}
             logits = model(input_ids=batch.ids, attention_mask=batch.mask.long(), **types).logits
             outputs[batch_rows] = logits.float().cpu().numpy()[:, order]
-            bar.advance(len(batch_rows))
+            done(len(batch_rows))
     if task.kind.n_outputs == 1 and not isinstance(task.kind, Classification):
         return task.kind.from_scores([{VALUE: float(v)} for v in outputs[:, 0]])
     return outputs

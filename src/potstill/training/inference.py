@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from potstill.core.device import Device
-from potstill.core.progress import Bar
 from potstill.models.encoder import TokenBatch
 from potstill.models.multitask import MultiTaskModel
 from potstill.models.tokenizer import TokenRows
@@ -32,7 +31,7 @@ def predict_outputs(
     device: Device,
     padding: int,
     budget_tokens: int = BUDGET_TOKENS,
-    bar: Bar | None = None,
+    done: Callable[[int], object] | None = None,
 ) -> dict[str, np.ndarray]:
     """Outputs of several tasks for the same texts, one encoder pass a text.
 
@@ -43,7 +42,7 @@ def predict_outputs(
         device: Where, and in which precision.
         padding: Id of the padding token.
         budget_tokens: Padded tokens a batch.
-        bar: Advanced by the rows done.
+        done: Called after each batch with its number of rows; it may raise to stop.
 
     Returns:
         Task to (N, C) fp32 outputs, in the order of ``tokens``.
@@ -58,8 +57,8 @@ def predict_outputs(
                 if task not in outputs:
                     outputs[task] = np.empty((len(tokens), *values.shape[1:]), np.float32)
                 outputs[task][rows] = values.float().cpu().numpy()
-            if bar is not None:
-                bar.advance(len(rows))
+            if done is not None:
+                done(len(rows))
     model.train(was_training)
     if not outputs:  # no rows
         return {task: np.empty((0, 0), np.float32) for task in tasks}

@@ -9,7 +9,7 @@ Teachers and students are both networks; what makes one a teacher is only what i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,6 @@ import torch
 from potstill.core.device import Device
 from potstill.core.errors import ArtefactError
 from potstill.core.files import read_json, write_bytes, write_json
-from potstill.core.progress import Bar
 from potstill.kinds import Kind, kind_from_json
 from potstill.models.base_folder import STUDENT_FILE, check_safetensors, find_base
 from potstill.models.encoder import (
@@ -96,7 +95,7 @@ class Network:
         device: Device,
         *,
         budget_tokens: int = BUDGET_TOKENS,
-        bar: Bar | None = None,
+        done: Callable[[int], object] | None = None,
     ) -> dict[str, np.ndarray]:
         """Outputs (N, C) of ``tasks`` for tokenised rows, from one encoder pass."""
         self.model.to(device.torch)
@@ -107,7 +106,7 @@ class Network:
             device=device,
             padding=self.tokenizer.padding,
             budget_tokens=budget_tokens,
-            bar=bar,
+            done=done,
         )
 
     def passes(self, tasks: Sequence[str]) -> list[tuple[str, ...]]:
@@ -152,7 +151,7 @@ def new_network(
     tokenizer = load_tokenizer(found.path)
     if task_token:
         tokenizer.add_task_tokens(list(tasks))
-        encoder.grow_vocabulary(tokenizer.n_tokens)
+        encoder.grow_vocabulary(tokenizer.n_tokens, seed=seed)
     torch.manual_seed(seed)
     heads = {name: head.kind.head(encoder.n_features) for name, head in tasks.items()}
     return Network(
@@ -225,7 +224,14 @@ def load_network(folder: Path) -> Network:
             max_tokens=facts["max_tokens"],
             task_token=facts["task_token"],
         )
-    except (KeyError, TypeError, RuntimeError, OSError, safetensors.SafetensorError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        OSError,
+        safetensors.SafetensorError,
+    ) as error:
         raise ArtefactError(
             f"network in {folder}",
             got=f"files that do not fit together ({type(error).__name__}: {error})",

@@ -1,0 +1,266 @@
+"""Read a task: rows, label space, dev, share and pools.
+
+The order is fixed: read → drop what may be skipped → learn the label space from train → set dev
+aside where none is given → take the ``rows`` share → gather pools → take from the pools what dev
+or test hold. Everything random depends on the seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from potstill.core.errors import DataError
+from potstill.kinds import KINDS, Kind
+from potstill.metrics.named import metric as named_metric
+from potstill.tasks.pools import join_pools
+from potstill.tasks.rowids import row_ids, sample_groups, sort_keys, stratified_sample
+from potstill.tasks.sources import Source, read_rows
+from potstill.tasks.task import Split, Task
+from potstill.tasks.text import TextInputs
+
+DEV_SHARE = 0.1
+
+
+def load_task(
+    name: str,
+    *,
+    kind: str,
+    columns: Sequence[str],
+    label: str,
+    group: str | None = None,
+    options: Mapping[str, Any],
+    metric: str | None,
+    train: Source,
+    dev: Source | None,
+    test: Source | None,
+    pool: Sequence[Source],
+    rows: int | None,
+    seed: int,
+    key: str | None = None,
+    skip_bad_rows: int = 0,
+) -> Task:
+    """Read a task.
+
+    Args:
+        name: Its name.
+        kind: Name of its kind.
+        columns: Input columns, in order.
+        label: Label column.
+        group: The input column whose equal values make a list (ranking), or None.
+        options: The kind's options (classes, positive, range).
+        metric: Name of the metric; None for the kind's default.
+        train: Labelled rows.
+        dev: Rows that choose; None sets a tenth of train aside.
+        test: Rows that are reported, or None.
+        pool: Sources of unlabelled rows; the word ``rest`` stands for what ``rows`` left out.
+        rows: Use this many train rows, a stratified share; None uses all.
+        seed: Decides dev and the share.
+        key: A column that joins rows with somebody's scores, or None.
+        skip_bad_rows: How many faulty rows each source may have.
+
+    Raises:
+        DataError: A source or a row is faulty, a split is empty, or the labels make no task.
+    """
+    cls = KINDS[kind]
+    reader = _Reader(
+        task=name,
+        columns=tuple(columns),
+        label=label,
+        group=group,
+        key=key,
+        allowed=skip_bad_rows,
+    )
+    rows_in = reader.read(train, "train", labelled=True)
+    try:
+        fixed = cls.learn([v for v in rows_in.raw if v is not None], options)
+    except (ValueError, KeyError) as error:
+        raise DataError(
+            f"task '{name}', column '{label}' of {rows_in.split.source}",
+            got=str(error),
+            wanted=f"labels for a {kind} task",
+            todo="check the label column and the task's options in the run file",
+        ) from error
+    whole = reader.encode(rows_in, fixed)
+    given_test = None if test is None else reader.encode(reader.read(test, "test", True), fixed)
+    if dev is None:
+        whole, chosen_dev = _set_dev_aside(name, whole, seed)
+    else:
+        chosen_dev = reader.encode(reader.read(dev, "dev", True), fixed)
+    share, rest = _share(whole, rows, seed)
+    held_out = [s.ids for s in (chosen_dev, given_test) if s is not None]
+    pools = [
+        rest if isinstance(source, str) and source == "rest" else reader.pool(source)
+        for source in pool
+    ]
+    return Task(
+        name=name,
+        kind=fixed,
+        inputs=TextInputs(columns=tuple(columns)),
+        metric=named_metric(metric or cls.metric_names[0], fixed.positive),
+        train=share,
+        dev=chosen_dev,
+        test=given_test,
+        pool=join_pools([p for p in pools if p is not None], held_out, [share.ids]),
+        rest=rest,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Read:
+    """Rows whose labels are still raw."""
+
+    split: Split
+    raw: list[object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reader:
+    task: str
+    columns: tuple[str, ...]
+    label: str
+    group: str | None
+    key: str | None
+    allowed: int
+
+    def read(self, source: Source, split: str, labelled: bool) -> _Read:
+        what = f"task '{self.task}', {split}"
+        wanted = [*self.columns, *([self.label] if labelled else [])]
+        if self.key is not None:
+            wanted.append(self.key)
+        rows = read_rows(source, columns=wanted, what=what, skip_bad_rows=self.allowed)
+        inputs = TextInputs(columns=self.columns)
+        columns = [rows.columns[c] for c in self.columns]
+        faults = _Faults(what, self.allowed - len(rows.skipped))
+        keep = []
+        for i, values in enumerate(zip(*columns, strict=True)):
+            fault = inputs.faults(values)
+            if fault is None:
+                keep.append(i)
+            else:
+                faults.add(rows.where(i), fault)
+        faults.settle()
+        if not keep:
+            raise DataError(
+                what,
+                got=f"no rows in {rows.source}",
+                wanted="at least one row",
+                todo="check the file, or leave the split out of the run file",
+            )
+        texts = {c: [str(rows.columns[c][i]) for i in keep] for c in self.columns}
+        made = Split(
+            inputs=texts,
+            labels=None,
+            ids=row_ids(list(texts.values())),
+            groups=None if self.group is None else _number(texts[self.group]),
+            places=np.asarray(rows.places)[keep],
+            source=rows.source,
+            unit=rows.unit,
+            keys=None if self.key is None else [str(rows.columns[self.key][i]) for i in keep],
+            skipped=len(rows.skipped) + len(faults.found),
+        )
+        raw = [rows.columns[self.label][i] for i in keep] if labelled else []
+        if made.groups is not None:  # rows of one query together, as batches want them
+            order = np.argsort(made.groups, kind="stable")
+            made, raw = made.take(order), [raw[i] for i in order] if labelled else []
+        return _Read(split=made, raw=raw)
+
+    def encode(self, read: _Read, kind: Kind) -> Split:
+        """Labels to numbers; faulty ones are errors, or skipped with the user's leave."""
+        split = read.split
+        faults = _Faults(f"task '{self.task}', column '{self.label}'", self.allowed - split.skipped)
+        labels = np.zeros(len(split))
+        keep = np.ones(len(split), bool)
+        for i, value in enumerate(read.raw):
+            try:
+                labels[i] = kind.encode_label(value)
+            except ValueError as error:
+                keep[i] = False
+                faults.add(f"{split.source}, {split.unit} {split.places[i]}", str(error))
+        faults.settle()
+        whole = replace(split, labels=labels, skipped=split.skipped + len(faults.found))
+        if kind.grouped:
+            if whole.groups is None:
+                raise ValueError("grouped rows without groups")
+            keep = ~np.isin(whole.groups, np.unique(whole.groups[~keep]))
+        return whole if keep.all() else whole.take(np.flatnonzero(keep))
+
+    def pool(self, source: Source) -> Split:
+        return self.read(source, "pool", labelled=False).split
+
+
+class _Faults:
+    """Faulty rows of one source, up to what the user allowed."""
+
+    def __init__(self, what: str, allowed: int) -> None:
+        self.what = what
+        self.allowed = allowed
+        self.found: list[tuple[str, str]] = []
+
+    def add(self, where: str, reason: str) -> None:
+        self.found.append((where, reason))
+
+    def settle(self) -> None:
+        """Raise when more rows are faulty than may be skipped.
+
+        Raises:
+            DataError: With the first few rows.
+        """
+        if len(self.found) <= self.allowed:
+            return
+        first = "; ".join(f"{where}: {reason}" for where, reason in self.found[:5])
+        more = f" (and {len(self.found) - 5} more)" if len(self.found) > 5 else ""
+        raise DataError(
+            f"{self.what}: {len(self.found)} faulty row(s)",
+            got=first + more,
+            wanted="rows that can be used"
+            + (f", at most {self.allowed} faulty" if self.allowed else ""),
+            todo=f"mend the rows, or leave them out with --skip-bad-rows {len(self.found)}",
+        )
+
+
+def _set_dev_aside(name: str, whole: Split, seed: int) -> tuple[Split, Split]:
+    """A tenth of train as dev; rows with equal inputs go together."""
+    n = max(1, round(DEV_SHARE * len(whole)))
+    chosen = np.zeros(len(whole), bool)
+    chosen[_sample(whole, n, seed)] = True
+    if whole.groups is None:
+        keys = sort_keys(whole.ids)
+        chosen |= np.isin(keys, keys[chosen])
+    if chosen.all() or not chosen.any():
+        raise DataError(
+            f"task '{name}', train",
+            got=f"{len(whole)} rows, too few to set a dev split aside",
+            wanted="enough rows for train and dev",
+            todo="give more rows, or a `dev:` file",
+        )
+    return whole.take(np.flatnonzero(~chosen)), whole.take(np.flatnonzero(chosen))
+
+
+def _share(whole: Split, rows: int | None, seed: int) -> tuple[Split, Split | None]:
+    """A seeded, stratified share of train and the rest as a pool."""
+    if rows is None or rows >= len(whole):
+        return whole, None
+    chosen = np.zeros(len(whole), bool)
+    chosen[_sample(whole, rows, seed)] = True
+    rest = whole.take(np.flatnonzero(~chosen)).without_labels()
+    return whole.take(np.flatnonzero(chosen)), rest if len(rest) else None
+
+
+def _sample(whole: Split, n: int, seed: int) -> np.ndarray:
+    if whole.groups is not None:
+        return sample_groups(whole.groups, n, seed)
+    if whole.labels is None:
+        raise ValueError("a stratified sample needs labels")
+    integral = bool(np.all(whole.labels == np.round(whole.labels)))
+    labels = whole.labels.astype(np.int64) if integral else whole.labels
+    return stratified_sample(labels, n, seed)
+
+
+def _number(values: Sequence[str]) -> np.ndarray:
+    """Equal values to equal numbers, 0.. in order of appearance."""
+    numbers = {value: i for i, value in enumerate(dict.fromkeys(values))}
+    return np.array([numbers[value] for value in values], np.int64)

@@ -1,0 +1,95 @@
+"""Unlabelled rows of a task: gathered, without what dev, test or train hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from potstill.core.errors import DataError
+from potstill.tasks.rowids import row_ids, sort_keys
+from potstill.tasks.task import Split, Task
+
+
+def join_pools(
+    pools: Sequence[Split], held_out: Sequence[np.ndarray], known: Sequence[np.ndarray]
+) -> Split | None:
+    """One pool without repeats, and without any row that dev, test or train hold (by row id)."""
+    if not pools:
+        return None
+    ids = np.concatenate([p.ids for p in pools])
+    names = list(pools[0].inputs)
+    keys_in = [p.keys for p in pools if p.keys is not None]
+    joined = Split(
+        inputs={n: [v for p in pools for v in p.inputs[n]] for n in names},
+        labels=None,
+        ids=ids,
+        groups=_join_groups(pools),
+        places=np.concatenate([p.places for p in pools]),
+        source=" + ".join(dict.fromkeys(p.source for p in pools)),
+        keys=[k for part in keys_in for k in part] if len(keys_in) == len(pools) else None,
+    )
+    keys = sort_keys(ids)
+    banned = [sort_keys(taken) for taken in (*held_out, *known)]
+    keep = np.zeros(len(ids), bool)
+    keep[np.unique(keys, return_index=True)[1]] = True
+    keep &= ~np.isin(keys, np.concatenate([keys[:0], *banned]))
+    if joined.groups is not None:  # a list stays whole or goes whole
+        keep = ~np.isin(joined.groups, np.unique(joined.groups[~keep]))
+    pool = joined.take(np.flatnonzero(keep))
+    return pool if len(pool) else None
+
+
+def pool_of_others(task: Task, others: Sequence[Task]) -> Split:
+    """The training texts of other tasks as unlabelled rows of this one.
+
+    A task on one text takes every text of the others; a task on pairs takes their pairs. Lists
+    of candidates are never made from other tasks' texts.
+
+    Raises:
+        DataError: The task is a ranking task, or no other task has texts of its shape.
+    """
+    n = len(task.inputs.columns)
+    if task.kind.grouped:
+        raise DataError(
+            f"task '{task.name}', pool: others",
+            got=f"a {task.kind.name} task",
+            wanted="a task whose rows stand alone: other tasks' texts make no candidate lists",
+            todo="use `pool: rest` or a file of queries and candidates",
+        )
+    rows: list[tuple[str, ...]] = []
+    for other in others:
+        columns = [other.train.inputs[c] for c in other.inputs.columns]
+        if other.name == task.name:
+            continue
+        if n == 1:
+            rows += [(text,) for column in columns for text in column]
+        elif len(columns) == n:
+            rows += list(zip(*columns, strict=True))
+    if not rows:
+        raise DataError(
+            f"task '{task.name}', pool: others",
+            got="no other task with pairs of texts",
+            wanted=f"tasks that read {n} text(s), as this one",
+            todo="use `pool: rest` or a file instead",
+        )
+    inputs = {c: [row[i] for row in rows] for i, c in enumerate(task.inputs.columns)}
+    return Split(
+        inputs=inputs,
+        labels=None,
+        ids=row_ids(list(inputs.values())),
+        groups=None,
+        places=np.arange(len(rows)),
+        source="<texts of the other tasks>",
+    )
+
+
+def _join_groups(pools: Sequence[Split]) -> np.ndarray | None:
+    """Groups of all pools, counted on from one to the next; None where a pool has none."""
+    parts, start = [], 0
+    for pool in pools:
+        if pool.groups is None:
+            return None
+        parts.append(pool.groups + start)
+        start += int(pool.groups.max()) + 1 if len(pool.groups) else 0
+    return np.concatenate(parts)
