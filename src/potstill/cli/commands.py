@@ -7,11 +7,7 @@ to standard error. Exit code 0: done; 2: wrong usage or run file; 1: everything 
 from __future__ import annotations
 
 import json
-import re
-import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +15,24 @@ import typer
 from rich.console import Console
 
 from potstill import __version__
-from potstill.core.errors import PotstillError, UsageError
+from potstill.cli.frame import (
+    AsJson,
+    Debug,
+    Jobs,
+    Overrides,
+    Quiet,
+    RunPath,
+    SkipBad,
+    TimeLimit,
+    answer,
+    errors,
+    opened_run,
+    show_result,
+)
+from potstill.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from potstill.pipeline.run import Run, RunResult
+    from potstill.pipeline.run import Run
 
 app = typer.Typer(
     name="potstill",
@@ -36,31 +46,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-RunPath = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The run file.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the run file; repeatable."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
-SkipBad = Annotated[
-    int, typer.Option(metavar="N", min=0, help="Leave out up to N faulty rows of each source.")
-]
-TimeLimit = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Stop after this long (90s, 45m, 2h); run again to go on."),
-]
-
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", min=1, help="Trainings at once, in processes of their own; default: 2 on CPUs."
-    ),
-]
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-
 
 @app.command()
 def init(
@@ -72,7 +57,7 @@ def init(
     debug: Debug = False,
 ) -> None:
     """Write a short run file from data files, guessing tasks and kinds; then edit and check it."""
-    with _errors(debug):
+    with errors(debug):
         from potstill.config import scaffold
         from potstill.tasks.stream import read_head
 
@@ -87,7 +72,7 @@ def init(
         from potstill.core.files import write_text
 
         write_text(out, text)
-        _answer({"run_file": str(out)}, as_json, f"{out} is written. Next: potstill check {out}")
+        answer({"run_file": str(out)}, as_json, f"{out} is written. Next: potstill check {out}")
 
 
 @app.command()
@@ -101,13 +86,13 @@ def check(
     debug: Debug = False,
 ) -> None:
     """Validate run file and data, try a few real steps, print what the run will take."""
-    with _errors(debug):
+    with errors(debug):
         from potstill.config import load_run_file
         from potstill.config import show as show_run
 
         run = load_run_file(run_file, overrides=overrides or ())
         if show:
-            _answer(run.record(), as_json, show_run(run).rstrip())
+            answer(run.record(), as_json, show_run(run).rstrip())
             return
         from potstill.core.progress import Progress
         from potstill.pipeline.looking import look
@@ -137,12 +122,12 @@ def _stage_command(name: str, doc: str, call: Callable[[Run], Any], says: str) -
         debug: Debug = False,
     ) -> None:
         with (
-            _errors(debug),
-            _run(run_file, overrides, time_limit, skip_bad_rows, quiet, jobs) as run,
+            errors(debug),
+            opened_run(run_file, overrides, time_limit, skip_bad_rows, quiet, jobs) as run,
         ):
             made = call(run)
             stages = [str(stage.folder) for stage in made]
-            _answer({"stages": stages}, as_json, f"{says}: {len(stages)} stages stand")
+            answer({"stages": stages}, as_json, f"{says}: {len(stages)} stages stand")
 
     command.__doc__ = doc
     app.command(name)(command)
@@ -161,10 +146,10 @@ def run(
 ) -> None:
     """Teach, label, distil, evaluate and report. Run it again to continue after a stop."""
     with (
-        _errors(debug),
-        _run(run_file, overrides, time_limit, skip_bad_rows, quiet, jobs) as opened,
+        errors(debug),
+        opened_run(run_file, overrides, time_limit, skip_bad_rows, quiet, jobs) as opened,
     ):
-        _show(opened.evaluate(), as_json)
+        show_result(opened.evaluate(), as_json)
 
 
 _stage_command(
@@ -200,10 +185,10 @@ def evaluate(
 ) -> None:
     """Score student, baselines and ensemble; makes first what is missing."""
     with (
-        _errors(debug),
-        _run(run_file, overrides, time_limit, skip_bad_rows, quiet, jobs) as opened,
+        errors(debug),
+        opened_run(run_file, overrides, time_limit, skip_bad_rows, quiet, jobs) as opened,
     ):
-        _show(opened.evaluate(), as_json)
+        show_result(opened.evaluate(), as_json)
 
 
 @app.command()
@@ -216,8 +201,8 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Draw report.html again from the results of a finished run."""
-    with _errors(debug), _run(run_file, overrides, None, skip_bad_rows, quiet, 1) as opened:
-        _show(opened.report(), as_json)
+    with errors(debug), opened_run(run_file, overrides, None, skip_bad_rows, quiet, 1) as opened:
+        show_result(opened.report(), as_json)
 
 
 @app.command()
@@ -229,11 +214,11 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write one task of a student as a standard transformers classifier."""
-    with _errors(debug):
+    with errors(debug):
         from potstill.students.student import Student
 
         folder = Student.load(student, device="cpu", precision="fp32").save_classifier(task, out)
-        _answer(
+        answer(
             {"folder": str(folder)},
             as_json,
             f"{folder} is written: AutoModelForSequenceClassification.from_pretrained loads it",
@@ -260,7 +245,7 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Rows in, rows out, in constant memory; one encoder pass for tasks on the same text."""
-    with _errors(debug):
+    with errors(debug):
         from potstill.core.progress import Progress
         from potstill.pipeline.prediction import predict_file
 
@@ -284,7 +269,7 @@ def predict(
             progress=progress,
         )
         if out is not None:
-            _answer({"rows": n_rows, "out": str(out)}, as_json, f"{n_rows} rows written to {out}")
+            answer({"rows": n_rows, "out": str(out)}, as_json, f"{n_rows} rows written to {out}")
 
 
 @app.command()
@@ -296,7 +281,7 @@ def runs(
     debug: Debug = False,
 ) -> None:
     """List runs and stages with their sizes."""
-    with _errors(debug):
+    with errors(debug):
         from potstill.pipeline.housekeeping import list_runs
 
         listing = list_runs(output)
@@ -316,12 +301,12 @@ def clean(
     debug: Debug = False,
 ) -> None:
     """Remove the stages that no run uses."""
-    with _errors(debug):
+    with errors(debug):
         from potstill.pipeline.housekeeping import clean as clean_runs
 
         removed, size = clean_runs(output, really=yes)
         verb = "removed" if yes else "would be removed (say --yes)"
-        _answer(
+        answer(
             {"folders": [str(p) for p in removed], "bytes": size, "removed": yes},
             as_json,
             "\n".join(
@@ -344,13 +329,13 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """The whole path on data it makes itself: offline, in minutes."""
-    with _errors(debug):
+    with errors(debug):
         from potstill.demo.grammar import make_demo
 
         run_file = make_demo(folder, seed=seed)
-        with _run(run_file, None, time_limit, 0, quiet, jobs) as opened:
+        with opened_run(run_file, None, time_limit, 0, quiet, jobs) as opened:
             result = opened.evaluate()
-        _show(result, as_json)
+        show_result(result, as_json)
         if not as_json:
             print(
                 f"\nNext:\n"
@@ -373,79 +358,3 @@ def _main(
 def main() -> None:
     """The console script."""
     app()
-
-
-@contextmanager
-def _run(
-    run_file: Path,
-    overrides: list[str] | None,
-    time_limit: str | None,
-    skip_bad_rows: int,
-    quiet: bool,
-    jobs: int | None,
-) -> Iterator[Run]:
-    """A run with its data read; Ctrl-C stops it between two steps."""
-    from potstill.config import load_run_file
-
-    asked = load_run_file(run_file, overrides=overrides or ())
-    limit = None if time_limit is None else _seconds(time_limit)
-    from potstill.core.progress import Progress, StopSignal
-    from potstill.pipeline.workers import open_run
-
-    progress = Progress(quiet=quiet, stop=StopSignal.after(limit))
-    with (
-        progress.stop.catch_interrupts(),
-        open_run(asked, progress, skip_bad_rows=skip_bad_rows, n_workers=jobs) as run,
-    ):
-        yield run
-
-
-def _show(result: RunResult, as_json: bool) -> None:
-    from potstill.evaluation.leaderboard import leaderboard
-
-    if as_json:
-        print(json.dumps({"folder": str(result.folder), **result.results}, indent=1))
-        return
-    console = Console()
-    console.print(leaderboard(result.results))
-    print(f"student  {result.folder / 'student'}")
-    print(f"report   {result.report}")
-
-
-def _answer(facts: dict[str, Any], as_json: bool, text: str) -> None:
-    print(json.dumps(facts, indent=1) if as_json else text)
-
-
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
-    if match is None:
-        raise UsageError(
-            "--time-limit", got=text, wanted="a time such as 90s, 45m or 2h", todo="correct it"
-        )
-    return float(match[1]) * _UNITS.get(match[2], 1.0)
-
-
-@contextmanager
-def _errors(debug: bool) -> Iterator[None]:
-    """Messages instead of tracebacks, and the exit codes."""
-    try:
-        yield
-    except PotstillError as error:
-        if debug:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("error: broken off; run the same command again to continue", file=sys.stderr)
-        raise typer.Exit(1) from None
-    except (typer.Exit, typer.Abort, BrokenPipeError):
-        raise
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        print(
-            f"error: {type(error).__name__}: {error}\n"
-            "  next:   this is a fault of potstill: run again with --debug and report it",
-            file=sys.stderr,
-        )
-        raise typer.Exit(1) from None

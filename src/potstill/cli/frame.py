@@ -1,0 +1,123 @@
+"""What the commands share: their options, a run with its data, answers and error messages."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from potstill.core.errors import PotstillError, UsageError
+
+if TYPE_CHECKING:
+    from potstill.pipeline.run import Run, RunResult
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The run file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the run file; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")]
+SkipBad = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Leave out up to N faulty rows of each source.")
+]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Stop after this long (90s, 45m, 2h); run again to go on."),
+]
+
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Trainings at once, in processes of their own; default: 2 on CPUs."
+    ),
+]
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@contextmanager
+def opened_run(
+    run_file: Path,
+    overrides: list[str] | None,
+    time_limit: str | None,
+    skip_bad_rows: int,
+    quiet: bool,
+    jobs: int | None,
+) -> Iterator[Run]:
+    """A run with its data read; Ctrl-C stops it between two steps."""
+    from potstill.config import load_run_file
+
+    asked = load_run_file(run_file, overrides=overrides or ())
+    limit = None if time_limit is None else _seconds(time_limit)
+    from potstill.core.progress import Progress, StopSignal
+    from potstill.pipeline.workers import open_run
+
+    progress = Progress(quiet=quiet, stop=StopSignal.after(limit))
+    with (
+        progress.stop.catch_interrupts(),
+        open_run(asked, progress, skip_bad_rows=skip_bad_rows, n_workers=jobs) as run,
+    ):
+        yield run
+
+
+def show_result(result: RunResult, as_json: bool) -> None:
+    """Print the leaderboard and where student and report lie."""
+    from potstill.evaluation.leaderboard import leaderboard
+
+    if as_json:
+        print(json.dumps({"folder": str(result.folder), **result.results}, indent=1))
+        return
+    console = Console()
+    console.print(leaderboard(result.results))
+    print(f"student  {result.folder / 'student'}")
+    print(f"report   {result.report}")
+
+
+def answer(facts: dict[str, Any], as_json: bool, text: str) -> None:
+    """Print ``facts`` as JSON, or ``text``."""
+    print(json.dumps(facts, indent=1) if as_json else text)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if match is None:
+        raise UsageError(
+            "--time-limit", got=text, wanted="a time such as 90s, 45m or 2h", todo="correct it"
+        )
+    return float(match[1]) * _UNITS.get(match[2], 1.0)
+
+
+@contextmanager
+def errors(debug: bool) -> Iterator[None]:
+    """Messages instead of tracebacks, and the exit codes."""
+    try:
+        yield
+    except PotstillError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("error: broken off; run the same command again to continue", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(
+            f"error: {type(error).__name__}: {error}\n"
+            "  next:   this is a fault of potstill: run again with --debug and report it",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1) from None
