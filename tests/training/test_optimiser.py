@@ -11,7 +11,7 @@ import torch
 
 from potstill.models.encoder import load_encoder
 from potstill.models.multitask import LinearHead, MultiTaskModel
-from potstill.training.optimiser import build_optimiser, learning_rate_at, set_learning_rate
+from potstill.training.optimiser import build_optimiser, learning_rate_at
 from potstill.training.settings import TrainSettings
 
 
@@ -61,16 +61,3 @@ def test_only_weight_matrices_decay(
     for parameter_name, parameter in named.items():
         plain = parameter.ndim == 1 or "word_embeddings" in parameter_name
         assert decay[id(parameter)] == (0.0 if plain else 0.3), parameter_name
-
-
-def test_heads_learn_at_their_own_rate(base: Path) -> None:
-    encoder = load_encoder(base, pooling="mean")
-    model = MultiTaskModel(encoder, {"t": LinearHead(encoder.n_features, 2)})
-    settings = TrainSettings(head_learning_rate_factor=5.0)
-    optimiser = build_optimiser(model, settings, encoder.embedding_parameters())
-    set_learning_rate(optimiser, 0.01)
-    rate = {id(p): g["lr"] for g in optimiser.param_groups for p in g["params"]}
-    heads = {id(p) for p in model.head_parameters()}
-    assert heads
-    for parameter in model.parameters():
-        assert rate[id(parameter)] == (0.05 if id(parameter) in heads else 0.01)

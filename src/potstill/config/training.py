@@ -32,12 +32,6 @@ class Training(Section):
     learning_rate: float = Field(
         default=1e-4, gt=0, le=1, description="Peak learning rate, above 0, at most 1."
     )
-    head_learning_rate_factor: float = Field(
-        default=1.0,
-        gt=0,
-        le=1000,
-        description="The heads learn at this multiple of `learning_rate`, above 0, at most 1000.",
-    )
     batch: int = Field(
         default=32,
         ge=1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -50,10 +50,6 @@ class MultiTaskModel(nn.Module):
     def head(self, task: str) -> nn.Module:
         """The head of a task."""
         return self._heads[self.tasks.index(task)]
-
-    def head_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters of all heads."""
-        return self._heads.parameters()
 
     def set_head_dropout(self, rates: Mapping[str, float]) -> None:
         """Set each task's dropout on the features that its head reads."""

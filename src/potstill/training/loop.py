@@ -32,11 +32,7 @@ from potstill.training.checkpoint import (
 )
 from potstill.training.feed import Feed
 from potstill.training.inference import predict_outputs, to_batch
-from potstill.training.optimiser import (
-    build_optimiser,
-    learning_rate_at,
-    set_learning_rate,
-)
+from potstill.training.optimiser import build_optimiser, learning_rate_at
 from potstill.training.settings import TrainSettings
 
 _LOSS_EVERY = 10  # steps a point of the recorded loss curve
@@ -205,7 +201,8 @@ class _Fit:
         seed = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0]
         self.model.encoder.noise.reseed(int(seed >> 1))
         rate = learning_rate_at(step, self.n_steps, self.settings)
-        set_learning_rate(self.optimiser, rate)
+        for parameters in self.optimiser.param_groups:
+            parameters["lr"] = rate
         for batch in group:
             feed = self.feeds[batch.task]
             rows, places = feed.rows_of(batch.units)

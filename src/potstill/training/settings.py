@@ -14,8 +14,7 @@ class TrainSettings:
 
     Attributes:
         epochs: Passes over the data.
-        learning_rate: Peak learning rate of the encoder.
-        head_learning_rate_factor: The heads' learning rate, as a multiple of the encoder's.
+        learning_rate: Peak learning rate.
         batch: Rows a batch, on average (batches hold equal numbers of tokens).
         max_tokens: Longer texts lose their end.
         optimizer: ``adamw`` or ``adamax``.
@@ -33,7 +32,6 @@ class TrainSettings:
 
     epochs: int = 3
     learning_rate: float = 1e-4
-    head_learning_rate_factor: float = 1.0
     batch: int = 32
     max_tokens: int = 128
     optimizer: Literal["adamw", "adamax"] = "adamw"
