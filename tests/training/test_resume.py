@@ -135,7 +135,7 @@ def test_killed_in_any_write_it_ends_the_same(often: Training, tmp_path: Path) -
 
 
 def test_killed_between_the_pointer_and_the_sweep(
-    training: Training, tmp_path: Path, whole: Trained, monkeypatch: pytest.MonkeyPatch
+    often: Training, tmp_path: Path, whole: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_sweep(path: Path, missing_ok: bool = False) -> None:
         raise Killed
@@ -143,8 +143,8 @@ def test_killed_between_the_pointer_and_the_sweep(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", no_sweep)
         with pytest.raises(Killed):
-            training.run(tmp_path / "killed")
-    assert same_numbers(training.run(tmp_path / "killed"), whole)
+            often.run(tmp_path / "killed")
+    assert same_numbers(often.run(tmp_path / "killed"), whole)
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(often: Training, tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ of every stage's digest, so a run never changes its numbers behind the user's ba
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -107,3 +109,18 @@ def describe_hardware(device: Device) -> dict[str, str | int]:
         "precision": device.precision,
         "torch": torch.__version__,
     }
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc to keep freed memory for the next step instead of returning it to the system.
+
+    A training step frees and takes the same hundreds of megabytes again; fetching them anew, page
+    by page, took 7 % of a step of a small encoder. Does nothing on other systems.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3  # names of malloc.h
+        mallopt(mmap_threshold, 1 << 30)
+        mallopt(trim_threshold, (1 << 31) - 1)

@@ -1,4 +1,4 @@
-"""Six small text tasks about one made-up shop, written by a grammar from a seed.
+"""Five small text tasks about one made-up shop, written by a grammar from a seed.
 
 The texts are this package's own: templates and word lists in the files beside this one. Which
 split a text belongs to is decided by the text's digest, not by the seed, so train, dev, test and
@@ -73,8 +73,8 @@ class DemoRow:
     query: int
 
 
-_SIZES: Mapping[Split, int] = {"train": 200, "dev": 80, "test": 300, "pool": 150}
-_QUERIES: Mapping[Split, int] = {"train": 50, "dev": 20, "test": 60, "pool": 30}
+_SIZES: Mapping[Split, int] = {"train": 130, "dev": 60, "test": 250, "pool": 110}
+_QUERIES: Mapping[Split, int] = {"train": 32, "dev": 15, "test": 60, "pool": 24}
 
 TASKS: Mapping[str, DemoTask] = {
     "verdict": DemoTask(
@@ -84,10 +84,6 @@ TASKS: Mapping[str, DemoTask] = {
     "fault": DemoTask(
         kind="classification", inputs=("text",), label="fault",
         labels=messages.FAULTS, sizes=_SIZES,
-    ),
-    "request": DemoTask(
-        kind="classification", inputs=("text",), label="request",
-        labels=messages.REQUEST_NAMES, sizes=_SIZES,
     ),
     "reply": DemoTask(
         kind="classification", inputs=("message", "reply"), label="stance",
@@ -156,7 +152,7 @@ def _example(draw: Draw, task: str, turn: int) -> list[DemoRow]:
         return [_right((text,), value)]
     if task == "reply":
         return [_right(pairs.reply(draw, wanted), wanted)]
-    write = {"verdict": messages.verdict, "fault": messages.fault, "request": messages.request}
+    write = {"verdict": messages.verdict, "fault": messages.fault}
     return [_right((write[task](draw, wanted),), wanted)]
 
 
@@ -215,7 +211,7 @@ def make_demo(folder: Path, *, seed: int) -> Path:
 
 def _run_file(seed: int) -> str:
     lines = [
-        "# Six small tasks about one made-up shop; `potstill demo` wrote this file and its data.",
+        "# Five small tasks about one made-up shop; `potstill demo` wrote this file and its data.",
         f"# One train label in {round(1 / NOISE)} is wrong on purpose; dev and test are clean.",
         "name: demo",
         "output: runs",
@@ -239,7 +235,7 @@ def _run_file(seed: int) -> str:
             lines += [f"    range: [{low:g}, {high:g}]"]
     lines += [
         "",
-        "training: {epochs: 4, learning_rate: 2.0e-4, batch: 16, max_tokens: 64}",
+        "training: {epochs: 5, learning_rate: 2.0e-4, batch: 16, max_tokens: 64}",
         "teachers: {members: 3}",
         "student: {}",
         "distill: {soft_weight: 0.5, temperature: 1.0}",

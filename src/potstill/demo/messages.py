@@ -1,4 +1,4 @@
-"""The single-text tasks: verdict, fault, request (classes) and stars (a degree).
+"""The single-text tasks: verdict, fault (classes) and stars (a degree).
 
 In each of them the words that point to one class occur as often in the others; what decides is
 who did what, which half of a contrast holds, what is negated, and how far a modifier reaches.
@@ -17,13 +17,11 @@ from potstill.demo.words import (
     NEGATIONS,
     OPENERS,
     PARTIES,
-    REQUESTS,
     SOURCES,
 )
 
 VERDICTS = ("pleased", "displeased", "undecided")
 FAULTS = ("shop", "courier", "distillery", "customer")
-REQUEST_NAMES = ("refund", "exchange", "cancel", "track", "invoice")
 
 
 def quality(draw: Draw, good: bool) -> str:
@@ -91,32 +89,6 @@ def fault(draw: Draw, label: str) -> str:
     return _letter(draw, text)
 
 
-# {w} is wanted, {n} is not: infinitives; {wg}, {ng}: the same as gerunds.
-_WISHES = (
-    "I do not want to {n}; I would like to {w}.",
-    "I was going to {n}, but I would now rather {w}.",
-    "Last week I asked to {n}. That is settled; now I wish to {w}.",
-    "Instead of {ng}, could I {w}?",
-    "Could I {w} instead of {ng}?",
-    "I would like to {w}, as {ng} no longer makes sense to me.",
-    "{wg} is what I am after, {ng} would not help me.",
-    "First I hoped to {n}, then to {w}. I am staying with the second.",
-    "I would rather {w} than {n}.",
-    "Rather than {n}, I would {w}.",
-    "You keep asking if I want to {n}. How often must I ask to {w}?",
-    "Yes to {wg}, no to {ng}.",
-)
-
-
-def request(draw: Draw, label: str) -> str:
-    """A message with two wishes; the class is the one that holds."""
-    other = draw.pick([name for name in REQUEST_NAMES if name != label])
-    wanted, wanting = _forms(draw.pick(REQUESTS[label]))
-    refused, refusing = _forms(draw.pick(REQUESTS[other]))
-    text = draw.pick(_WISHES).format(w=wanted, wg=wanting, n=refused, ng=refusing)
-    return _letter(draw, text)
-
-
 _STRENGTHS = (
     (2, ("superb", "outstanding", "perfect", "glorious", "brilliant", "wonderful", "fantastic",
          "a triumph")),
@@ -164,12 +136,6 @@ def _degree(draw: Draw) -> tuple[str, float]:
     if abs(strength) == 1:
         return f"{draw.pick(_STRONGLY)} {word}", strength + 0.5 * sign
     return f"{draw.pick(_WEAKLY)} {word}", strength - 0.5 * sign
-
-
-def _forms(entry: str) -> tuple[str, str]:
-    verbs, rest = entry.split(" ", 1) if " " in entry else (entry, "")
-    infinitive, gerund = verbs.split("|")
-    return f"{infinitive} {rest}".strip(), f"{gerund} {rest}".strip()
 
 
 def _letter(draw: Draw, text: str) -> str:

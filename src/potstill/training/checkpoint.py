@@ -61,9 +61,9 @@ class TrainState:
         return cls(**{**facts, "best_score": float("-inf") if best is None else best})
 
 
-def save_best(folder: Path, model: nn.Module, epoch: int) -> None:
-    """Write the weights of the best epoch so far."""
-    write_bytes(_best_file(folder, epoch), tensors_to_bytes(model.state_dict()))
+def save_best(folder: Path, weights: dict[str, Tensor], epoch: int) -> None:
+    """Write the weights of the best epoch so far; the next checkpoint names the file."""
+    write_bytes(_best_file(folder, epoch), tensors_to_bytes(weights))
 
 
 def load_best(folder: Path, model: nn.Module, epoch: int) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from potstill.core.device import Device
+from potstill.core.device import Device, keep_freed_memory
 from potstill.core.errors import PotstillError
 from potstill.core.progress import Progress
 from potstill.models.encoder import CompactVocabulary
@@ -82,7 +83,8 @@ def fit(
         seed: Decides batches and dropout masks.
         device: Where, and in which precision.
         padding: Id of the padding token.
-        folder: Checkpoints live here; a training that finds one continues from it. The last one
+        folder: Checkpoints live here, one every ``checkpoint_seconds`` or, at the end of an
+            epoch, a quarter of it; a training that finds one continues from it. The last one
             stays: ``clear_checkpoint`` removes it when the weights are safe elsewhere.
         progress: Bar, log, and the request to stop.
         name: What the bar and the log call this training.
@@ -93,6 +95,7 @@ def fit(
         ArtefactError: The checkpoint to continue from is damaged.
         PotstillError: The loss is no longer a finite number.
     """
+    keep_freed_memory()
     model.to(device.torch)
     tables = [f.tokens.ids for f in feeds] + [f.dev.tokens.ids for f in feeds]
     vocabulary = model.encoder.compact_vocabulary(np.unique(np.concatenate([*tables, [padding]])))
@@ -106,8 +109,7 @@ def fit(
     )
     run = _Fit(model, feeds, plan, settings, seed, device, padding, folder, progress, name)
     run.train()
-    if run.state.best_epoch:
-        load_best(folder, model, run.state.best_epoch)
+    run.restore_best()
     model.encoder.expand_vocabulary(vocabulary)
     model.eval()
     sizes = {feed.task: feed.units.rows for feed in feeds}
@@ -149,6 +151,7 @@ class _Fit:
         self.n_steps = sum(self.epoch_steps)
         self.state = load_checkpoint(folder, model, self.optimiser) or TrainState()
         self._recent = [torch.tensor(v) for v in self.state.recent]
+        self._best: dict[str, Tensor] | None = None  # weights that are on no disk yet
 
     def train(self) -> None:
         """Run what is left of the plan."""
@@ -186,10 +189,22 @@ class _Fit:
                     self._end_epoch(epoch + 1)
                     now = time.monotonic()
                     state.seconds, last_tick = state.seconds + now - last_tick, now
-                    self._save()
-                    last_save = time.monotonic()
+                    # Epochs of seconds are many; a file for each would take longer than they do.
+                    if now - last_save > settings.checkpoint_seconds / 4:
+                        self._save()
+                        last_save = time.monotonic()
+
+    def restore_best(self) -> None:
+        """Put the weights of the best epoch into the model."""
+        if self._best is not None:
+            self.model.load_state_dict(self._best)
+        elif self.state.best_epoch:
+            load_best(self.folder, self.model, self.state.best_epoch)
 
     def _save(self) -> None:
+        if self._best is not None:
+            save_best(self.folder, self._best, self.state.best_epoch)
+            self._best = None
         self.state.recent = [float(value) for value in self._recent]
         if self.state.recent:
             self._refuse_nan(sum(self.state.recent))
@@ -262,7 +277,10 @@ class _Fit:
                 }
         mean = sum(scores.values()) / len(scores)
         if mean > state.best_score:
-            save_best(self.folder, self.model, epoch)
+            self._best = {
+                name: tensor.detach().to("cpu", copy=True)
+                for name, tensor in self.model.state_dict().items()
+            }
             state.best_score, state.best_epoch = mean, epoch
         state.epochs_done = epoch
         self.progress.log("dev", training=self.name, epoch=epoch, mean=mean, scores=scores)
