@@ -73,8 +73,8 @@ class DemoRow:
     query: int
 
 
-_SIZES: Mapping[Split, int] = {"train": 130, "dev": 60, "test": 250, "pool": 110}
-_QUERIES: Mapping[Split, int] = {"train": 32, "dev": 15, "test": 60, "pool": 24}
+_SIZES: Mapping[Split, int] = {"train": 140, "dev": 60, "test": 200, "pool": 120}
+_QUERIES: Mapping[Split, int] = {"train": 35, "dev": 15, "test": 50, "pool": 30}
 
 TASKS: Mapping[str, DemoTask] = {
     "verdict": DemoTask(
@@ -235,7 +235,7 @@ def _run_file(seed: int) -> str:
             lines += [f"    range: [{low:g}, {high:g}]"]
     lines += [
         "",
-        "training: {epochs: 5, learning_rate: 2.0e-4, batch: 16, max_tokens: 64}",
+        "training: {epochs: 4, learning_rate: 2.0e-4, batch: 8, max_tokens: 64}",
         "teachers: {members: 3}",
         "student: {}",
         "distill: {soft_weight: 0.5, temperature: 1.0}",
