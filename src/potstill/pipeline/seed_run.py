@@ -343,7 +343,7 @@ class SeedRun:
         if epochs == settings.epochs:
             return None
         longer = replace(settings, epochs=epochs)
-        return self._multitask(longer, "multi-task baseline with the student's steps")
+        return self._multitask(longer, "longer multi-task baseline")
 
     def _multitask(self, settings: TrainSettings, name: str) -> Stage:
         return finetune(
