@@ -395,6 +395,7 @@ def test_scores_of_others() -> None:
     got = THREE.from_scores(table)  # they sum to 1: probabilities
     np.testing.assert_allclose(softmax(got, -1), [[0.5, 0.3, 0.2], [1.0, 0.0, 0.0]], atol=1e-5)
     assert np.isfinite(got).all()
+    np.testing.assert_allclose(got.mean(1), 0.0, atol=1e-5)  # as logits that are compared are
     logits = THREE.from_scores([{"a": -1.0, "b": 2.0, "c": 0.0}])
     np.testing.assert_array_equal(logits, np.array([[-1.0, 2.0, 0.0]]))
     values = SCORE.from_scores([{"value": 0.0}, {"value": 4.25}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import potstill
+from potstill.core.errors import PotstillError, Stopped
 from tests.pipeline.toy_runs import toy_run
 
 _ORPHAN = """
@@ -26,6 +28,10 @@ subprocess.Popen([sys.executable, "-c", sys.argv[1], sys.argv[2]])
 while not pathlib.Path(sys.argv[2]).exists() or not pathlib.Path(sys.argv[2]).read_text():
     time.sleep(0.05)
 """
+
+
+def _below(kind: type[PotstillError]) -> list[type[PotstillError]]:
+    return [found for below in kind.__subclasses__() for found in (below, *_below(below))]
 
 
 @pytest.mark.timeout(240)
@@ -55,3 +61,21 @@ def test_a_worker_ends_when_its_parent_is_gone(tmp_path: Path) -> None:
             return
         time.sleep(0.1)
     pytest.fail("the worker outlived its parent")
+
+
+@pytest.mark.parametrize("kind", [PotstillError, *_below(PotstillError)])
+def test_errors_travel_between_processes(kind: type[PotstillError]) -> None:
+    error = kind("the thing", got="this", wanted="that", todo="go on")
+    again = copy.copy(error)  # by the way that pickle takes
+    assert type(again) is kind
+    assert str(again) == str(error)
+
+
+@pytest.mark.timeout(240)
+def test_stopped_workers_save_and_are_no_crash(base: Path, tmp_path: Path) -> None:
+    run = toy_run(tmp_path, base)
+    run["training"] |= {"epochs": 5000, "checkpoint_seconds": 1e6}
+    with pytest.raises(Stopped):
+        potstill.run(run, jobs=2, time_limit=25)
+    # both trainings of the first two jobs left a checkpoint, not one of them
+    assert len(list((tmp_path / "stages").rglob("checkpoint.json"))) == 2

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from potstill.core.errors import ArtefactError, Stopped
 from potstill.core.files import seal
+from potstill.core.progress import Progress
+from potstill.models.tokenizer import TokenRows
 from potstill.targets import label as label_module
 from potstill.targets.label import ensemble_labels, label, read_labels
 from potstill.tasks.task import folds
 from potstill.teachers.member import Member
-from potstill.training.network import load_network, save_network
+from potstill.training.network import Network, load_network, save_network
 from tests.tiny import CPU, flip_byte, stage_folder, tiny_network, toy_task
 from tests.toys import toy_rows
 
@@ -117,3 +122,73 @@ def test_stop_is_obeyed(base: Path, tmp_path: Path) -> None:
     stages.progress.stop.requested = "Ctrl-C"
     with pytest.raises(Stopped, match="before w"):
         label(stages, member_of(base, tmp_path / "m"), TASK, [TASK.dev], device=CPU, what="w")
+
+
+def test_waiting_for_another_process_can_be_stopped(base: Path, tmp_path: Path) -> None:
+    member = member_of(base, tmp_path / "m")
+    stage = label(stage_folder(tmp_path), member, TASK, [TASK.dev], device=CPU, what="w")
+    stages = stage_folder(tmp_path)
+    stages.progress.stop.deadline = time.monotonic() + 0.5
+    with (
+        FileLock(stages.root / f".{stage.folder.name}.lock"),
+        pytest.raises(Stopped, match="waiting for w"),
+    ):
+        label(stages, member, TASK, [TASK.dev], device=CPU, what="w")
+
+
+def test_labelling_continues_where_it_stopped(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = member_of(base, tmp_path / "m")
+    whole = label(stage_folder(tmp_path / "a"), member, TASK, [TASK.train], device=CPU, what="w")
+    wanted = read_labels(whole, member, TASK, [TASK.train])
+    monkeypatch.setattr(label_module, "_PART_ROWS", 10)
+    stages = stage_folder(tmp_path)
+    outputs_of = Network.outputs
+    sizes: list[int] = []
+
+    def counted(self: Network, tokens: TokenRows, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(tokens))
+        if len(sizes) == 2:
+            stages.progress.stop.requested = "Ctrl-C"
+        return outputs_of(self, tokens, *args, **kwargs)
+
+    monkeypatch.setattr(Network, "outputs", counted)
+    with pytest.raises(Stopped):
+        label(stages, member, TASK, [TASK.train], device=CPU, what="w")
+    (first,) = tmp_path.rglob("part-0-*")
+    stages.progress.stop.requested = None
+    stage = label(stages, member, TASK, [TASK.train], device=CPU, what="w")
+    assert sizes == [10, 10, 10, 4]  # the second was broken off, the first stood
+    again = read_labels(stage, member, TASK, [TASK.train])
+    np.testing.assert_allclose(again.members, wanted.members, rtol=1e-3, atol=1e-3)
+    assert not list(tmp_path.rglob("part-*"))
+    assert not first.exists()
+
+
+def test_a_changed_part_is_made_anew(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, int]] = []
+
+    def answer(start: int, end: int) -> np.ndarray:
+        made.append((start, end))
+        return np.arange(start, end, dtype=np.float32)[:, None]
+
+    monkeypatch.setattr(label_module, "_PART_ROWS", 4)
+    for _ in range(2):
+        with Progress().bar("x", 10) as bar:
+            outputs = label_module._in_parts(tmp_path, 10, answer, bar)
+        assert outputs[:, 0].tolist() == list(range(10))
+    assert made == [(0, 4), (4, 8), (8, 10)]
+    (part,) = tmp_path.glob("part-1-*")
+    flip_byte(part, -1)
+    with Progress().bar("x", 10) as bar:
+        assert label_module._in_parts(tmp_path, 10, answer, bar)[:, 0].tolist() == list(range(10))
+    assert made[3:] == [(4, 8)]
+
+
+def test_other_keys_are_other_rows() -> None:
+    keyed = replace(TASK.train, keys=[str(i) for i in range(len(TASK.train))])
+    moved = replace(keyed, keys=[str(i + 1) for i in range(len(TASK.train))])
+    assert len({TASK.train.digest, keyed.digest, moved.digest}) == 3

@@ -222,6 +222,9 @@ def test_scores_that_fit_nothing(tmp_path: Path) -> None:
     strange: Source = [{"text": "of no row", "bad": 1.0, "good": 0.0}]
     with pytest.raises(DataError, match="none of the 24 rows has a score"):
         scores_of(strange)
+    member = scores_member(TASK, strange, None, "m")
+    _, cover = scores_outputs(member, TASK, [TASK.dev])  # nothing is learned from dev
+    assert not cover.any()
     with pytest.raises(DataError, match="'good'"):
         scores_of([{"text": "a", "bad": 1.0}])
     with pytest.raises(DataError, match="nowhere.jsonl"):

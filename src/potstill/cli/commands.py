@@ -300,7 +300,7 @@ def clean(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Remove the stages that no run uses."""
+    """Remove the stages that no run uses (of a run that you gave up, delete its folder first)."""
     with errors(debug):
         from potstill.pipeline.housekeeping import clean as clean_runs
 

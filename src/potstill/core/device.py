@@ -1,7 +1,8 @@
 """Which device and number format the work runs on, resolved once and recorded.
 
-Knows nothing of models. ``auto`` is resolved at the start of a run; the resolved values are part
-of every stage's digest, so a run never changes its numbers behind the user's back.
+Knows nothing of models. ``auto`` is resolved at the start of a run; the resolved precision is
+part of every stage's digest, so a run never changes its number format behind the user's back. The
+device is not: the same stage made elsewhere differs by rounding and by dropout's draws.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ programmer's fault is a plain ``ValueError`` or ``TypeError``, not one of these.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class PotstillError(Exception):
     """A fault that the user can mend.
@@ -35,6 +37,16 @@ class PotstillError(Exception):
         self.wanted = wanted
         self.todo = todo
         super().__init__(f"{thing}\n  got:    {got}\n  wanted: {wanted}\n  next:   {todo}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors travel from worker processes to the one that started them."""
+        return _rebuilt, (type(self), self.thing, self.got, self.wanted, self.todo)
+
+
+def _rebuilt(
+    kind: type[PotstillError], thing: str, got: str, wanted: str, todo: str
+) -> PotstillError:
+    return kind(thing, got=got, wanted=wanted, todo=todo)
 
 
 class UsageError(PotstillError):

@@ -8,12 +8,13 @@ twice. Knows nothing of what a stage holds.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from potstill.core.files import (
     MANIFEST,
@@ -85,12 +86,13 @@ class StageFolder:
         if folder.name in self.used:
             return self.used[folder.name]
         self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / f".{folder.name}.lock"):
+        with self._alone(folder, what):
             reused = folder.exists()
             if reused:
                 verify(folder)
                 reused = (folder / MANIFEST).stat().st_mtime < self.since  # else: by a worker
                 if reused:
+                    self.progress.log("reused", stage=folder.name, what=what)
                     self.progress.say(f"{what}: done before ({folder.name})")
             else:
                 self.progress.stop.check(f"before {what}")
@@ -105,3 +107,20 @@ class StageFolder:
         stage = Stage(name=name, digest=digest, folder=folder, reused=reused)
         self.used[folder.name] = stage
         return stage
+
+    @contextmanager
+    def _alone(self, folder: Path, what: str) -> Iterator[None]:
+        """Hold the stage's lock; while another process makes the stage, a stop is still obeyed."""
+        lock = FileLock(self.root / f".{folder.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.progress.say(f"{what}: another process makes it ({folder.name}); waiting")
+            while not lock.is_locked:
+                self.progress.stop.check(f"waiting for {what}")
+                with suppress(Timeout):
+                    lock.acquire(timeout=1)
+        try:
+            yield
+        finally:
+            lock.release()

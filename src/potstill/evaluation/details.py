@@ -10,7 +10,6 @@ import numpy as np
 
 from potstill.evaluation.outcome import TaskOutcome
 from potstill.kinds import Classification
-from potstill.metrics.named import metric as named_metric
 
 _N_DIFFERENCES = 10
 _N_POINTS = 500
@@ -113,16 +112,3 @@ def _differences(outcome: TaskOutcome) -> list[dict[str, Any]]:
 
 def _rounded(values: np.ndarray) -> list[float]:
     return [round(float(v), 4) for v in values]
-
-
-def all_measures(outcome: TaskOutcome) -> dict[str, dict[str, float]]:
-    """Every metric that the task's kind knows, for each system: papers report different ones."""
-    names = outcome.kind.metric_names
-    measures = {n: named_metric(n, outcome.kind.positive if n == "f1" else None) for n in names}
-    return {
-        system: {
-            n: round(m.score(outcome.truth, values, outcome.split.groups), 6)
-            for n, m in measures.items()
-        }
-        for system, values in outcome.predictions.items()
-    }

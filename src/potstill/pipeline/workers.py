@@ -17,9 +17,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from types import FrameType
 
 import torch
 
@@ -180,6 +182,9 @@ class _Told(Progress):
         super().__init__(quiet=True, log_file=log_file, stop=stop)
         self._news = news
 
+    def warn(self, text: str) -> None:
+        self.log("warning", text=text)  # the parent says it, once
+
     @contextmanager
     def bar(
         self, name: str, total: float | None, done: float = 0, *, keep: bool = True
@@ -212,12 +217,13 @@ class _TeamStop(StopSignal):
 
     @property
     def reason(self) -> str | None:
-        if self._event.is_set():
+        if self._event.is_set() or self.requested is not None:
             return "the run was stopped"
         return "the run's main process is gone" if os.getppid() != self._parent else None
 
 
 _opened: dict[str, Run] = {}
+_at_work = False
 
 
 def _open(
@@ -232,7 +238,9 @@ def _open(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
-    progress = _Told(news, _TeamStop(stop, parent), None)
+    team = _TeamStop(stop, parent)
+    signal.signal(signal.SIGTERM, partial(_terminate, team))
+    progress = _Told(news, team, None)
     opened = Run(run, progress, skip_bad_rows=skip_bad_rows)
     progress.log_file = log_file
     _opened["run"] = opened
@@ -246,5 +254,20 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
+def _terminate(stop: StopSignal, number: int, frame: FrameType | None) -> None:
+    """Save what is being trained, then end: schedulers signal every process of a job at once."""
+    stop.requested = signal.Signals(number).name
+    if not _at_work:
+        os._exit(1)
+
+
 def _do(job: Job) -> None:
-    _opened["run"].do(job)
+    global _at_work  # noqa: PLW0603 (a process of its own, with one job at a time)
+    _at_work = True
+    try:
+        run = _opened["run"]
+        run.do(job)
+    finally:
+        _at_work = False
+        if run.progress.stop.requested is not None:
+            os._exit(1)

@@ -106,6 +106,7 @@ def distill(
             )
     facts = {
         "tasks": {task.name: task.digest for task in tasks},
+        "order": [task.name for task in tasks],  # heads and batches are drawn in this order
         "pools": {task.name: task.pool.digest for task in tasks if task.pool is not None},
         "plan": plan.facts(tasks),
         "settings": settings.facts(),

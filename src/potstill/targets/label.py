@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import safetensors.numpy
 
 from potstill.core.device import Device
-from potstill.core.files import digest_json, write_json
+from potstill.core.files import digest_json, write_bytes, write_json
+from potstill.core.progress import Bar
 from potstill.core.stages import Stage, StageFolder
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
 from potstill.tasks.task import Split, Task, folds
@@ -19,6 +22,8 @@ from potstill.teachers.member import Member
 from potstill.training.network import load_network
 
 SHARD = "targets"
+_PART = "part-{}-{}.safetensors"  # number, digest of its bytes
+_PART_ROWS = 8192
 TIMING_FILE = "timing.json"
 
 
@@ -51,9 +56,11 @@ def label(
 
     def build(folder: Path) -> None:
         start = time.monotonic()
-        outputs, cover = _opinion(member, task, rows, stages, device, max_tokens, what)
+        outputs, cover = _opinion(member, task, rows, stages, device, max_tokens, what, folder)
         ids = np.concatenate([split.ids for split in rows])
         write_store(folder / SHARD, facts, task.kind, ids, [outputs], [cover])
+        for part in folder.glob(_PART.format("*", "*")):
+            part.unlink()
         write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
 
     stage_facts = facts.to_json() | {"precision": device.precision, "fold": member.fold}
@@ -114,6 +121,7 @@ def _opinion(
     device: Device,
     max_tokens: int,
     what: str,
+    folder: Path,
 ) -> tuple[np.ndarray, np.ndarray]:
     inputs: Mapping[str, list[str]] = {
         c: [v for split in rows for v in split.inputs[c]] for c in task.inputs.columns
@@ -133,8 +141,13 @@ def _opinion(
             )
         else:
             network = load_network(member.folder)
-            tokens = network.tokenise(task.name, inputs)
-            outputs = network.outputs(tokens, (task.name,), device, done=done)[task.name]
+
+            def answer(start: int, end: int) -> np.ndarray:
+                part = {column: values[start:end] for column, values in inputs.items()}
+                tokens = network.tokenise(task.name, part)
+                return network.outputs(tokens, (task.name,), device, done=done)[task.name]
+
+            outputs = _in_parts(folder, n, answer, bar)
     cover = np.ones(n, bool)
     if member.fold is not None and member.n_folds is not None:
         # Of the train rows it has not seen those of its own fold; all other rows are new to it.
@@ -144,3 +157,39 @@ def _opinion(
                 cover[start : start + len(split)] = folds(task, member.n_folds) == member.fold
             start += len(split)
     return outputs, cover
+
+
+def _in_parts(
+    folder: Path, n: int, answer: Callable[[int, int], np.ndarray], bar: Bar
+) -> np.ndarray:
+    """(N, C) outputs, a part of the rows at a time; parts that an earlier attempt wrote stand.
+
+    Args:
+        folder: Of the unfinished stage.
+        n: N, the number of rows.
+        answer: Gives the outputs of rows from a start to an end; advances the bar.
+        bar: Advanced by the rows of parts that stand.
+    """
+    parts = []
+    for number, start in enumerate(range(0, max(n, 1), _PART_ROWS)):
+        end = min(start + _PART_ROWS, n)
+        known = _known_part(folder, number)
+        if known is not None:
+            bar.advance(end - start)
+            parts.append(known)
+            continue
+        parts.append(answer(start, end))
+        if n > _PART_ROWS:
+            data = safetensors.numpy.save({"outputs": np.ascontiguousarray(parts[-1])})
+            write_bytes(folder / _PART.format(number, hashlib.sha256(data).hexdigest()), data)
+    return np.concatenate(parts)
+
+
+def _known_part(folder: Path, number: int) -> np.ndarray | None:
+    """The outputs of a part; None where it is not written, or its bytes have changed."""
+    for path in folder.glob(_PART.format(number, "*")):
+        data = path.read_bytes()
+        if path.name == _PART.format(number, hashlib.sha256(data).hexdigest()):
+            outputs: np.ndarray = safetensors.numpy.load(data)["outputs"]
+            return outputs
+    return None

@@ -46,8 +46,12 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over ids and labels in order."""
-        return digest_rows(self.ids, self.labels)
+        """SHA-256 over ids and labels in order, and over lists and keys where there are any."""
+        rows = digest_rows(self.ids, self.labels)
+        if self.groups is None and self.keys is None:
+            return rows
+        groups = None if self.groups is None else self.groups.tolist()
+        return digest_json({"rows": rows, "groups": groups, "keys": self.keys})
 
     def take(self, rows: np.ndarray) -> Split:
         """The rows with these indices, in this order; groups are renumbered."""

@@ -100,7 +100,7 @@ def scores_outputs(
     """Outputs (N, C) and cover (N,) from a table of scores; rows that it lacks are not covered.
 
     Raises:
-        DataError: A column is missing, a score is no number, or no row at all is covered.
+        DataError: A column is missing, a score is no number, or no row to learn from is covered.
     """
     source: Source = member.folder if member.scores is None else member.scores
     names = _score_columns(task.kind)
@@ -126,7 +126,7 @@ def scores_outputs(
     places = np.searchsorted(keys[order], sort_keys(wanted)).clip(max=max(len(keys) - 1, 0))
     found = order[places]
     cover = keys[found] == sort_keys(wanted)
-    if not cover.any():
+    if not cover.any() and any(split is task.train for split in rows):
         raise DataError(
             what,
             got=f"none of the {len(wanted)} rows has a score in {table.source}",

@@ -43,6 +43,7 @@ def finetune(
     """
     facts = {
         "tasks": {task.name: task.digest for task in tasks},
+        "order": [task.name for task in tasks],  # heads and batches are drawn in this order
         "plan": plan.facts(tasks),
         "settings": settings.facts(),
         "seed": seed,

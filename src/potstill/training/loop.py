@@ -150,7 +150,7 @@ class _Fit:
         self.epoch_steps = [math.ceil(len(epoch) / settings.accumulate) for epoch in plan]
         self.n_steps = sum(self.epoch_steps)
         self.state = load_checkpoint(folder, model, self.optimiser) or TrainState()
-        self._recent = [torch.tensor(v) for v in self.state.recent]
+        self._recent = [torch.tensor(v, device=device.torch) for v in self.state.recent]
         self._best: dict[str, Tensor] | None = None  # weights that are on no disk yet
 
     def train(self) -> None:
