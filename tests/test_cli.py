@@ -523,6 +523,23 @@ def test_what_cannot_be_predicted_is_said(
     assert result.stdout == ""
 
 
+def test_the_file_that_is_read_is_not_overwritten(run_folder: Path, tmp_path: Path) -> None:
+    file = as_jsonl(tmp_path / "in", mixed_rows(3))
+    before = file.read_bytes()
+    result = call("predict", run_folder, file, "--out", file, *PREDICT)
+    assert result.exit_code == 2
+    assert "the file that is read" in result.stderr
+    assert file.read_bytes() == before
+
+
+def test_what_is_left_out_and_what_is_blank_is_said(run_folder: Path, tmp_path: Path) -> None:
+    file = as_jsonl(tmp_path / "in", [{"text": "a good day"}, {"text": "  "}])
+    out = tmp_path / "out.jsonl"
+    result = good("predict", run_folder, file, "--out", out, *PREDICT[:-1])
+    assert "'same' is left out: no column" in result.stderr
+    assert "1 texts are blank" in result.stderr
+
+
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.parquet"])
 def test_a_faulty_row_leaves_no_output(run_folder: Path, tmp_path: Path, name: str) -> None:
     rows = mixed_rows(5)

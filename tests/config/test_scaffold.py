@@ -165,6 +165,22 @@ def test_unknown_column_names(init: Init) -> None:
     assert "longest text of: headline, story" in text
 
 
+def test_a_text_column_that_is_not_used_is_said(init: Init) -> None:
+    text, run = init(
+        {
+            "t/train.csv": {
+                "message": [f"where is parcel {i}" for i in range(12)],
+                "other": [f"my order {i} is late" for i in range(12)],
+                "label": ["yes", "no"] * 6,
+            }
+        }
+    )
+    task = run.tasks["t"]
+    assert isinstance(task, ClassificationTask)
+    assert task.text == "message"
+    assert "not used: other" in text
+
+
 def test_what_is_left_out_is_said(init: Init) -> None:
     text, run = init(
         {

@@ -110,7 +110,7 @@ def test_ranking_metric_over_queries() -> None:
         a=truth + rng.normal(size=200) / 4,
         b=truth + rng.normal(size=200) * 3,
     )
-    assert verdict(paired_bootstrap(metric("mrr"), [pair]).interval) == "helped"
+    assert verdict(paired_bootstrap(metric("mrr"), [pair]).interval, 40) == "helped"
 
 
 def slow_deltas(pairs: list[SeedPair], resamples: int, *, shared: bool) -> np.ndarray:
@@ -209,10 +209,14 @@ def test_tasks_draw_their_own_rows_but_the_same_seeds() -> None:
 
 
 def test_verdict_needs_the_interval_to_exclude_zero() -> None:
-    assert verdict(Interval(delta=0.1, low=0.01, high=0.2)) == "helped"
-    assert verdict(Interval(delta=-0.1, low=-0.2, high=-0.01)) == "hurt"
-    assert verdict(Interval(delta=0.1, low=0.0, high=0.2)) == "no difference"
-    assert verdict(Interval(delta=-0.1, low=-0.2, high=0.0)) == "no difference"
+    better, worse = (
+        Interval(delta=s * 0.1, low=s * 0.15 - 0.14, high=s * 0.15 + 0.14) for s in (1, -1)
+    )
+    assert verdict(better, 10) == "helped"
+    assert verdict(worse, 10) == "hurt"
+    assert verdict(better, 9) == verdict(worse, 9) == "no difference"
+    assert verdict(Interval(delta=0.1, low=0.0, high=0.2), 10) == "no difference"
+    assert verdict(Interval(delta=-0.1, low=-0.2, high=0.0), 10) == "no difference"
 
 
 def test_agreement_of_each_kind() -> None:

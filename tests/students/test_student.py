@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
@@ -163,3 +165,17 @@ def test_golden_student_of_version_1() -> None:
     assert answer["pair"]["scores"] == pytest.approx({"no": 0.480547, "yes": 0.519453}, abs=1e-4)
     assert answer["regression"]["prediction"] == pytest.approx(5.0, abs=1e-3)
     assert answer["ranking"]["prediction"] == pytest.approx(-4.17895, abs=1e-3)
+
+
+def test_tables_are_answered_as_lists_of_dicts(student: Student) -> None:
+    rows = [{"text": "good film"}, {"text": "bad film"}]
+    wanted = student.predict(rows)
+    assert student.predict(pd.DataFrame(rows)) == wanted
+    assert student.predict(pa.Table.from_pylist(rows)) == wanted
+    assert student.predict(pd.DataFrame({"text": []})) == []
+
+
+@pytest.mark.parametrize("rows", [5, "good film", ["good film"], [{"text": "a"}, 3]])
+def test_rows_that_are_none(student: Student, rows: object) -> None:
+    with pytest.raises(UsageError, match="rows to predict"):
+        student.predict(rows)  # type: ignore[call-overload]

@@ -263,8 +263,10 @@ def _input_columns(
             return (lower[first], lower[second]), ""
     for name in _SINGLES:
         if name in lower:
-            return (lower[name],), ""
-    inputs = [name for name in inputs if len(set(texts[name])) >= _VARIED * len(texts[name])]
+            others = [o for o in inputs if o != lower[name] and _varied(texts[o])]
+            unused = f"not used: {', '.join(others)}; a pair is text: [first, second]"
+            return (lower[name],), unused if others else ""
+    inputs = [name for name in inputs if _varied(texts[name])]
     if not inputs:
         return (), ""
     mean = {name: sum(map(len, texts[name])) / len(texts[name]) for name in inputs}
@@ -272,6 +274,10 @@ def _input_columns(
     pair = tuple(name for name in inputs if mean[name] >= mean[longest] / 2)
     chosen = pair if len(pair) == 2 else (longest,)
     return chosen, f"longest text of: {', '.join(inputs)}"
+
+
+def _varied(values: Sequence[str]) -> bool:
+    return len(set(values)) >= _VARIED * len(values)
 
 
 def _texts_of(values: Sequence[object]) -> list[str]:

@@ -20,6 +20,7 @@ Verdict: TypeAlias = Literal["helped", "hurt", "no difference"]
 
 CONFIDENCE = 0.95
 
+_LEAST_UNITS = 10
 _CHUNK_ELEMENTS = 4_000_000
 """Resamples times units that are drawn at once: 32 MB of int64."""
 
@@ -149,8 +150,14 @@ def mean_interval(comparisons: Sequence[Comparison]) -> Interval:
     ).interval
 
 
-def verdict(interval: Interval) -> Verdict:
-    """``helped`` or ``hurt`` where the interval excludes 0, else ``no difference``."""
+def verdict(interval: Interval, n_units: int) -> Verdict:
+    """``helped`` or ``hurt`` where the interval excludes 0, else ``no difference``.
+
+    Fewer than ten units (rows, or queries of a ranking) show no difference, whatever their
+    interval: a resample of a few rows does not know what other rows would have been.
+    """
+    if n_units < _LEAST_UNITS:
+        return "no difference"
     if interval.low > 0:
         return "helped"
     if interval.high < 0:

@@ -102,7 +102,8 @@ def _task(
             )
             for o in outcomes
         )
-    entry["verdict"] = verdict(made["multitask"].interval) if "multitask" in made else None
+    n_units = len(first.split if first.split.groups is None else np.unique(first.split.groups))
+    entry["verdict"] = verdict(made["multitask"].interval, n_units) if "multitask" in made else None
     return entry, made
 
 

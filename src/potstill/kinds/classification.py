@@ -142,6 +142,8 @@ def _text(value: object) -> str:
     """A label as text: ``1``, ``1.0``, ``True`` and ``"1"`` from different file types agree."""
     if _missing(value):
         raise ValueError("the label is missing or empty")
+    if isinstance(value, list | tuple | dict | np.ndarray):
+        raise ValueError(f"the label is a {type(value).__name__}, not one class")  # noqa: TRY004
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():

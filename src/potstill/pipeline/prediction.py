@@ -63,14 +63,29 @@ def predict_file(
     loaded = Student.load(student, device=device, precision=precision)
     names = loaded.answerable(column_names(file), tasks)
     columns = list(dict.fromkeys(c for t in names for c in loaded.network.tasks[t].inputs.columns))
-    n_rows = 0
+    if out is not None and out.exists() and out.samefile(file):
+        raise UsageError(
+            f"--out {out}",
+            got="the file that is read",
+            wanted="another file: answers hold no texts, so the texts would be lost",
+            todo="name a new file",
+        )
+    for name in sorted(set(loaded.tasks) - set(names) if tasks is None else ()):
+        lacking = set(loaded.network.tasks[name].inputs.columns) - set(column_names(file))
+        progress.say(f"task '{name}' is left out: no column {', '.join(sorted(lacking))}")
+    n_rows = n_blank = 0
     with _sink(out, loaded, names) as sink, progress.bar("predicting", _n_rows(file)) as bar:
         for start, table in stream_rows(file, columns=columns, chunk_rows=_CHUNK_ROWS):
             progress.stop.check(f"predicting {file}, row {start}")
             rows = list(loaded.answer(table, names, start=start))
+            n_blank += sum(not str(value).strip() for c in columns for value in table[c])
             sink.write(rows)
             n_rows += len(rows)
             bar.advance(len(rows), info=f"row {n_rows}")
+    if n_blank:
+        progress.warn(f"{n_blank} texts are blank: what is answered there means nothing")
+    if not n_rows:
+        progress.warn(f"{file} holds no rows")
     return n_rows
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from potstill import __version__
 from potstill.config import RunFile, show
 from potstill.core.device import Device, describe_hardware, resolve_device
-from potstill.core.errors import ArtefactError
+from potstill.core.errors import ArtefactError, UsageError
 from potstill.core.files import (
     MANIFEST,
     PARTIAL_SUFFIX,
@@ -222,7 +222,15 @@ class Run:
         if self._begun:
             return
         self._begun = True
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"output: {self.run.output}",
+                got=f"a place where no folder can be made ({error.strerror})",
+                wanted="a folder, there or to be made",
+                todo="set another `output:`",
+            ) from error
         cost = estimate(self.run, self.tasks[self.run.seeds[0]])
         need_disk(Path(self.run.output), cost.disk_bytes, "checkpoints, networks and soft targets")
         hardware = describe_hardware(self.device)

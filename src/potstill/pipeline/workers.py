@@ -121,7 +121,8 @@ class LocalProcesses:
                 "a training process",
                 got="it was ended from outside, as systems do when memory runs out",
                 wanted="memory for as many trainings as run at once",
-                todo="run the same command again with --jobs 1: it continues",
+                todo="run the same command again with --jobs 1: it continues (in Python: jobs=1, "
+                "or a call under `if __name__ == '__main__':`, or no process can start)",
             ) from fault
         if fault is not None:
             raise fault

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+import pyarrow as pa
+
 from potstill.core.device import Device, resolve_device
 from potstill.core.errors import ArtefactError, DataError, UsageError
 from potstill.core.files import MANIFEST, verify
 from potstill.models.base_folder import STUDENT_FILE
 from potstill.students.classifier import save_classifier
+from potstill.tasks.sources import ArrowStream, PandasConvertible
 from potstill.training.network import Network, load_network
 
 Row = Mapping[str, object]
@@ -85,18 +88,23 @@ class Student:
 
     @overload
     def predict(
-        self, rows: Sequence[Row], tasks: Sequence[str] | None = None
+        self,
+        rows: Sequence[Row] | ArrowStream | PandasConvertible,
+        tasks: Sequence[str] | None = None,
     ) -> list[dict[str, Any]]: ...
 
     def predict(
-        self, rows: Row | Sequence[Row], tasks: Sequence[str] | None = None
+        self,
+        rows: Row | Sequence[Row] | ArrowStream | PandasConvertible,
+        tasks: Sequence[str] | None = None,
     ) -> dict[str, Any] | list[dict[str, Any]]:
         """Answer one row or many.
 
         Tasks that read the same columns are answered from one encoder pass.
 
         Args:
-            rows: Column name to value; columns that no task reads are ignored.
+            rows: A row (column name to value), a list of rows, an Arrow table or a DataFrame;
+                columns that no task reads are ignored.
             tasks: Which tasks to answer; None answers all whose columns the first row has.
 
         Returns:
@@ -104,7 +112,8 @@ class Student:
             ``{"row": index, "tasks": {...}}``.
 
         Raises:
-            UsageError: A task is unknown, or no task can be answered from these columns.
+            UsageError: ``rows`` is something else, a task is unknown, or no task can be answered
+                from these columns.
             DataError: A value is missing or not text.
 
         Examples:
@@ -114,6 +123,7 @@ class Student:
         """
         if isinstance(rows, Mapping):
             return self.predict([rows], tasks)[0]["tasks"]  # type: ignore[no-any-return]
+        rows = _dicts(rows)
         if not rows:
             return []
         names = self.answerable(list(rows[0]), tasks)
@@ -212,3 +222,24 @@ class Student:
                 values.append(value)
             checked[column] = values
         return checked
+
+
+def _dicts(rows: object) -> Sequence[Row]:
+    """Rows as dicts, whatever table they come in."""
+    if hasattr(rows, "to_pandas") and not hasattr(rows, "__arrow_c_stream__"):
+        rows = rows.to_pandas()
+    if hasattr(rows, "iloc") and hasattr(rows, "columns"):  # an older pandas hands out no stream
+        rows = pa.Table.from_pandas(rows, preserve_index=False)
+    elif hasattr(rows, "__arrow_c_stream__"):
+        rows = pa.table(rows)
+    if isinstance(rows, pa.Table):
+        found: list[Row] = rows.to_pylist()
+        return found
+    if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
+        return rows
+    raise UsageError(
+        "rows to predict",
+        got=f"{type(rows).__name__} {rows!r:.60}",
+        wanted="a dict (column to text), a list of dicts, an Arrow table or a DataFrame",
+        todo="put the text under the column that the task reads: {'text': ...}",
+    )

@@ -91,11 +91,13 @@ class RowFaults:
     Attributes:
         origin: Where the rows come from.
         limit: How many bad rows may be skipped.
+        may_skip: Whether the caller offers to skip any; messages say so.
         skipped: The bad rows so far.
     """
 
     origin: Origin
     limit: int = 0
+    may_skip: bool = True
     skipped: list[BadRow] = field(default_factory=list)
 
     def add(self, place: int, column: str | None, reason: str, *, wanted: str) -> None:
@@ -114,8 +116,13 @@ class RowFaults:
                 column=column,
                 got=reason,
                 wanted=wanted,
-                todo="mend the row, or allow faulty rows to be left out with `--skip-bad-rows N` "
-                "(from Python: skip_bad_rows=N)",
+                todo="mend the row"
+                + (
+                    ", or allow faulty rows to be left out with `--skip-bad-rows N` "
+                    "(from Python: skip_bad_rows=N)"
+                    if self.may_skip
+                    else ", or leave it out"
+                ),
             )
         shown = [*self.skipped[:_SHOWN_FAULTS], bad]
         dots = "; …" if len(self.skipped) > _SHOWN_FAULTS else ""

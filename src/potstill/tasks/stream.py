@@ -49,7 +49,7 @@ def stream_rows(
     if not names or chunk_rows < 1:
         raise ValueError("stream_rows needs at least one column, and chunk_rows of 1 or more")
     need_columns(names, there, origin)
-    return _numbered(place, names, RowFaults(origin=origin), chunk_rows)
+    return _numbered(place, names, RowFaults(origin=origin, may_skip=False), chunk_rows)
 
 
 def _numbered(
