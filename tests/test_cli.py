@@ -625,3 +625,30 @@ def test_an_interrupt_stops_cleanly_and_the_same_command_continues(small: Path) 
     stopped = weight_digests(runs / "stages")
     good("run", small, *keys, "--set", "output=whole")
     assert stopped == weight_digests(small.parent / "whole" / "stages")
+
+
+@pytest.mark.timeout(180)
+def test_a_signal_to_all_processes_lets_each_save(small: Path) -> None:
+    command = [POTSTILL, "run", str(small), "--jobs", "2", "--set", "teachers.members=2"]
+    command += ["--set", "training.epochs=4000", "--set", "training.checkpoint_seconds=1e6"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        start_new_session=True,
+    )
+    runs = small.parent / "runs"
+    for _ in range(900):
+        logs = "".join(log.read_text(encoding="utf-8") for log in runs.glob("*/log.jsonl"))
+        at_work = set(re.findall(r'"event": "loss", "training": "([^"]*)"', logs))
+        if len(at_work) == 2 or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)  # as schedulers do
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "SIGTERM" in errors
+    assert "Traceback" not in errors
+    assert len(list((runs / "stages").glob("*.partial/checkpoint.json"))) == 2

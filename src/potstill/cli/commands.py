@@ -217,6 +217,13 @@ def export(
     with errors(debug):
         from potstill.students.student import Student
 
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UsageError(
+                f"--out {out}",
+                got="a file or folder that holds something already",
+                wanted="a new or empty folder",
+                todo="name another",
+            )
         folder = Student.load(student, device="cpu", precision="fp32").save_classifier(task, out)
         answer(
             {"folder": str(folder)},

@@ -61,14 +61,20 @@ class Student:
             )
         if precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision '{precision}': wanted auto, fp32 or bf16")
+        again = "copy the student's folder whole, or run the command that made it again"
         if (place / MANIFEST).is_file():
-            verify(place)
+            try:
+                verify(place)
+            except ArtefactError as error:  # whose advice is for stages, which can be deleted
+                raise ArtefactError(
+                    error.thing, got=error.got, wanted=error.wanted, todo=again
+                ) from error
         else:
             raise ArtefactError(
                 str(place / MANIFEST),
                 got="no manifest",
                 wanted="the digests of the student's files",
-                todo="copy the student's folder whole, or run the command that made it again",
+                todo=again,
             )
         resolved = resolve_device(device, precision)  # type: ignore[arg-type]
         return cls(load_network(place), place, resolved)
