@@ -468,7 +468,7 @@ def test_truncated_gz(tmp_path: Path) -> None:
     ("data", "got"),
     [
         ("text\n".encode("utf-16"), "UTF-16 text"),
-        (gzip.compress(b"text\nx\n"), "gzip data"),
+        (gzip.compress(b"text\nx\n", mtime=0), "gzip data"),
         (b"PK\x03\x04abc", "a zip or Excel file"),
         (b"PAR1abc", "a parquet file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
