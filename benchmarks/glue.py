@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--only", help="variants, with commas")
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate of every side")
     parser.add_argument("--no-long", action="store_true", help="no baseline of equal steps yet")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
     parser.add_argument("--out", type=Path, help="table: copy the results there")
     args = parser.parse_args()
     if args.experiment == "table":
@@ -158,7 +159,7 @@ def run_variant(args: argparse.Namespace, variant: str, asked: dict[str, Any]) -
     suffix = "" if args.rate == RATES[1] or args.experiment == "baselines" else f"-{args.rate:.0e}"
     name = f"{variant}{suffix}-seed{args.seed}"
     print(f"== {args.experiment}: {name}", flush=True)
-    result = potstill.run(asked, quiet=not sys.stderr.isatty())
+    result = potstill.run(asked, quiet=not sys.stderr.isatty(), jobs=args.jobs)
     kept = args.folder / "results" / args.experiment / f"{name}.json"
     write_json(kept, result.results)
     mean = result.results["mean"]
