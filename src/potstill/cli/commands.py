@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -32,7 +32,10 @@ from potstill.cli.frame import (
 from potstill.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from potstill.core.stages import Stage
     from potstill.pipeline.run import Run
+
+T = TypeVar("T")
 
 app = typer.Typer(
     name="potstill",
@@ -108,8 +111,10 @@ def check(
             raise typer.Exit(1)
 
 
-def _stage_command(name: str, doc: str, call: Callable[[Run], Any], says: str) -> None:
-    """Add a command that runs the stages up to one of them."""
+def _run_command(
+    name: str, doc: str, call: Callable[[Run], T], show: Callable[[T, bool], None]
+) -> None:
+    """Add a command that runs the stages up to one of them and shows what came out."""
 
     def command(
         run_file: RunPath,
@@ -125,70 +130,50 @@ def _stage_command(name: str, doc: str, call: Callable[[Run], Any], says: str) -
             errors(debug),
             opened_run(run_file, overrides, time_limit, skip_bad_rows, quiet, jobs) as run,
         ):
-            made = call(run)
-            stages = [str(stage.folder) for stage in made]
-            answer({"stages": stages}, as_json, f"{says}: {len(stages)} stages stand")
+            show(call(run), as_json)
 
     command.__doc__ = doc
     app.command(name)(command)
 
 
-@app.command()
-def run(
-    run_file: RunPath,
-    overrides: Overrides = None,
-    time_limit: TimeLimit = None,
-    skip_bad_rows: SkipBad = 0,
-    jobs: Jobs = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Teach, label, distil, evaluate and report. Run it again to continue after a stop."""
-    with (
-        errors(debug),
-        opened_run(run_file, overrides, time_limit, skip_bad_rows, quiet, jobs) as opened,
-    ):
-        show_result(opened.evaluate(), as_json)
+def _says(what: str) -> Callable[[list[Stage], bool], None]:
+    def show(stages: list[Stage], as_json: bool) -> None:
+        folders = [str(stage.folder) for stage in stages]
+        answer({"stages": folders}, as_json, f"{what}: {len(folders)} stages stand")
+
+    return show
 
 
-_stage_command(
+_run_command(
+    "run",
+    "Teach, label, distil, evaluate and report. Run it again to continue after a stop.",
+    lambda run: run.evaluate(),
+    show_result,
+)
+_run_command(
     "teach",
     "Train the teachers (and stop there).",
     lambda run: run.teach(),
-    "teachers are trained",
+    _says("teachers are trained"),
 )
-_stage_command(
+_run_command(
     "label",
     "Write down what the teachers think of each row; teaches first where needed.",
     lambda run: run.label(),
-    "soft targets are written",
+    _says("soft targets are written"),
 )
-_stage_command(
+_run_command(
     "distill",
     "Train the student; teaches and labels first where needed.",
     lambda run: run.distill(),
-    "the student is trained",
+    _says("the student is trained"),
 )
-
-
-@app.command()
-def evaluate(
-    run_file: RunPath,
-    overrides: Overrides = None,
-    time_limit: TimeLimit = None,
-    skip_bad_rows: SkipBad = 0,
-    jobs: Jobs = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
-    """Score student, baselines and ensemble; makes first what is missing."""
-    with (
-        errors(debug),
-        opened_run(run_file, overrides, time_limit, skip_bad_rows, quiet, jobs) as opened,
-    ):
-        show_result(opened.evaluate(), as_json)
+_run_command(
+    "evaluate",
+    "Score student, baselines and ensemble; makes first what is missing.",
+    lambda run: run.evaluate(),
+    show_result,
+)
 
 
 @app.command()

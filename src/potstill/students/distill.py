@@ -22,6 +22,7 @@ from potstill.core.errors import DataError
 from potstill.core.stages import Stage, StageFolder
 from potstill.kinds import Space
 from potstill.targets.store import SoftTargets
+from potstill.tasks.pools import join_groups
 from potstill.tasks.task import Split, Task
 from potstill.training.feed import SoftFeed
 from potstill.training.prepare import Extra, NetworkPlan, train_network
@@ -152,7 +153,7 @@ def prepare_lesson(
     splits: list[Split] = [task.train] + ([] if pool is None else [pool])
     ids = np.concatenate([split.ids for split in splits])
     members, cover = lesson.targets.find(ids)
-    groups = _all_groups(splits)
+    groups = join_groups(splits)
     if groups is not None:  # an opinion on a part of a list says nothing of its order
         cover = np.stack([_per_unit(own, groups)[groups] for own in cover])
     space: Space = "logits" if how.objective == "logit_mse" else "probabilities"
@@ -201,13 +202,3 @@ def _per_unit(flags: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
         return flags
     missing = np.bincount(groups, weights=~flags, minlength=int(groups.max()) + 1)
     return np.asarray(missing == 0)
-
-
-def _all_groups(splits: Sequence[Split]) -> np.ndarray | None:
-    parts, start = [], 0
-    for split in splits:
-        if split.groups is None:
-            return None
-        parts.append(split.groups + start)
-        start += int(split.groups.max()) + 1
-    return np.concatenate(parts)

@@ -24,7 +24,7 @@ def join_pools(
         inputs={n: [v for p in pools for v in p.inputs[n]] for n in names},
         labels=None,
         ids=ids,
-        groups=_join_groups(pools),
+        groups=join_groups(pools),
         places=np.concatenate([p.places for p in pools]),
         source=" + ".join(dict.fromkeys(p.source for p in pools)),
         keys=[k for part in keys_in for k in part] if len(keys_in) == len(pools) else None,
@@ -84,7 +84,7 @@ def pool_of_others(task: Task, others: Sequence[Task]) -> Split:
     )
 
 
-def _join_groups(pools: Sequence[Split]) -> np.ndarray | None:
+def join_groups(pools: Sequence[Split]) -> np.ndarray | None:
     """Groups of all pools, counted on from one to the next; None where a pool has none."""
     parts, start = [], 0
     for pool in pools:
