@@ -77,6 +77,7 @@ CHANGES: list[tuple[str, object, set[str]]] = [
     ("training.weight_decay", 0.1, ALL),
     ("training.clip", 0.1, ALL),
     ("training.accumulate", 2, ALL),
+    ("training.tasks_per_step", 1, ALL),
     ("training.dropout", 0.2, ALL),
     ("training.head_dropout", 0.3, ALL),
     ("training.mixing", "sqrt", ALL),

@@ -13,6 +13,7 @@ from potstill.tasks.batches import (
     Mixing,
     PlannedBatch,
     UnitLengths,
+    parts_of_step,
     plan_epochs,
     rows_per_batch,
     task_shares,
@@ -56,6 +57,16 @@ def test_proportional_sees_every_unit_once_an_epoch(
         assert all(len(b.units) for b in epoch)
         wanted = {task: Counter(range(len(sizes.rows))) for task, sizes in units.items()}
         assert drawn(epoch) == wanted
+
+
+@pytest.mark.parametrize(
+    ("n_tasks", "batch", "most", "parts"),
+    [(1, 64, 4, 1), (2, 64, 4, 2), (9, 64, 4, 4), (9, 64, 1, 1), (9, 32, 4, 2), (9, 8, 4, 1)],
+)
+def test_a_step_has_parts_of_sixteen_rows_or_more(
+    n_tasks: int, batch: int, most: int, parts: int
+) -> None:
+    assert parts_of_step(n_tasks, batch, most) == parts
 
 
 @settings(max_examples=60, deadline=None)

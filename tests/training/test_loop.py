@@ -97,6 +97,17 @@ def test_accumulated_batches_are_one_larger_batch(one: Training, tmp_path: Path)
         torch.testing.assert_close(small.weights[name], tensor, rtol=1e-4, atol=1e-5)
 
 
+def test_a_step_is_made_of_batches_of_several_tasks(one: Training, tmp_path: Path) -> None:
+    one.tasks = [toy_task(kind, train=64, dev=8) for kind in ("classification", "regression")]
+    one.settings = dataclasses.replace(one.settings, epochs=1, batch=32, tasks_per_step=4)
+    mixed = one.run(tmp_path / "mixed")
+    one.settings = dataclasses.replace(one.settings, batch=16, accumulate=2, tasks_per_step=1)
+    by_hand = one.run(tmp_path / "by_hand")
+    assert same_numbers(mixed, by_hand)
+    one.settings = dataclasses.replace(one.settings, batch=32, accumulate=1)
+    assert not same_numbers(mixed, one.run(tmp_path / "one_task_a_step"))
+
+
 PAIRS = [(a, b) for a in ("good", "bad", "dull", "warm") for b in ("dog", "cat", "song", "tree")]
 
 

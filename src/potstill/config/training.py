@@ -35,7 +35,13 @@ class Training(Section):
     batch: int = Field(
         default=32,
         ge=1,
-        description="Rows of a batch on average (batches hold about equal numbers of tokens).",
+        description="Rows of a step on average (batches hold about equal numbers of tokens).",
+    )
+    tasks_per_step: int = Field(
+        default=4,
+        ge=1,
+        description="A step's rows come in up to so many batches of one task each (but of 16 rows "
+        "or more); 1: every step learns one task.",
     )
     max_tokens: int = Field(
         default=128,
@@ -60,7 +66,9 @@ class Training(Section):
         gt=0,
         description="Largest norm of a step's gradient, above 0; larger ones are scaled.",
     )
-    accumulate: int = Field(default=1, ge=1, description="Batches of an optimiser step, 1 or more.")
+    accumulate: int = Field(
+        default=1, ge=1, description="Sum the gradients of so many times `batch` rows for a step."
+    )
     dropout: float | None = Field(
         default=None,
         ge=0,

@@ -19,6 +19,7 @@ import numpy as np
 Mixing = Literal["proportional", "equal", "sqrt", "annealed"] | float
 """How often tasks are visited; a number is the temperature t of shares n^(1/t)."""
 
+_LEAST_ROWS = 16  # a part of a step: smaller ones waste the processor
 _BUCKET_BATCHES = 32  # batches sorted by length together: enough to pack well, few enough to mix
 
 
@@ -86,7 +87,7 @@ def task_shares(
 def plan_epochs(
     units: Mapping[str, UnitLengths],
     *,
-    batch: int,
+    batch: float,
     mixing: Mixing,
     n_epochs: int,
     seed: int,
@@ -137,6 +138,15 @@ def token_batches(tokens: np.ndarray, budget: int) -> list[np.ndarray]:
     return batches
 
 
+def parts_of_step(n_tasks: int, batch: int, most: int) -> int:
+    """In how many batches, each of one task, the ``batch`` rows of an optimiser step come.
+
+    Steps that see several tasks have steadier gradients than steps of one (``docs/log.md`` has the
+    numbers). With ``most`` 1 every step learns one task: Algorithm 1 of Liu et al. 2019.
+    """
+    return max(1, min(n_tasks, most, batch // _LEAST_ROWS))
+
+
 def rows_per_batch(sizes: UnitLengths, batch: int) -> float:
     """Mean units a batch: the constant that a batch's summed loss is divided by."""
     return batch / float(sizes.rows.mean())
@@ -157,7 +167,7 @@ def _draw(n_units: int, start: int, n: int, seeds: list[int]) -> np.ndarray:
 
 
 def _cut(
-    chosen: np.ndarray, sizes: UnitLengths, batch: int, rng: np.random.Generator
+    chosen: np.ndarray, sizes: UnitLengths, batch: float, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Cut units into batches of similar length within the token budget."""
     tokens, rows = sizes.tokens, sizes.rows

@@ -23,7 +23,7 @@ from potstill.core.progress import Progress
 from potstill.models.encoder import CompactVocabulary
 from potstill.models.multitask import MultiTaskModel
 from potstill.models.tokenizer import TokenRows
-from potstill.tasks.batches import PlannedBatch, plan_epochs, rows_per_batch
+from potstill.tasks.batches import PlannedBatch, parts_of_step, plan_epochs, rows_per_batch
 from potstill.training.checkpoint import (
     TrainState,
     load_best,
@@ -100,14 +100,15 @@ def fit(
     tables = [f.tokens.ids for f in feeds] + [f.dev.tokens.ids for f in feeds]
     vocabulary = model.encoder.compact_vocabulary(np.unique(np.concatenate([*tables, [padding]])))
     feeds = [_renumber(feed, vocabulary) for feed in feeds]
+    n_parts = parts_of_step(len(feeds), settings.batch, settings.tasks_per_step)
     plan = plan_epochs(
         {feed.task: feed.units for feed in feeds},
-        batch=settings.batch,
+        batch=settings.batch / n_parts,
         mixing=settings.mixing,
         n_epochs=settings.epochs,
         seed=seed,
     )
-    run = _Fit(model, feeds, plan, settings, seed, device, padding, folder, progress, name)
+    run = _Fit(model, feeds, plan, n_parts, settings, seed, device, padding, folder, progress, name)
     run.train()
     run.restore_best()
     model.encoder.expand_vocabulary(vocabulary)
@@ -125,6 +126,7 @@ class _Fit:
         model: MultiTaskModel,
         feeds: Sequence[Feed],
         plan: list[list[PlannedBatch]],
+        n_parts: int,
         settings: TrainSettings,
         seed: int,
         device: Device,
@@ -144,10 +146,12 @@ class _Fit:
         self.progress = progress
         self.name = name
         self.optimiser = build_optimiser(model, settings, model.encoder.embedding_parameters())
-        self.batch_rows = {
-            t: rows_per_batch(f.units, settings.batch) for t, f in self.feeds.items()
+        self.step_batches = n_parts * settings.accumulate
+        self.step_rows = {  # units of a task that weigh as much as a whole step
+            t: rows_per_batch(f.units, settings.batch) * settings.accumulate
+            for t, f in self.feeds.items()
         }
-        self.epoch_steps = [math.ceil(len(epoch) / settings.accumulate) for epoch in plan]
+        self.epoch_steps = [math.ceil(len(epoch) / self.step_batches) for epoch in plan]
         self.n_steps = sum(self.epoch_steps)
         self.state = load_checkpoint(folder, model, self.optimiser) or TrainState()
         self._recent = [torch.tensor(v, device=device.torch) for v in self.state.recent]
@@ -167,8 +171,8 @@ class _Fit:
                 if self._out_of_patience(epoch):
                     break
                 self.model.train()
-                for start in range(0, len(batches), settings.accumulate):
-                    group = batches[start : start + settings.accumulate]
+                for start in range(0, len(batches), self.step_batches):
+                    group = batches[start : start + self.step_batches]
                     seen += len(group)
                     if seen <= state.batches_done:
                         continue
@@ -182,7 +186,7 @@ class _Fit:
                         self.progress.stop.check(
                             f"{self.name}, {state.batches_done} of {total} batches"
                         )
-                    self._step(group, sum(self.epoch_steps[:epoch]) + start // settings.accumulate)
+                    self._step(group, sum(self.epoch_steps[:epoch]) + start // self.step_batches)
                     state.batches_done = seen
                     bar.advance(len(group))
                 if epoch >= state.epochs_done:
@@ -233,8 +237,8 @@ class _Fit:
                 n_steps=self.n_steps,
                 soft_on=batch.task not in self.state.stopped,
             )
-            # Divided by the mean rows of a batch, not by its own: every row weighs the same.
-            loss = loss * (feed.weight / (self.batch_rows[batch.task] * self.settings.accumulate))
+            # Divided by the mean rows of a step, not by its own: every row weighs the same.
+            loss = loss * (feed.weight / self.step_rows[batch.task])
             torch.autograd.backward(loss)
             self._recent.append(loss.detach())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip, foreach=True)

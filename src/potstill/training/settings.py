@@ -15,14 +15,15 @@ class TrainSettings:
     Attributes:
         epochs: Passes over the data.
         learning_rate: Peak learning rate.
-        batch: Rows a batch, on average (batches hold equal numbers of tokens).
+        batch: Rows a step, on average (batches hold equal numbers of tokens).
+        tasks_per_step: A step's rows come in up to so many batches, each of one task.
         max_tokens: Longer texts lose their end.
         optimizer: ``adamw`` or ``adamax``.
         warmup: Share of the steps in which the learning rate rises from 0.
         decay: Shape of the fall after the warm-up.
         weight_decay: Decoupled decay of weight matrices (not of biases, norms, token tables).
         clip: Largest norm of the gradient of a step.
-        accumulate: Batches a step.
+        accumulate: Gradients of so many times ``batch`` rows are summed for a step.
         dropout: Rate inside the encoder; None keeps the base's own.
         head_dropout: Rate on the features that a head reads.
         mixing: How often tasks are visited.
@@ -33,6 +34,7 @@ class TrainSettings:
     epochs: int = 3
     learning_rate: float = 1e-4
     batch: int = 32
+    tasks_per_step: int = 4
     max_tokens: int = 128
     optimizer: Literal["adamw", "adamax"] = "adamw"
     warmup: float = 0.1
