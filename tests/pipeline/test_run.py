@@ -223,7 +223,8 @@ def test_without_teachers_there_is_no_ensemble(base: Path, tmp_path: Path) -> No
     check_results(result.results)
     assert set(result.results["tasks"]["mood"]["scores"]) == {"single", "multitask", "student"}
     assert "ensemble_params" not in result.results["cost"]
-    assert kinds_of(made_stages(result.folder)) == {"student", "single", "multi-task", "score"}
+    # A student that learns from labels alone is the multi-task baseline: trained once.
+    assert kinds_of(made_stages(result.folder)) == {"single", "multi-task", "score"}
 
 
 def test_means_cover_the_tasks_with_teachers(base: Path, tmp_path: Path) -> None:
@@ -304,6 +305,15 @@ def test_every_choice_ends_in_results(
     check_results(result.results)
     assert sum(what.startswith("teacher") for what in made_stages(result.folder)) == made
     assert len(result.student.predict({"text": "a good day"})) == 2
+    spent = result.results["cost"]["train_seconds"]
+    stages = result.folder.parent / "stages"
+    if not run["teachers"].get("cross_fit"):  # else plain teachers, the student's rivals, stand too
+        assert spent["teach"] == pytest.approx(seconds_of(stages, "network-*"))
+    assert spent["distill"] == pytest.approx(seconds_of(stages, "student-*"))
+
+
+def seconds_of(stages: Path, pattern: str) -> float:
+    return sum(read(f)["seconds"] for f in stages.glob(f"{pattern}/training.json"))
 
 
 def test_equal_runs_give_equal_weights(finished: tuple[Keys, Path], tmp_path: Path) -> None:

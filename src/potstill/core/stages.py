@@ -109,6 +109,16 @@ class StageFolder:
         return stage
 
     @contextmanager
+    def noting(self) -> Iterator[dict[str, Stage]]:
+        """Gather the stages that the block asks for, those that were asked for before too."""
+        before, self.used = self.used, {}
+        noted = self.used
+        try:
+            yield noted
+        finally:
+            self.used = before | noted
+
+    @contextmanager
     def _alone(self, folder: Path, what: str) -> Iterator[None]:
         """Hold the stage's lock; while another process makes the stage, a stop is still obeyed."""
         lock = FileLock(self.root / f".{folder.name}.lock")

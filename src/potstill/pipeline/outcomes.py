@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from potstill.core.files import read_json
@@ -96,12 +98,15 @@ def _network_outputs(run: SeedRun, stage: Stage, name: str, task: Task, split: S
 
 
 def _seconds(run: SeedRun) -> dict[str, float]:
-    networks = {m.folder for ms in run.members.values() for m in ms if m.source == "network"}
-    lessons = {digest for lesson in run.lessons.values() for digest in lesson.digests}
-    labels = [s for s in run.stages.used.values() if s.digest in lessons]
-    timed = [read_json(s.folder / TIMING_FILE)["seconds"] for s in labels]
+    digests = {d for lessons, _ in run.generations for ls in lessons.values() for d in ls.digests}
+    labels = [s.folder for s in run.stages.used.values() if s.digest in digests]
     return {
-        "teach": round(sum(training_record(f)["seconds"] for f in networks), 1),
-        "label": round(sum(timed), 1),
-        "distill": round(training_record(run.student.folder)["seconds"], 1),
+        "teach": _trained([s.folder for s in run.teaching]),
+        "label": round(sum(read_json(folder / TIMING_FILE)["seconds"] for folder in labels), 1),
+        "distill": _trained([student.folder for _, student in run.generations]),
     }
+
+
+def _trained(folders: list[Path]) -> float:
+    """Seconds that networks were trained for, whenever that was."""
+    return round(sum(float(training_record(f)["seconds"]) for f in folders), 1)

@@ -342,7 +342,7 @@ class Run:
         tasks = {}
         for name, task in chosen.tasks.items():
             facts: dict[str, Any] = dict(reported_counts(task))
-            cover = student["cover"].get(name)
+            cover = student.get("cover", {}).get(name)
             if cover is not None:
                 n_rows = cover["train_rows"] + cover["pool_rows"]
                 facts["covered"] = (cover["train_covered"] + cover["pool_covered"]) / n_rows

@@ -48,6 +48,7 @@ class SeedRun:
     stages: StageFolder
     device: Device
     _bases: dict[str, str] = field(default_factory=dict)
+    _teaching: dict[str, Stage] = field(default_factory=dict)
 
     @property
     def base_seed(self) -> int:
@@ -69,7 +70,16 @@ class SeedRun:
     @cached_property
     def members(self) -> dict[str, list[Member]]:
         """The ensemble of each taught task, whose opinions the student learns."""
-        return self._ensembles(cross_fit=self.run.teachers.cross_fit)
+        with self.stages.noting() as noted:
+            made = self._ensembles(cross_fit=self.run.teachers.cross_fit)
+        self._teaching = noted
+        return made
+
+    @property
+    def teaching(self) -> list[Stage]:
+        """Every network that the ensembles needed, also those that became no member."""
+        _ = self.members
+        return list(self._teaching.values())
 
     @cached_property
     def rivals(self) -> dict[str, list[Member]]:
@@ -226,11 +236,19 @@ class SeedRun:
 
     # -- distill --------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def student(self) -> Stage:
         """The finished student: the last generation."""
-        stage = self._distilled(self.lessons, "student")
+        return self.generations[-1][1]
+
+    @cached_property
+    def generations(self) -> list[tuple[dict[str, Lesson], Stage]]:
+        """Lessons and student of each generation; the later ones learn from the one before."""
+        if not self.lessons and not any(task.pool for task in self.all_tasks):
+            return [({}, self.multitask_plain())]  # nothing but labels: the baseline is the student
+        made = [(self.lessons, self._distilled(self.lessons, "student"))]
         for generation in range(2, self.run.student.generations + 1):
+            stage = made[-1][1]
             lessons = {}
             for name in self.lessons:
                 teacher = Member(
@@ -240,8 +258,8 @@ class SeedRun:
                     dev=best_dev(stage.folder, name),
                 )
                 lessons[name] = self._lesson(self.tasks[name], [teacher])
-            stage = self._distilled(lessons, f"student, generation {generation}")
-        return stage
+            made.append((lessons, self._distilled(lessons, f"student, generation {generation}")))
+        return made
 
     @property
     def student_plan(self) -> NetworkPlan:
