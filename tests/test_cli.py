@@ -255,6 +255,12 @@ def test_check_lists_every_fault_with_file_and_row(small: Path) -> None:
     assert "error(s)" in shown.stdout
 
 
+def test_check_names_classes_that_the_rows_in_use_lack(small: Path) -> None:
+    found = document(good("check", small, "--json", "--quiet", "--set", "tasks.mood.rows=1"))
+    warnings = [f["what"] for f in found["findings"]["mood"] if f["severity"] == "warning"]
+    assert any("train has no row of 1 of 2 classes" in what for what in warnings)
+
+
 def test_skipping_bad_rows_is_bounded(small: Path) -> None:
     rows: list[dict[str, Any]] = [dict(row) for row in toy_rows("classification", 16, 0)]
     rows[2]["label"] = rows[4]["label"] = None

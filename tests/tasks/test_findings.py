@@ -158,6 +158,12 @@ def test_absent_classes() -> None:
     assert finding.what == "dev has no row of 2 of 3 classes: 'a', 'c'"
 
 
+def test_classes_that_the_share_of_train_lost() -> None:
+    finding = only(find_absent_classes(["a", "b"], np.array([1.0, 1.0]), "train"), "warning")
+    assert "train has no row of 1 of 2 classes: 'a', with 2 rows in use" in finding.what
+    assert "rows:" in finding.todo
+
+
 def test_duplicates_and_conflicting_labels() -> None:
     ids = row_ids([["x", "y", "x", "x", "z", "y"]])
     found = find_duplicates(ids, [0, 1, 0, 1, 0, 1], "train", where)

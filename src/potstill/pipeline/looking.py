@@ -143,6 +143,10 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
             )
         ]
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
+    for name, task in tasks.items():
+        if isinstance(task.kind, Classification) and task.train.labels is not None:
+            used = task.train.labels.astype(np.int64)
+            findings[name] += find_absent_classes(task.kind.classes, used, "train")
     trial = try_steps(run, tasks, device, progress)
     for name, share in trial.truncated.items():
         if share > 0:

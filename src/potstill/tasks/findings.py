@@ -217,7 +217,7 @@ def find_absent_classes(classes: Sequence[str], labels: np.ndarray, split: str) 
     Args:
         classes: The C classes of train.
         labels: (N,) class index of each row of the split.
-        split: The split's name, ``dev`` or ``test``.
+        split: The split's name; ``train`` is what `rows:` left of it.
     """
     absent = np.flatnonzero(_counts(classes, labels) == 0)
     if not len(absent):
@@ -226,6 +226,9 @@ def find_absent_classes(classes: Sequence[str], labels: np.ndarray, split: str) 
     dots = ", …" if len(absent) > _SHOWN_CLASSES else ""
     what = f"{split} has no row of {len(absent)} of {len(classes)} classes: {names}{dots}"
     todo = f"the score of {split} says nothing about them; a stratified {split} would"
+    if split == "train":
+        what += f", with {_rows(len(labels))} in use"
+        todo = "no teacher and no student learns them: raise `rows:`, or take them out"
     return [Finding(severity="warning", what=what, where=None, todo=todo)]
 
 
