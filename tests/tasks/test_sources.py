@@ -295,6 +295,13 @@ def test_tsv_quotes_are_text_unless_they_wrap_the_field(tmp_path: Path) -> None:
     assert "line break" in fault(lambda: read(path)).got
 
 
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+def test_another_separator_is_named(tmp_path: Path, mark: str, name: str) -> None:
+    path = save(tmp_path / "a.csv", f"text{mark}label\nwarm{mark}a\n")
+    error = fault(lambda: read(path, "text"))
+    assert f"parted by {name}" in error.todo
+
+
 @pytest.mark.parametrize(
     ("line", "got"),
     [

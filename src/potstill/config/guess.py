@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from potstill.tasks.records import separator_hint
+
 Head = Mapping[str, Sequence[object]]
 """The first rows of a file, by column."""
 
@@ -186,7 +188,8 @@ def guess_task(heads: Mapping[str, Head]) -> Guess | str:
     inputs = [name for name, values in texts.items() if values and not _NO_INPUT.fullmatch(name)]
     label = _label_column(train, inputs)
     if label is None:
-        return f"no column with labels among: {', '.join(train)}"
+        hint = separator_hint(list(train))
+        return f"no column with labels among: {', '.join(train)}" + (f"; {hint}" if hint else "")
     inputs = [name for name in inputs if name != label]
     labels = [v for head in heads.values() for v in head.get(label, ()) if not _is_missing(v)]
     numbers = _numbers(labels)

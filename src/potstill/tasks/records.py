@@ -193,9 +193,21 @@ def no_column(column: str, there: Sequence[str], origin: Origin) -> DataError:
     """The error for a source that lacks a column."""
     near = nearest(column, there)
     hint = "" if near is None else f" ('{near}' is nearest)"
+    separated = separator_hint(there)
     return origin.fault(
         column=column,
         got=missing_column(column, there),
         wanted=f"a column '{column}'",
-        todo=f"name a column that is there{hint}, or add the column to the data",
+        todo=separated or f"name a column that is there{hint}, or add the column to the data",
     )
+
+
+def separator_hint(columns: Sequence[str]) -> str:
+    """What to do about a header that looks as if something else parted its columns; else empty."""
+    if len(columns) != 1:
+        return ""
+    marks = {";": "semicolons", "\t": "tabs", "|": "bars"}
+    used = [name for mark, name in marks.items() if mark in columns[0].strip(mark)]
+    if not used:
+        return ""
+    return f"its columns seem to be parted by {used[0]}: write it with commas, or with tabs as .tsv"
