@@ -178,6 +178,27 @@ def test_compact_vocabulary_changes_no_number(base: Path) -> None:
         vocabulary.renumber(np.array([int(untouched[0])]))
 
 
+@torch.no_grad()
+def test_narrow_weights_are_a_copy_that_follows_the_weights(base: Path) -> None:
+    encoder = load_encoder(base, pooling="mean").eval()
+    batch, names = batch_of(ROWS), set(encoder.state_dict())
+    wide = encoder(batch).pooled
+    with encoder.weights_in(torch.bfloat16):
+        narrow = encoder(batch)
+    assert narrow.tokens.dtype == torch.bfloat16
+    assert narrow.pooled.dtype == torch.float32
+    torch.testing.assert_close(narrow.pooled, wide, atol=0.1, rtol=0)
+    assert not torch.equal(narrow.pooled, wide)
+    assert torch.equal(encoder(batch).pooled, wide)  # outside the block nothing is changed
+    assert set(encoder.state_dict()) == names
+    for parameter in encoder.parameters():
+        parameter.mul_(0.5)
+    with encoder.weights_in(torch.bfloat16):
+        later = encoder(batch).pooled
+    assert not torch.equal(later, narrow.pooled)
+    torch.testing.assert_close(later, encoder(batch).pooled, atol=0.1, rtol=0)
+
+
 def test_growing_the_vocabulary(base: Path, tmp_path: Path) -> None:
     encoder = load_encoder(base, pooling="mean").eval()
     before = encoder.embedding_parameters()[0].detach().clone()

@@ -30,7 +30,7 @@ class Device:
 
     Attributes:
         name: ``cpu``, ``cuda:0``, ``mps``.
-        precision: Number format of the encoder's products; weights stay fp32.
+        precision: Number format of the encoder's products; weights in training stay fp32.
     """
 
     name: str

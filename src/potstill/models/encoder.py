@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import safetensors.torch
@@ -99,6 +99,8 @@ class Encoder(nn.Module):
                     setattr(parent, name, Dropout(rate, self.noise))
                     parent.__dict__["noise"] = self.noise  # read by the attention below
         cast_once(backbone)
+        self._narrow: tuple[object, PreTrainedModel] | None = None  # in a tuple: not a submodule
+        self._use_narrow = False
 
     @property
     def n_features(self) -> int:
@@ -118,16 +120,35 @@ class Encoder(nn.Module):
     def forward(self, batch: TokenBatch) -> Features:
         """Encode a batch. Runs in the caller's autocast context; ``pooled`` is always fp32."""
         types = {"token_type_ids": batch.types} if self._has_types else {}
-        tokens = self.backbone(
+        narrow = self._narrow if self._use_narrow else None
+        tokens = (self.backbone if narrow is None else narrow[1])(
             input_ids=batch.ids, attention_mask=batch.mask.long(), **types
         ).last_hidden_state
         if self.pooling == "cls":
             pooled = tokens[:, 0].float()
         else:
             weights = batch.mask.unsqueeze(-1).to(tokens.dtype)
-            mean = (tokens * weights).sum(1).float() / batch.mask.sum(1, keepdim=True)
+            total = (tokens * weights).sum(1, dtype=torch.float32)
+            mean = total / batch.mask.sum(1, keepdim=True)
             pooled = functional.layer_norm(mean, mean.shape[-1:])
         return Features(pooled=pooled, tokens=tokens, mask=batch.mask)
+
+    @contextmanager
+    def weights_in(self, dtype: torch.dtype) -> Iterator[None]:
+        """Within the block, encode with a copy of the weights in ``dtype``; for inference only.
+
+        Autocast casts the weights in every call, and what passes between layers back and forth.
+        The copy is kept for the next block, as long as the weights stay the same.
+        """
+        now = dtype, [(id(p), p._version, p.device) for p in self.backbone.parameters()]
+        if self._narrow is None or self._narrow[0] != now:
+            self._narrow = now, cast("Any", copy.deepcopy(self.backbone)).to(dtype)
+        self._narrow[1].eval()
+        self._use_narrow = True
+        try:
+            yield
+        finally:
+            self._use_narrow = False
 
     def keep_layers(self, n_layers: int) -> None:
         """Keep ``n_layers`` evenly spaced layers, the last one always among them.

@@ -19,6 +19,7 @@ from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, w
 from potstill.tasks.task import Split, Task, folds
 from potstill.teachers.external import classifier_outputs, scores_outputs
 from potstill.teachers.member import Member
+from potstill.training.inference import INFERENCE_VERSION
 from potstill.training.network import load_network
 
 SHARD = "targets"
@@ -63,7 +64,11 @@ def label(
             part.unlink()
         write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
 
-    stage_facts = facts.to_json() | {"precision": device.precision, "fold": member.fold}
+    stage_facts = facts.to_json() | {
+        "precision": device.precision,
+        "fold": member.fold,
+        "inference": INFERENCE_VERSION,
+    }
     if member.source == "classifier":
         stage_facts["max_tokens"] = max_tokens
     return stages.make("targets", stage_facts, build, what=what)

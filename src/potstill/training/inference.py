@@ -13,6 +13,9 @@ from potstill.models.multitask import MultiTaskModel
 from potstill.models.tokenizer import TokenRows
 from potstill.tasks.batches import token_batches
 
+INFERENCE_VERSION = 2
+"""Raised when the outputs of finished networks change: older soft targets are not reused."""
+
 BUDGET_TOKENS = 2048  # padded tokens a batch: what passes between layers fits a CPU's cache
 
 
@@ -31,6 +34,7 @@ def predict_outputs(
     device: Device,
     padding: int,
     budget_tokens: int = BUDGET_TOKENS,
+    narrow_weights: bool = False,
     done: Callable[[int], object] | None = None,
 ) -> dict[str, np.ndarray]:
     """Outputs of several tasks for the same texts, one encoder pass a text.
@@ -42,6 +46,8 @@ def predict_outputs(
         device: Where, and in which precision.
         padding: Id of the padding token.
         budget_tokens: Padded tokens a batch.
+        narrow_weights: In bf16 compute with bf16 weights, as nobody trains them any more: faster,
+            and apart from the fp32 answers by half as much again.
         done: Called after each batch with its number of rows; it may raise to stop.
 
     Returns:
@@ -50,7 +56,9 @@ def predict_outputs(
     was_training = model.training
     model.eval()
     outputs: dict[str, np.ndarray] = {}
-    with device.autocast():  # around all batches, so that weights are cast once
+    narrow = narrow_weights and device.precision == "bf16"
+    # Around all batches, so that weights are cast once.
+    with model.encoder.weights_in(torch.bfloat16) if narrow else device.autocast():
         for rows in token_batches(tokens.lengths, budget_tokens):
             answers = model(to_batch(tokens.pad(rows, padding), device.torch), tuple(tasks))
             for task, values in answers.items():

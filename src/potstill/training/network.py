@@ -106,6 +106,7 @@ class Network:
             device=device,
             padding=self.tokenizer.padding,
             budget_tokens=budget_tokens,
+            narrow_weights=True,
             done=done,
         )
 
