@@ -197,6 +197,10 @@ def test_narrow_weights_are_a_copy_that_follows_the_weights(base: Path) -> None:
         later = encoder(batch).pooled
     assert not torch.equal(later, narrow.pooled)
     torch.testing.assert_close(later, encoder(batch).pooled, atol=0.1, rtol=0)
+    with torch.inference_mode():
+        frozen = load_encoder(base, pooling="mean").eval()
+        with frozen.weights_in(torch.bfloat16):
+            assert torch.equal(frozen(batch).pooled, narrow.pooled)
 
 
 def test_growing_the_vocabulary(base: Path, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class Encoder(nn.Module):
         Autocast casts the weights in every call, and what passes between layers back and forth.
         The copy is kept for the next block, as long as the weights stay the same.
         """
-        now = dtype, [(id(p), p._version, p.device) for p in self.backbone.parameters()]
+        now = dtype, [_state(p) for p in self.backbone.parameters()]
         if self._narrow is None or self._narrow[0] != now:
             self._narrow = now, cast("Any", copy.deepcopy(self.backbone)).to(dtype)
         self._narrow[1].eval()
@@ -344,6 +344,12 @@ def longest_text(model: PreTrainedModel) -> int | None:
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
     return int(limit) - unused
+
+
+def _state(parameter: nn.Parameter) -> tuple[int, int, torch.device]:
+    """Another value after every change of the parameter; those of inference mode cannot change."""
+    version = 0 if parameter.is_inference() else parameter._version
+    return id(parameter), version, parameter.device
 
 
 def _layers(backbone: PreTrainedModel) -> nn.ModuleList:
