@@ -10,14 +10,14 @@ DATA holds ``<task>/train.parquet`` and ``dev.parquet``; GLUE's dev is our test,
 aside from train. Dev rows of MRPC and STS-B that stand in the other's train are left out of the
 tests. Every variant is one potstill run in WORK/runs, so all share teachers and baselines, and a
 command that was stopped continues. Each finished variant leaves ``results.json`` in
-WORK/results/<experiment>/<variant>-seed<k>.json; ``table`` adds them up.
+WORK/results/<experiment>/<variant>-seed<k>.json; ``--seed 0,1,2`` takes the networks of the three
+commands before it and leaves one with intervals over the seeds; ``table`` prints what is there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("experiment", choices=["baselines", "student", "paper", "sizes", "table"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seeds, default=0, help="one, or several with commas")
     parser.add_argument("--rows", type=int, default=2500)
     parser.add_argument("--only", help="variants, with commas")
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate of every side")
@@ -81,6 +81,12 @@ def main() -> None:
         parser.error("--data is needed: a folder with <task>/train.parquet and dev.parquet")
     for variant, asked in variants(args).items():
         run_variant(args, variant, asked)
+
+
+def seeds(text: str) -> int | list[int]:
+    """``0`` is one seed, ``0,1,2`` are three."""
+    numbers = [int(part) for part in text.split(",")]
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def variants(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -157,7 +163,8 @@ def test_file(args: argparse.Namespace, task: str) -> Path:
 def run_variant(args: argparse.Namespace, variant: str, asked: dict[str, Any]) -> None:
     """Run one variant, and keep its results."""
     suffix = "" if args.rate == RATES[1] or args.experiment == "baselines" else f"-{args.rate:.0e}"
-    name = f"{variant}{suffix}-seed{args.seed}"
+    seed = args.seed if isinstance(args.seed, int) else "_".join(map(str, args.seed))
+    name = f"{variant}{suffix}-seed{seed}"
     print(f"== {args.experiment}: {name}", flush=True)
     result = potstill.run(asked, quiet=not sys.stderr.isatty(), jobs=args.jobs)
     kept = args.folder / "results" / args.experiment / f"{name}.json"
@@ -168,27 +175,34 @@ def run_variant(args: argparse.Namespace, variant: str, asked: dict[str, Any]) -
         print(f"   {task}: {entry['scores']}", flush=True)
 
 
+SYSTEMS = ("single", "multitask", "teacher_best", "ensemble", "student", "student_finetuned")
+
+
 def print_tables(folder: Path, out: Path | None) -> None:
-    """Means over seeds of every variant, one table an experiment."""
+    """Print one table an experiment, with the intervals of each file, and copy the files."""
     for experiment in sorted((folder / "results").iterdir()):
-        found: dict[str, list[dict[str, Any]]] = {}
-        for file in sorted(experiment.glob("*.json")):
-            variant = file.stem.rsplit("-seed", 1)[0]
-            found.setdefault(variant, []).append(json.loads(file.read_text()))
-            if out is not None:
-                target = out / experiment.name / file.name
-                write_json(target, json.loads(file.read_text()))
         print(f"\n## {experiment.name}\n")
-        print("| variant | seeds | single | multitask | best member | ensemble | student |")
-        print("|---|---|---|---|---|---|---|")
-        for variant, results in found.items():
-            cells = [
-                f"{statistics.mean(r['mean'][s] for r in results):.4f}"
-                if all(s in r["mean"] for r in results)
-                else "–"
-                for s in ("single", "multitask", "teacher_best", "ensemble", "student")
-            ]
-            print(f"| {variant} | {len(results)} | " + " | ".join(cells) + " |")
+        print("| variant | task | " + " | ".join(SYSTEMS), end="")
+        print(" | student − multitask | student − ensemble |")
+        print("|---" * (len(SYSTEMS) + 4) + "|")
+        for file in sorted(experiment.glob("*.json")):
+            results = json.loads(file.read_text())
+            if out is not None:
+                write_json(out / experiment.name / file.name, results)
+            for task, entry in results["tasks"].items():
+                print(row(file.stem, task, entry["scores"], entry))
+            print(row(file.stem, "**mean**", results["mean"], results["mean"]))
+
+
+def row(variant: str, task: str, scores: dict[str, Any], entry: dict[str, Any]) -> str:
+    """One line of a table."""
+    cells = [f"{scores[s]:.3f}" if s in scores else "–" for s in SYSTEMS]
+    for other in ("multitask", "ensemble"):
+        gap = entry.get(f"student_vs_{other}")
+        cells.append(
+            "–" if gap is None else f"{gap['delta']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
+        )
+    return "| " + " | ".join([variant, task, *cells]) + " |"
 
 
 if __name__ == "__main__":
