@@ -313,7 +313,7 @@ def test_every_choice_ends_in_results(
 
 
 def seconds_of(stages: Path, pattern: str) -> float:
-    return sum(read(f)["seconds"] for f in stages.glob(f"{pattern}/training.json"))
+    return sum(float(read(f)["seconds"]) for f in stages.glob(f"{pattern}/training.json"))
 
 
 def test_equal_runs_give_equal_weights(finished: tuple[Keys, Path], tmp_path: Path) -> None:
