@@ -5,6 +5,7 @@ Knows key names and their types only; what labels mean is the business of the ki
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -164,9 +165,9 @@ class Task(Section):
         return [*shared[:4], *own, *shared[4:]]
 
     @property
+    @abstractmethod
     def inputs(self) -> tuple[str, ...]:
         """The columns of the input text or pair."""
-        raise NotImplementedError
 
     @property
     def space_options(self) -> dict[str, Any]:

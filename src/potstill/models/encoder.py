@@ -142,8 +142,7 @@ class Encoder(nn.Module):
         """
         now = dtype, [_state(p) for p in self.backbone.parameters()]
         if self._narrow is None or self._narrow[0] != now:
-            self._narrow = now, cast("Any", copy.deepcopy(self.backbone)).to(dtype)
-        self._narrow[1].eval()
+            self._narrow = now, cast("Any", copy.deepcopy(self.backbone).eval()).to(dtype)
         self._use_narrow = True
         try:
             yield

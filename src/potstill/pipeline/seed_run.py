@@ -48,7 +48,6 @@ class SeedRun:
     stages: StageFolder
     device: Device
     _bases: dict[str, str] = field(default_factory=dict)
-    _teaching: dict[str, Stage] = field(default_factory=dict)
 
     @property
     def base_seed(self) -> int:
@@ -67,19 +66,21 @@ class SeedRun:
 
     # -- teach ----------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def members(self) -> dict[str, list[Member]]:
         """The ensemble of each taught task, whose opinions the student learns."""
-        with self.stages.noting() as noted:
-            made = self._ensembles(cross_fit=self.run.teachers.cross_fit)
-        self._teaching = noted
-        return made
+        return self._taught[0]
 
     @property
     def teaching(self) -> list[Stage]:
         """Every network that the ensembles needed, also those that became no member."""
-        _ = self.members
-        return list(self._teaching.values())
+        return self._taught[1]
+
+    @cached_property
+    def _taught(self) -> tuple[dict[str, list[Member]], list[Stage]]:
+        with self.stages.noting() as noted:
+            members = self._ensembles(cross_fit=self.run.teachers.cross_fit)
+        return members, list(noted.values())
 
     @cached_property
     def rivals(self) -> dict[str, list[Member]]:
