@@ -70,6 +70,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2500)
     parser.add_argument("--only", help="variants, with commas")
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate of every side")
+    parser.add_argument("--epochs", type=int, default=3, help="of every side")
+    parser.add_argument("--batch", type=int, default=32, help="rows a step of every side")
     parser.add_argument("--no-long", action="store_true", help="no baseline of equal steps yet")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
     parser.add_argument("--out", type=Path, help="table: copy the results there")
@@ -97,14 +99,15 @@ def variants(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
             for size in ("full", str(args.rows)):
                 rows = None if size == "full" else args.rows
                 asked = run_file(args, FOUR, rows)
-                asked |= {"training": {"learning_rate": rate}, "teachers": {"tasks": []}}
+                asked["training"]["learning_rate"] = rate
+                asked["teachers"] = {"tasks": []}
                 made[f"{size}-{rate:.0e}"] = asked
     elif args.experiment == "student":
         made = {v: run_file(args, FOUR, args.rows) | o for v, o in STUDENT_VARIANTS.items()}
     elif args.experiment == "paper":
         taught = ["mnli", "qqp", "rte", "qnli"]
         recipe = {"recipe": "mt-dnn-kd", "tasks": taught, "select_on": ["mnli", "rte"]}
-        training = {"epochs": 3, "max_tokens": 128}
+        training = {"epochs": args.epochs, "max_tokens": 128}
         made = {"mt-dnn-kd": run_file(args, EIGHT, args.rows)}
         made["mt-dnn-kd"] |= {
             "teachers": {**recipe, "training": training},
@@ -127,7 +130,11 @@ def run_file(args: argparse.Namespace, tasks: tuple[str, ...], rows: int | None)
         "name": "glue",
         "output": str((args.folder / "runs").resolve()),
         "seed": args.seed,
-        "training": {"learning_rate": args.rate},
+        "training": {
+            "learning_rate": args.rate,
+            "epochs": args.epochs,
+            "batch": args.batch,
+        },
         "evaluate": {"match_steps": not args.no_long},
         "tasks": {
             name: {
@@ -163,6 +170,8 @@ def test_file(args: argparse.Namespace, task: str) -> Path:
 def run_variant(args: argparse.Namespace, variant: str, asked: dict[str, Any]) -> None:
     """Run one variant, and keep its results."""
     suffix = "" if args.rate == RATES[1] or args.experiment == "baselines" else f"-{args.rate:.0e}"
+    suffix += "" if args.epochs == 3 else f"-{args.epochs}epochs"
+    suffix += "" if args.batch == 32 else f"-batch{args.batch}"
     seed = args.seed if isinstance(args.seed, int) else "_".join(map(str, args.seed))
     name = f"{variant}{suffix}-seed{seed}"
     print(f"== {args.experiment}: {name}", flush=True)

@@ -29,8 +29,7 @@ from tests.toys import GOOD, PLAIN, make_base, toy_rows
 
 MEBI = 2**20
 LIMIT_MB = 1500
-WORDS = (2, 600)  # of a row
-DIFFERENT_LINES = 20_000  # written in turn
+DIFFERENT_WORDS = 12_000_000  # in lines that are written in turn
 
 
 def make_student(folder: Path) -> Path:
@@ -54,14 +53,14 @@ def make_student(folder: Path) -> Path:
     return potstill.run(run).folder
 
 
-def write_rows(path: Path, size_mb: int) -> int:
-    """Write rows until the file is that large; returns how many."""
+def write_rows(path: Path, size_mb: int, longest: int) -> int:
+    """Write rows of up to so many words until the file is that large; returns how many."""
     rng = random.Random(0)  # noqa: S311 (texts, no secrets)
     words = [*GOOD, *PLAIN]
     lines = [
-        json.dumps({"text": " ".join(rng.choices(words, k=rng.randint(*WORDS))), "number": i})
+        json.dumps({"text": " ".join(rng.choices(words, k=rng.randint(2, longest))), "number": i})
         + "\n"
-        for i in range(DIFFERENT_LINES)
+        for i in range(DIFFERENT_WORDS // longest)
     ]
     n_bytes = n_rows = 0
     with path.open("w", encoding="utf-8") as file:
@@ -76,6 +75,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Peak memory of `potstill predict`.")
     parser.add_argument("--folder", type=Path, required=True, help="for input, output and student")
     parser.add_argument("--size-mb", type=int, default=2000, help="of the input, in MiB")
+    parser.add_argument("--words", type=int, default=600, help="of the longest row")
     parser.add_argument("--limit-mb", type=int, default=LIMIT_MB, help="of memory, in MiB")
     parser.add_argument("--student", type=Path, help="default: a tiny one, made on the spot")
     parser.add_argument("--out", default="out.jsonl", help="name of the output: .jsonl, .csv, …")
@@ -85,7 +85,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     student = args.student or make_student(folder)
     source, out = folder / "in.jsonl", folder / args.out
-    n_rows = write_rows(source, args.size_mb)
+    n_rows = write_rows(source, args.size_mb, args.words)
     command = [str(Path(sys.executable).with_name("potstill")), "predict", str(student)]
     command += [str(source), "--out", str(out), "--json", "--quiet"]
     start = time.monotonic()
@@ -97,6 +97,7 @@ def main() -> int:
     peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / MEBI
     answered = json.loads(done.stdout)["rows"]
     facts = {
+        "words": args.words,
         "input_mb": round(source.stat().st_size / MEBI),
         "rows": n_rows,
         "answered": answered,
