@@ -36,8 +36,9 @@ from potstill.core.files import write_json
 from potstill.core.progress import Progress
 from potstill.students.classifier import save_classifier
 from potstill.tasks.load import load_task
+from potstill.tasks.predictor import TaskHead
 from potstill.training.loop import fit
-from potstill.training.network import Network, TaskHead, new_network
+from potstill.training.network import Network, new_network
 from potstill.training.prepare import Extra, make_feed
 from potstill.training.settings import TrainSettings
 

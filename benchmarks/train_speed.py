@@ -43,9 +43,10 @@ from potstill.core.files import write_json
 from potstill.core.progress import Progress
 from potstill.models.base_folder import find_base
 from potstill.tasks.load import load_task
+from potstill.tasks.predictor import TaskHead
 from potstill.tasks.task import Task
 from potstill.training import loop
-from potstill.training.network import Network, TaskHead, new_network
+from potstill.training.network import Network, new_network
 from potstill.training.prepare import Extra, make_feed, truth
 from potstill.training.settings import TrainSettings
 

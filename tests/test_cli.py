@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ import potstill
 from potstill import cli
 from potstill.config import load_run_file
 from potstill.pipeline import prediction
+from potstill.students.student import Student
+from tests.bundles import quick_measuring
 from tests.pipeline.contract import check_results
 from tests.pipeline.toy_runs import stage_names, toy_run, toy_task, weight_digests, write_run
 from tests.toys import make_base, toy_rows, write_rows
@@ -565,7 +567,7 @@ def test_export_is_a_standard_classifier(run_folder: Path, tmp_path: Path, task:
         good("export", run_folder, "--task", task, "--out", tmp_path / task, "--json")
     )["folder"]
     model = AutoModelForSequenceClassification.from_pretrained(folder)
-    student = potstill.load(run_folder, device="cpu", precision="fp32")
+    student = Student.load(run_folder, device="cpu", precision="fp32")
     row = mixed_rows(1)[0]
     tokens = student.network.tokenise(task, {k: [str(v)] for k, v in row.items()})
     with torch.inference_mode():
@@ -585,6 +587,84 @@ def test_export_of_an_unknown_task_is_2(run_folder: Path, tmp_path: Path) -> Non
     result = call("export", run_folder, "--task", "nothing", "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "mood" in result.stderr
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_exports() -> Iterator[None]:
+    with quick_measuring():
+        yield
+
+
+@pytest.fixture(scope="module")
+def bundle(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What `export --json --zip` says."""
+    out = tmp_path_factory.mktemp("exported") / "bundle"
+    return document(good("export", run_folder, "--out", out, "--zip", "--threads", 1, "--json"))
+
+
+def test_export_writes_a_bundle_and_says_what_was_measured(
+    run_folder: Path, bundle: dict[str, Any]
+) -> None:
+    assert Path(bundle["folder"]).is_dir()
+    assert Path(bundle["zip"]).is_file()
+    tasks = json.loads((run_folder / "results.json").read_text())["tasks"]
+    assert set(bundle["student_scores"]) == set(tasks)
+    measured = {entry["engine"]: entry for entry in bundle["engines"]}
+    assert bundle["engine"] in measured
+    assert measured[bundle["engine"]]["refused"] is None
+    for entry in measured.values():
+        assert set(entry["scores"]) == set(tasks)
+        assert all(ms > 0 for ms in entry["ms"].values())
+    exact = measured["onnxruntime-fp32"]
+    assert exact["difference"] < 1e-4
+    assert exact["scores"] == pytest.approx(bundle["student_scores"])
+    card = (Path(bundle["folder"]) / "README.md").read_text()
+    assert "## Engine" in card
+    assert f"`{bundle['engine']}`" in card
+
+
+def test_a_bundle_predicts_as_its_student(
+    run_folder: Path, bundle: dict[str, Any], tmp_path: Path
+) -> None:
+    file = write_rows(tmp_path / "rows.jsonl", mixed_rows(6))
+    answers = {}
+    for name, place in {"student": run_folder, "folder": bundle["folder"]}.items():
+        good("predict", place, file, "--precision", "fp32", "--out", tmp_path / f"{name}.jsonl")
+        lines = (tmp_path / f"{name}.jsonl").read_text().splitlines()
+        answers[name] = [json.loads(line) for line in lines]
+    assert [row["row"] for row in answers["folder"]] == list(range(6))
+    assert [set(row["tasks"]) for row in answers["folder"]] == [
+        set(row["tasks"]) for row in answers["student"]
+    ]
+    zipped = tmp_path / "zipped.jsonl"
+    good("predict", bundle["zip"], file, "--out", zipped)
+    assert zipped.read_bytes() == (tmp_path / "folder.jsonl").read_bytes()
+
+
+def test_export_with_an_unknown_engine(run_folder: Path, tmp_path: Path) -> None:
+    result = call("export", run_folder, "--out", tmp_path / "b", "--engines", "steam")
+    assert result.exit_code == 2
+    assert "an unknown engine" in result.stderr
+    assert not (tmp_path / "b").exists()
+
+
+def test_export_refuses_a_folder_that_holds_something(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine").write_text("text")
+    result = call("export", run_folder, "--out", tmp_path / "b")
+    assert result.exit_code == 2
+    assert "holds something already" in result.stderr
+    (tmp_path / "c.zip").write_text("mine")
+    result = call("export", run_folder, "--out", tmp_path / "c", "--zip")
+    assert result.exit_code == 2
+    assert (tmp_path / "c.zip").read_text() == "mine"
+
+
+def test_a_student_without_its_run_is_exported_exactly(run_folder: Path, tmp_path: Path) -> None:
+    student = shutil.copytree(run_folder / "student", tmp_path / "alone")
+    result = good("export", student, "--out", tmp_path / "b", "--threads", 1)
+    assert "no dev rows" in result.stderr
+    assert "fp32" in result.stdout.split("with")[1]
 
 
 # -- stopping -----------------------------------------------------------------------------------

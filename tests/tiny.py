@@ -11,9 +11,10 @@ from potstill.core.progress import Progress
 from potstill.core.stages import StageFolder
 from potstill.models.encoder import Pooling
 from potstill.tasks.load import load_task
+from potstill.tasks.predictor import TaskHead
 from potstill.tasks.sources import Source
 from potstill.tasks.task import Task
-from potstill.training.network import Network, TaskHead, new_network
+from potstill.training.network import Network, new_network
 from potstill.training.prepare import NetworkPlan
 from potstill.training.settings import TrainSettings
 from tests.toys import TOYS, toy_rows

@@ -1,16 +1,18 @@
-"""The Python API: the same stages as the commands."""
+"""The Python API: the same stages as the commands.
+
+Only training needs torch: a bundle is loaded without it, so each function imports what it needs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from potstill.config import load_run_file, parse_run
-from potstill.core.progress import Progress, StopSignal
-from potstill.pipeline.run import RunResult
-from potstill.pipeline.workers import open_run
-from potstill.students.student import Student
+from potstill.tasks.predictor import Predictor
+
+if TYPE_CHECKING:
+    from potstill.pipeline.run import RunResult
 
 
 def run(
@@ -48,6 +50,10 @@ def run(
         >>> result.results["mean"]["student"]  # doctest: +SKIP
         0.83
     """
+    from potstill.config import load_run_file, parse_run
+    from potstill.core.progress import Progress, StopSignal
+    from potstill.pipeline.workers import open_run
+
     if isinstance(source, Mapping):
         asked = parse_run(source)
     else:
@@ -57,15 +63,33 @@ def run(
         return opened.evaluate()
 
 
-def load(folder: str | Path, *, device: str = "auto", precision: str = "auto") -> Student:
-    """Load a student from its folder, or from its run's folder.
+def load(
+    folder: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> Predictor:
+    """Load a student or an exported bundle; both have the same ``predict``.
+
+    A bundle needs no torch.
 
     Args:
-        folder: ``runs/<name>-<id>/student`` or the folder above.
-        device: ``auto``, ``cpu``, ``cuda``, ``mps``.
-        precision: ``auto``, ``fp32``, ``bf16``.
+        folder: A student's folder, its run's folder, or a bundle's folder or zip file.
+        device: Of a student: ``auto``, ``cpu``, ``cuda``, ``mps``. Bundles run on the CPU.
+        precision: Of a student: ``auto``, ``fp32``, ``bf16``. A bundle's was chosen at export.
+        threads: Of a bundle: threads of one call; None takes the cores that are there.
 
     Raises:
-        ArtefactError: No student is there, or a file of it is damaged.
+        ArtefactError: Neither is there, or a file is damaged.
+        ResourceError: The engine of a bundle is not installed.
     """
+    from potstill.export.bundle import is_bundle
+
+    if is_bundle(Path(folder)):
+        from potstill.serving.predictor import BundlePredictor
+
+        return BundlePredictor.load(folder, threads=threads)
+    from potstill.students.student import Student
+
     return Student.load(folder, device=device, precision=precision)

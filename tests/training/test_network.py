@@ -11,7 +11,8 @@ import torch
 
 from potstill.core.errors import ArtefactError, BaseModelError, DataError, Stopped
 from potstill.core.progress import Progress
-from potstill.training.network import Network, TaskHead, load_network, new_network, save_network
+from potstill.tasks.predictor import TaskHead
+from potstill.training.network import Network, load_network, new_network, save_network
 from potstill.training.prepare import best_dev, train_network, training_record
 from tests.tiny import CPU, tiny_network, tiny_plan, tiny_settings, toy_task
 from tests.training.trainings import StopAt

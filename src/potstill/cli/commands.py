@@ -26,6 +26,7 @@ from potstill.cli.frame import (
     TimeLimit,
     answer,
     errors,
+    names_of,
     opened_run,
     show_result,
 )
@@ -192,35 +193,86 @@ def report(
 
 @app.command()
 def export(
-    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A student's folder.")],
-    task: Annotated[str, typer.Option(help="The task to write.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    student: Annotated[
+        Path, typer.Argument(metavar="STUDENT", help="A run's folder, or a student's folder.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write, new or empty.")],
+    packed: Annotated[bool, typer.Option("--zip", help="Also write OUT.zip, one file.")] = False,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="What a task's dev score may lose; default: run file's."),
+    ] = None,
+    engines: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Engines to measure; default: all here.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of each engine; default: all cores.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Write this task as a transformers classifier instead of a bundle."),
+    ] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write one task of a student as a standard transformers classifier."""
-    with errors(debug):
-        from potstill.students.student import Student
+    """Write a student as a bundle that answers without torch, with the fastest engine that holds.
 
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(
-                f"--out {out}",
-                got="a file or folder that holds something already",
-                wanted="a new or empty folder",
-                todo="name another",
+    Every engine that is installed is measured on this machine and scored on the run's dev rows.
+    The fastest whose score of no task drops by more than --max-drop is chosen.
+    """
+    with errors(debug):
+        if task is not None:
+            _export_classifier(student, task, out, as_json)
+            return
+        from potstill.core.progress import Progress
+        from potstill.pipeline.exporting import export_bundle
+
+        progress = Progress(quiet=quiet)
+        with progress.stop.catch_interrupts():
+            done = export_bundle(
+                student,
+                out,
+                engines=names_of(engines),
+                max_drop=max_drop,
+                threads=threads,
+                packed=packed,
+                progress=progress,
             )
-        folder = Student.load(student, device="cpu", precision="fp32").save_classifier(task, out)
-        answer(
-            {"folder": str(folder)},
-            as_json,
-            f"{folder} is written: AutoModelForSequenceClassification.from_pretrained loads it",
+        if as_json:
+            print(json.dumps(done.to_json(), indent=1))
+            return
+        from potstill.cli.tables import engine_table
+
+        Console().print(engine_table(done))
+        print(f"bundle  {done.folder}, with {done.engine}")
+        if done.packed is not None:
+            print(f"packed  {done.packed}")
+        print(f"\nNext:\n  answer a file   potstill predict {done.folder} FILE")
+
+
+def _export_classifier(student: Path, task: str, out: Path, as_json: bool) -> None:
+    from potstill.students.student import Student
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(
+            f"--out {out}",
+            got="a file or folder that holds something already",
+            wanted="a new or empty folder",
+            todo="name another",
         )
+    folder = Student.load(student, device="cpu", precision="fp32").save_classifier(task, out)
+    answer(
+        {"folder": str(folder)},
+        as_json,
+        f"{folder} is written: AutoModelForSequenceClassification.from_pretrained loads it",
+    )
 
 
 @app.command()
 def predict(
     student: Annotated[
-        Path, typer.Argument(metavar="STUDENT", help="A student's or run's folder.")
+        Path, typer.Argument(metavar="STUDENT", help="A student's or run's folder, or a bundle.")
     ],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Rows: jsonl, csv, tsv, parquet.")],
     tasks: Annotated[
@@ -249,13 +301,12 @@ def predict(
             raise UsageError(
                 "--json", got="no --out", wanted="a file for the rows", todo="add --out FILE"
             )
-        names = None if tasks is None else [t.strip() for t in tasks.split(",") if t.strip()]
         progress = Progress(quiet=quiet)
         n_rows = predict_file(
             student,
             file,
             out=out,
-            tasks=names,
+            tasks=names_of(tasks),
             device=device,
             precision=precision,
             progress=progress,

@@ -121,3 +121,8 @@ def errors(debug: bool) -> Iterator[None]:
             file=sys.stderr,
         )
         raise typer.Exit(1) from None
+
+
+def names_of(text: str | None) -> list[str] | None:
+    """``a, b`` as a list; None stays None."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]

@@ -226,6 +226,44 @@ def verify(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def verify_bytes(files: Mapping[str, bytes], place: Path, *, todo: str) -> dict[str, Any]:
+    """Check files that are in memory against the manifest among them, as :func:`verify` does.
+
+    Args:
+        files: Name to bytes.
+        place: Where they come from, for messages.
+        todo: What the user can do about a fault.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ArtefactError: The manifest or a file is missing, or bytes have changed.
+    """
+
+    def fault(name: str, got: str) -> ArtefactError:
+        wanted = "the bytes that the manifest recorded"
+        return ArtefactError(str(place / name), got=got, wanted=wanted, todo=todo)
+
+    if MANIFEST not in files:
+        raise fault(MANIFEST, "no manifest")
+    try:
+        whole = json.loads(files[MANIFEST])
+        facts: dict[str, Any] = {k: v for k, v in whole.items() if k != _OWN_DIGEST}
+        kept = whole[_OWN_DIGEST] == digest_json(facts)
+        listed = {str(name): (e["bytes"], e["sha256"]) for name, e in facts["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        kept = False
+    if not kept:
+        raise fault(MANIFEST, "a damaged manifest")
+    for name, (size, digest) in listed.items():
+        if name not in files:
+            raise fault(name, "the file is missing")
+        if len(files[name]) != size or hashlib.sha256(files[name]).hexdigest() != digest:
+            raise fault(name, "a damaged file")
+    return facts
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read a folder's manifest.
 

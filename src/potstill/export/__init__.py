@@ -1,1 +1,9 @@
-"""Room for the bundle and its engines (empty so far)."""
+"""From a student to a bundle: one artefact with graph, tokenizer and label spaces, without torch.
+
+graph.py      the student as ONNX, fp32 and int8 (needs torch)
+choose.py     engines measured on this machine and on dev rows (needs torch)
+engines.py    what runs a graph
+bundle.py     the files: written, packed, read and checked
+onnx_file.py  what an ONNX file holds
+write.py      all of it together
+"""

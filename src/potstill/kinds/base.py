@@ -2,7 +2,8 @@
 
 A kind is one file here: labels, head, hard loss, soft loss, how teachers combine, metrics and
 decoding. It knows tensors and label values; no files, no models, no training. An object is a
-kind *with its label space*: two tasks of one kind are two objects.
+kind *with its label space*: two tasks of one kind are two objects. Decoding runs in services
+without torch, so what trains imports it where it is called.
 
 Shapes: B rows of a batch, N rows of a split, C outputs, M members, G groups.
 """
@@ -11,10 +12,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Space = Literal["probabilities", "logits"]
 """Where soft targets live: combined probabilities at a temperature, or mean logits."""

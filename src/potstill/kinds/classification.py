@@ -6,17 +6,15 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from scipy.special import softmax
-from torch import Tensor, nn
 
 from potstill.kinds.base import Kind, Space, covered_mean
-from potstill.kinds.numbers import finite_number
-from potstill.losses.cross_entropy import cross_entropy, soft_cross_entropy
-from potstill.losses.logit_mse import logit_mse
-from potstill.models.multitask import LinearHead
+from potstill.kinds.numbers import finite_number, softmax
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _LEAST_PROBABILITY = 1e-6  # of somebody else's scores: the logit of 0 would be minus infinity
 
@@ -79,9 +77,13 @@ class Classification(Kind):
         return len(self.classes)
 
     def head(self, n_features: int) -> nn.Module:
+        from potstill.models.multitask import LinearHead
+
         return LinearHead(n_features, self.n_outputs)
 
     def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
+        from potstill.losses.cross_entropy import cross_entropy
+
         return cross_entropy(outputs, labels.long())
 
     def soft_loss(
@@ -93,6 +95,9 @@ class Classification(Kind):
         temperature: float,
         space: Space,
     ) -> Tensor:
+        from potstill.losses.cross_entropy import soft_cross_entropy
+        from potstill.losses.logit_mse import logit_mse
+
         if space == "logits":
             return logit_mse(outputs, targets)
         return soft_cross_entropy(outputs, targets, temperature)
@@ -119,13 +124,13 @@ class Classification(Kind):
     ) -> np.ndarray:
         if space == "logits":
             return covered_mean(members, cover)
-        return covered_mean(softmax(members.astype(np.float32) / temperature, axis=-1), cover)
+        return covered_mean(softmax(members.astype(np.float32) / temperature), cover)
 
     def predict(self, outputs: np.ndarray) -> np.ndarray:
-        return np.asarray(softmax(outputs.astype(np.float64), axis=-1))
+        return softmax(outputs.astype(np.float64))
 
     def predict_ensemble(self, members: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-        return np.asarray(softmax(members.astype(np.float64), axis=-1).mean(0))
+        return np.asarray(softmax(members.astype(np.float64)).mean(0))
 
     def decode(self, predictions: np.ndarray) -> list[dict[str, Any]]:
         best = predictions.argmax(-1)

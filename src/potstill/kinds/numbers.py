@@ -1,9 +1,11 @@
-"""Reading a number from a label or a score, the same for every kind."""
+"""Numbers of labels and outputs, the same for every kind."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+
+import numpy as np
 
 
 def finite_number(value: object, what: str) -> float:
@@ -32,3 +34,9 @@ def finite_numbers(values: Iterable[object]) -> list[float]:
         except ValueError:
             continue
     return numbers
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over the last axis, in the precision of ``logits``."""
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True))

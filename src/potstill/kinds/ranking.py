@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from potstill.kinds.base import Kind, Space, covered_mean
 from potstill.kinds.numbers import finite_number, finite_numbers
-from potstill.losses.listwise import (
-    group_softmax,
-    listwise_cross_entropy,
-    relevance_to_probabilities,
-)
-from potstill.models.multitask import LinearHead
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +55,13 @@ class Ranking(Kind):
         return 1
 
     def head(self, n_features: int) -> nn.Module:
+        from potstill.models.multitask import LinearHead
+
         return LinearHead(n_features, 1)
 
     def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
+        from potstill.losses.listwise import listwise_cross_entropy, relevance_to_probabilities
+
         groups = _need(groups)
         return listwise_cross_entropy(
             outputs[:, 0], relevance_to_probabilities(labels, groups), groups
@@ -77,12 +76,11 @@ class Ranking(Kind):
         temperature: float,
         space: Space,
     ) -> Tensor:
+        from potstill.losses.listwise import listwise_cross_entropy, listwise_logit_mse
+
         groups = _need(groups)
         if space == "logits":
-            n_groups = int(groups.max()) + 1
-            squares = (_centred(outputs[:, 0], groups) - _centred(targets[:, 0], groups)) ** 2
-            sums = squares.new_zeros(n_groups).index_add(0, groups, squares)
-            return sums / torch.bincount(groups, minlength=n_groups)
+            return listwise_logit_mse(outputs[:, 0], targets[:, 0], groups)
         return listwise_cross_entropy(outputs[:, 0], targets[:, 0], groups, temperature)
 
     def from_scores(self, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
@@ -119,17 +117,14 @@ def _need(groups: Tensor | None) -> Tensor:
     return groups
 
 
-def _centred(scores: Tensor, groups: Tensor) -> Tensor:
-    """Scores less the mean of their group: a list's softmax does not change with a shift."""
-    counts = torch.bincount(groups)
-    means = scores.new_zeros(len(counts)).index_add(0, groups, scores) / counts.clamp(min=1)
-    return scores - means[groups]
-
-
 def _list_probabilities(
     members: np.ndarray, groups: np.ndarray | None, temperature: float
 ) -> np.ndarray:
     """(M, N, 1) scores to probabilities over the candidates of each query."""
+    import torch
+
+    from potstill.losses.listwise import group_softmax
+
     if groups is None:
         raise ValueError("ranking needs the group of each row")
     index = torch.from_numpy(np.ascontiguousarray(groups, np.int64))

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-from torch import Tensor, nn
 
 from potstill.kinds.base import Kind, Space, covered_mean
 from potstill.kinds.numbers import finite_number, finite_numbers
-from potstill.losses.squared_error import squared_error
-from potstill.models.multitask import LinearHead
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _LEAST_SPREAD = 1e-3  # of the range
 
@@ -78,9 +78,13 @@ class Regression(Kind):
         return 1
 
     def head(self, n_features: int) -> nn.Module:
+        from potstill.models.multitask import LinearHead
+
         return LinearHead(n_features, 1)
 
     def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
+        from potstill.losses.squared_error import squared_error
+
         scaled = (labels - self.low) / (self.high - self.low)
         return squared_error(outputs[:, 0], (scaled - self.mean) / self.spread)
 
@@ -93,6 +97,8 @@ class Regression(Kind):
         temperature: float,
         space: Space,
     ) -> Tensor:
+        from potstill.losses.squared_error import squared_error
+
         return squared_error(outputs[:, 0], targets[:, 0])
 
     def to_store(self, outputs: np.ndarray) -> np.ndarray:

@@ -58,6 +58,33 @@ def listwise_cross_entropy(
     return temperature**2 * _group_sum(row_losses, groups, count)
 
 
+def listwise_logit_mse(
+    scores: Float[Tensor, " B"], target_scores: Float[Tensor, " B"], groups: Int64[Tensor, " B"]
+) -> Float[Tensor, " G"]:
+    """Squared difference of scores that are centred in their group, mean over its rows.
+
+    A list's softmax does not change with a shift of its scores, so the shift is no fault.
+
+    Args:
+        scores: The student's scores (logits).
+        target_scores: The teachers' scores.
+        groups: Group of each row, 0 to G - 1.
+
+    Returns:
+        One mean per *group*, fp32, not reduced.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    _check_groups(scores, groups)
+    _check_groups(target_scores, groups)
+    n_groups = _n_groups(groups)
+    counts = torch.bincount(groups, minlength=n_groups).clamp(min=1)
+    gaps = scores.float() - target_scores.float()
+    means = _group_sum(gaps, groups, n_groups) / counts
+    return _group_sum((gaps - means[groups]).square(), groups, n_groups) / counts
+
+
 def group_softmax(
     scores: Float[Tensor, " B"],
     groups: Int64[Tensor, " B"],

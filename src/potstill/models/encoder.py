@@ -91,7 +91,7 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.pooling = pooling
         self.noise = Noise()
-        self._has_types = int(getattr(backbone.config, "type_vocab_size", 0) or 0) > 1
+        self.has_types = int(getattr(backbone.config, "type_vocab_size", 0) or 0) > 1
         for parent in list(backbone.modules()):
             for name, child in list(parent.named_children()):
                 if isinstance(child, nn.Dropout):
@@ -119,7 +119,7 @@ class Encoder(nn.Module):
 
     def forward(self, batch: TokenBatch) -> Features:
         """Encode a batch. Runs in the caller's autocast context; ``pooled`` is always fp32."""
-        types = {"token_type_ids": batch.types} if self._has_types else {}
+        types = {"token_type_ids": batch.types} if self.has_types else {}
         narrow = self._narrow if self._use_narrow else None
         tokens = (self.backbone if narrow is None else narrow[1])(
             input_ids=batch.ids, attention_mask=batch.mask.long(), **types

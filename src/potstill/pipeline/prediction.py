@@ -17,7 +17,10 @@ import pyarrow.parquet as pq
 from potstill.core.errors import UsageError
 from potstill.core.files import atomic_writer
 from potstill.core.progress import Progress
+from potstill.export.bundle import is_bundle
+from potstill.serving.predictor import BundlePredictor
 from potstill.students.student import Student
+from potstill.tasks.predictor import Predictor
 from potstill.tasks.sources import column_names
 from potstill.tasks.stream import stream_rows
 
@@ -44,12 +47,12 @@ def predict_file(
     """Answer every row of a file.
 
     Args:
-        student: A student's or run's folder.
+        student: A student's or run's folder, or a bundle.
         file: jsonl, csv, tsv or parquet.
         out: jsonl, csv or parquet by its name; None writes jsonl to standard output. The file
             appears when all rows are written.
         tasks: Which tasks; None answers all whose columns the file has.
-        device: As :meth:`Student.load` takes it.
+        device: As :meth:`Student.load` takes it; a bundle runs on the CPU.
         precision: Likewise.
         progress: A bar over the file.
 
@@ -60,9 +63,13 @@ def predict_file(
         UsageError: No task can be answered from the file's columns, or ``out`` has another ending.
         DataError: The file or a row of it is faulty.
     """
-    loaded = Student.load(student, device=device, precision=precision)
+    loaded: Predictor
+    if is_bundle(student):
+        loaded = BundlePredictor.load(student)
+    else:
+        loaded = Student.load(student, device=device, precision=precision)
     names = loaded.answerable(column_names(file), tasks)
-    columns = list(dict.fromkeys(c for t in names for c in loaded.network.tasks[t].inputs.columns))
+    columns = list(dict.fromkeys(c for t in names for c in loaded.heads[t].inputs.columns))
     if out is not None and out.exists() and out.samefile(file):
         raise UsageError(
             f"--out {out}",
@@ -71,7 +78,7 @@ def predict_file(
             todo="name a new file",
         )
     for name in sorted(set(loaded.tasks) - set(names) if tasks is None else ()):
-        lacking = set(loaded.network.tasks[name].inputs.columns) - set(column_names(file))
+        lacking = set(loaded.heads[name].inputs.columns) - set(column_names(file))
         progress.say(f"task '{name}' is left out: no column {', '.join(sorted(lacking))}")
     n_rows = n_blank = 0
     with _sink(out, loaded, names) as sink, progress.bar("predicting", _n_rows(file)) as bar:
@@ -101,7 +108,7 @@ def _n_rows(file: Path) -> float | None:
 
 
 @contextmanager
-def _sink(out: Path | None, student: Student, tasks: Sequence[str]) -> Iterator[Sink]:
+def _sink(out: Path | None, student: Predictor, tasks: Sequence[str]) -> Iterator[Sink]:
     if out is None:
         yield _Lines(sys.stdout.buffer)
         return
@@ -161,11 +168,11 @@ class _Csv:
 class _Parquet:
     """The same table with types: predictions are text for classes, numbers otherwise."""
 
-    def __init__(self, file: _Binary, student: Student, tasks: Sequence[str]) -> None:
+    def __init__(self, file: _Binary, student: Predictor, tasks: Sequence[str]) -> None:
         self._tasks = tasks
         fields = [pa.field("row", pa.int64())]
         for task in tasks:
-            classes = student.network.tasks[task].kind.name == "classification"
+            classes = student.heads[task].kind.name == "classification"
             fields += [
                 pa.field(f"{task}", pa.string() if classes else pa.float64()),
                 pa.field(f"{task}_score", pa.float64()),

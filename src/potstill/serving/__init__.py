@@ -1,1 +1,1 @@
-"""Room for the service; must start without torch (empty so far)."""
+"""Bundles that answer; starts without torch (the service itself is still to come)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from potstill.core.errors import DataError
 from potstill.models.tokenizer import TextTokenizer, TokenRows
 
 
@@ -32,6 +33,26 @@ class TextInputs:
             if not value.strip():
                 return f"column '{column}' is empty text"
         return None
+
+    def checked(self, table: Mapping[str, Sequence[object]], start: int) -> dict[str, list[str]]:
+        """The columns as texts, from a table of rows that are numbered from ``start``.
+
+        Raises:
+            DataError: A value is missing or not text, with its row.
+        """
+        texts: dict[str, list[str]] = {}
+        for column in self.columns:
+            texts[column] = []
+            for i, value in enumerate(table[column]):
+                if not isinstance(value, str):
+                    raise DataError(
+                        f"row {start + i}, column '{column}'",
+                        got="no value" if value is None else f"{type(value).__name__} {value!r}",
+                        wanted="text",
+                        todo="fill it in, or leave the row out",
+                    )
+                texts[column].append(value)
+        return texts
 
     def tokenise(
         self,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import safetensors
@@ -22,7 +22,6 @@ import torch
 from potstill.core.device import Device
 from potstill.core.errors import ArtefactError
 from potstill.core.files import read_json, write_bytes, write_json
-from potstill.kinds import Kind, kind_from_json
 from potstill.models.base_folder import STUDENT_FILE, check_safetensors, find_base
 from potstill.models.encoder import (
     Pooling,
@@ -33,25 +32,10 @@ from potstill.models.encoder import (
 )
 from potstill.models.multitask import MultiTaskModel
 from potstill.models.tokenizer import TextTokenizer, TokenRows, load_tokenizer
-from potstill.tasks.text import TextInputs
+from potstill.tasks.predictor import TaskHead, heads_from_json, heads_to_json, passes
 from potstill.training.inference import BUDGET_TOKENS, predict_outputs
 
 NETWORK_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskHead:
-    """What a network knows of one of its tasks.
-
-    Attributes:
-        kind: Kind and label space.
-        inputs: Columns that it reads.
-        metric: Name of the metric it was chosen by.
-    """
-
-    kind: Kind
-    inputs: TextInputs
-    metric: str
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -112,12 +96,7 @@ class Network:
 
     def passes(self, tasks: Sequence[str]) -> list[tuple[str, ...]]:
         """Tasks that can share an encoder pass: those that read the same columns, no task token."""
-        if self.task_token:
-            return [(task,) for task in tasks]
-        by_columns: dict[tuple[str, ...], list[str]] = {}
-        for task in tasks:
-            by_columns.setdefault(self.tasks[task].inputs.columns, []).append(task)
-        return [tuple(group) for group in by_columns.values()]
+        return passes(self.tasks, tasks, task_token=self.task_token)
 
 
 def new_network(
@@ -170,14 +149,6 @@ def save_network(network: Network, folder: Path) -> None:
     save_encoder(network.model.encoder, folder / "encoder")
     network.tokenizer.save(folder / "encoder")
     write_bytes(folder / "heads.safetensors", tensors_to_bytes(network.model.head_state()))
-    tasks = {
-        name: {
-            "space": head.kind.to_json(),
-            "columns": list(head.inputs.columns),
-            "metric": head.metric,
-        }
-        for name, head in network.tasks.items()
-    }
     write_json(
         folder / STUDENT_FILE,
         {
@@ -186,7 +157,7 @@ def save_network(network: Network, folder: Path) -> None:
             "pooling": network.pooling,
             "max_tokens": network.max_tokens,
             "task_token": network.task_token,
-            "tasks": tasks,
+            "tasks": heads_to_json(network.tasks),
         },
     )
 
@@ -207,7 +178,7 @@ def load_network(folder: Path) -> Network:
                 wanted=f"version {NETWORK_VERSION}, which this potstill reads",
                 todo="update potstill, or make the student again",
             )
-        tasks = {name: _head_from_json(entry) for name, entry in facts["tasks"].items()}
+        tasks = heads_from_json(facts["tasks"])
         encoder = build_encoder(folder / "encoder" / "config.json", pooling=facts["pooling"])
         check_safetensors(folder / "encoder" / "model.safetensors")
         encoder.backbone.load_state_dict(
@@ -240,11 +211,3 @@ def load_network(folder: Path) -> Network:
             todo="copy the folder anew, or run the command that made it again",
         ) from error
     return network
-
-
-def _head_from_json(entry: Mapping[str, Any]) -> TaskHead:
-    return TaskHead(
-        kind=kind_from_json(entry["space"]),
-        inputs=TextInputs(columns=tuple(entry["columns"])),
-        metric=str(entry["metric"]),
-    )

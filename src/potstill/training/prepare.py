@@ -18,11 +18,12 @@ from potstill.core.errors import DataError
 from potstill.core.files import read_json, write_json
 from potstill.core.progress import Progress
 from potstill.models.encoder import Pooling
+from potstill.tasks.predictor import TaskHead
 from potstill.tasks.task import Split, Task
 from potstill.training.checkpoint import clear_checkpoint
 from potstill.training.feed import DevFeed, Feed, SoftFeed
 from potstill.training.loop import fit
-from potstill.training.network import Network, TaskHead, new_network, save_network
+from potstill.training.network import Network, new_network, save_network
 from potstill.training.settings import TrainSettings
 
 TRAINING_FILE = "training.json"

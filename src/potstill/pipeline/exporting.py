@@ -1,0 +1,130 @@
+"""From a run to a bundle: finds the student and the dev rows that its engines are scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from potstill.config import load_run_file
+from potstill.core.errors import DataError, UsageError
+from potstill.core.files import MANIFEST, read_manifest
+from potstill.core.progress import Progress
+from potstill.export.engines import ENGINES, engines_here, n_cores
+from potstill.export.write import Exported, write_bundle
+from potstill.pipeline.loading import load_tasks
+from potstill.pipeline.run import RUN_FILE
+from potstill.students.student import Student
+from potstill.tasks.task import Split
+
+
+def export_bundle(
+    student: Path,
+    out: Path,
+    *,
+    engines: Sequence[str] | None,
+    max_drop: float | None,
+    threads: int | None,
+    packed: bool,
+    progress: Progress,
+) -> Exported:
+    """Export the student of a run.
+
+    Args:
+        student: A run's folder, or a student's folder; only beside its run are there dev rows to
+            score engines on, so without them only engines that compute in fp32 may win.
+        out: The bundle's folder, new or empty.
+        engines: Which to measure; None takes all that this machine can run.
+        max_drop: Largest loss of a task's dev score; None takes the run file's.
+        threads: Of each engine; None takes the cores that this process may use.
+        packed: Also write ``out`` with ``.zip`` behind its name.
+        progress: Where to report.
+
+    Raises:
+        UsageError: ``out`` holds something, or an engine is unknown or not here.
+        DataError: The run's data is not what it was.
+        ArtefactError: The student is damaged, or no engine keeps the scores.
+    """
+    packed_file = out.with_name(out.name + ".zip") if packed else None
+    for place in (out, packed_file):
+        if place is not None and place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise UsageError(
+                f"--out {place}",
+                got="a file or folder that holds something already",
+                wanted="a new or empty folder",
+                todo="name another",
+            )
+    names = _engines(engines)
+    loaded = Student.load(student, device="cpu", precision="fp32")
+    run_folder = loaded.folder.parent
+    splits: dict[str, Split] = {}
+    name, allowed = loaded.folder.name, max_drop
+    if (run_folder / RUN_FILE).is_file() and (run_folder / MANIFEST).is_file():
+        run = load_run_file(run_folder / RUN_FILE)
+        name = run.name
+        allowed = run.export.max_drop if allowed is None else allowed
+        splits = _dev_rows(run_folder, loaded, progress)
+    else:
+        progress.warn(
+            f"{student} lies in no run's folder, so there are no dev rows to score engines on: "
+            "only engines that compute in fp32 may win"
+        )
+    return write_bundle(
+        loaded.network,
+        out,
+        name=name,
+        student=loaded.folder,
+        splits=splits,
+        engines=names,
+        max_drop=0.005 if allowed is None else allowed,
+        threads=threads or n_cores(),
+        packed=packed_file,
+        progress=progress,
+    )
+
+
+def _engines(asked: Sequence[str] | None) -> list[str]:
+    here = engines_here()
+    for name in asked or ():
+        if name not in here:
+            known = name in ENGINES
+            raise UsageError(
+                f"--engines {name}",
+                got="an engine that this machine cannot run" if known else "an unknown engine",
+                wanted=f"of {', '.join(here) or 'none: no engine is installed'}",
+                todo="leave --engines out for all that are here; "
+                "pip install 'potstill[export,openvino]' brings more",
+            )
+    if not here:
+        raise UsageError(
+            "export",
+            got="no engine is installed",
+            wanted="onnxruntime or openvino",
+            todo="pip install 'potstill[export]'",
+        )
+    return list(dict.fromkeys(asked)) if asked else here
+
+
+def _dev_rows(run_folder: Path, student: Student, progress: Progress) -> dict[str, Split]:
+    """The dev rows of the run, if they are still those of the run."""
+    manifest = read_manifest(run_folder)
+    seed = int(read_manifest(student.folder)["seed"])
+    try:
+        run = load_run_file(run_folder / RUN_FILE)
+        tasks = load_tasks(run, seed=seed, skip_bad_rows=1 << 30, progress=progress)
+    except (DataError, UsageError) as error:
+        progress.warn(
+            "the run's data cannot be read again, so only engines that compute in fp32 may win: "
+            f"{error.thing}: {error.got}"
+        )
+        return {}
+    splits = {}
+    for name, task in tasks.items():
+        if task.dev.digest != manifest["data"][f"{seed}/{name}"]["dev"]:
+            raise DataError(
+                f"task '{name}', dev",
+                got="other rows than the run had",
+                wanted="the rows on which the student was chosen",
+                todo="put the data back, or run again with the new data and export that student",
+            )
+        splits[name] = task.dev
+    return splits

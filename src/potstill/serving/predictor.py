@@ -1,0 +1,127 @@
+"""The predictor: a bundle that answers rows, with the same ``predict`` as the student itself.
+
+Needs no torch. Rows are tokenised, texts that occur more than once are encoded once, batches hold
+texts of similar lengths, and one pass gives every task's outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from potstill.core.errors import ArtefactError
+from potstill.export.bundle import Bundle, read_bundle
+from potstill.export.engines import open_engine
+from potstill.models.tokenizer import TextTokenizer, TokenRows
+from potstill.tasks.predictor import Predictor, TaskHead
+
+
+class BundlePredictor(Predictor):
+    """A loaded bundle.
+
+    Args:
+        bundle: The bundle; its graph is not kept.
+        threads: Threads of one call; None takes the cores that this process may use.
+        engine: Another engine than the one that was chosen.
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, threads: int | None = None, engine: str | None = None
+    ) -> None:
+        self.name = bundle.name
+        self.digest = bundle.digest
+        self.engine_name = engine or bundle.engine
+        self.max_tokens = bundle.max_tokens
+        self._heads = dict(bundle.heads)
+        self._place = {task: i for i, task in enumerate(bundle.heads)}
+        self._task_token = bundle.task_token
+        self._engine = open_engine(self.engine_name, bundle.graph, threads=threads)
+        self._padding = bundle.padding
+        try:
+            backend = tokenizers.Tokenizer.from_str(bundle.tokenizer)
+        except Exception as error:  # the Rust library raises plain Exception
+            raise ArtefactError(
+                f"tokenizer of bundle '{bundle.name}'",
+                got=f"it cannot be read: {str(error).splitlines()[0]:.200}",
+                wanted="tokenizer.json as an export writes it",
+                todo="export the student again",
+            ) from error
+        self._tokenizer = TextTokenizer(backend, bundle.padding)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, threads: int | None = None, engine: str | None = None
+    ) -> BundlePredictor:
+        """Load a bundle from its folder or zip file, after checking every byte.
+
+        Raises:
+            ArtefactError: No bundle is there, or a file of it is damaged.
+            ResourceError: The bundle's engine is not installed.
+        """
+        return cls(read_bundle(Path(path)), threads=threads, engine=engine)
+
+    @property
+    def heads(self) -> Mapping[str, TaskHead]:
+        return self._heads
+
+    @property
+    def task_token(self) -> bool:
+        return self._task_token
+
+    def tokenise(self, task: str, inputs: Mapping[str, Sequence[str]]) -> TokenRows:
+        """Token ids of rows of a task."""
+        return self._heads[task].inputs.tokenise(
+            inputs,
+            self._tokenizer,
+            max_tokens=self.max_tokens,
+            task=task if self._task_token else None,
+        )
+
+    def outputs(
+        self, tasks: Sequence[str], inputs: Mapping[str, Sequence[str]]
+    ) -> Mapping[str, np.ndarray]:
+        tokens = self.tokenise(tasks[0], inputs)
+        found = self.run(tokens)
+        return {task: found[self._place[task]] for task in tasks}
+
+    def run(self, tokens: TokenRows) -> list[np.ndarray]:
+        """Every task's outputs (N, ...) for N tokenised rows; equal texts are encoded once."""
+        kept, place = _distinct(tokens)
+        if len(kept) == len(tokens):
+            return self._engine.outputs(tokens, self._padding)
+        return [one[place] for one in self._engine.outputs(_take(tokens, kept), self._padding)]
+
+    def warm_up(self) -> None:
+        """Answer a made-up row with every task, so that the first real one is not the slow one."""
+        columns = {c for head in self._heads.values() for c in head.inputs.columns}
+        self.predict(dict.fromkeys(columns, "a text to begin with"))
+
+
+def _distinct(tokens: TokenRows) -> tuple[np.ndarray, np.ndarray]:
+    """First row of each distinct text, and each row's place among them."""
+    first: dict[bytes, int] = {}
+    kept: list[int] = []
+    place = np.empty(len(tokens), np.int64)
+    for i in range(len(tokens)):
+        part = slice(tokens.offsets[i], tokens.offsets[i + 1])
+        key = tokens.ids[part].tobytes() + tokens.types[part].tobytes()
+        if key not in first:
+            first[key] = len(kept)
+            kept.append(i)
+        place[i] = first[key]
+    return np.array(kept, np.int64), place
+
+
+def _take(tokens: TokenRows, rows: np.ndarray) -> TokenRows:
+    parts = [slice(tokens.offsets[i], tokens.offsets[i + 1]) for i in rows]
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(tokens.lengths[rows], out=offsets[1:])
+    return TokenRows(
+        ids=np.concatenate([tokens.ids[p] for p in parts]),
+        types=np.concatenate([tokens.types[p] for p in parts]),
+        offsets=offsets,
+        truncated=tokens.truncated[rows],
+    )

@@ -1,0 +1,227 @@
+"""Rows in, answers out: what a student and an exported bundle have in common. Needs no torch.
+
+Checks rows, decides which tasks they can answer, lets tasks that read the same text share a pass,
+and decodes. How outputs are computed is the business of what derives from :class:`Predictor`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from potstill.core.errors import UsageError
+from potstill.kinds import Kind, kind_from_json
+from potstill.tasks.text import TextInputs
+
+if TYPE_CHECKING:  # reading files needs pyarrow, a service does not
+    from potstill.tasks.sources import ArrowStream, PandasConvertible
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskHead:
+    """What a network knows of one of its tasks.
+
+    Attributes:
+        kind: Kind and label space.
+        inputs: Columns that it reads.
+        metric: Name of the metric it was chosen by.
+    """
+
+    kind: Kind
+    inputs: TextInputs
+    metric: str
+
+
+class Predictor(ABC):
+    """Something that answers rows for several tasks."""
+
+    @property
+    @abstractmethod
+    def heads(self) -> Mapping[str, TaskHead]:
+        """The tasks in order."""
+
+    @property
+    @abstractmethod
+    def task_token(self) -> bool:
+        """A task-identifier token stands before each text, so each task needs its own pass."""
+
+    @abstractmethod
+    def outputs(
+        self, tasks: Sequence[str], inputs: Mapping[str, Sequence[str]]
+    ) -> Mapping[str, np.ndarray]:
+        """Outputs (N, C) of tasks that share a pass, for N rows given as columns."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that it answers."""
+        return tuple(self.heads)
+
+    @overload
+    def predict(self, rows: Row, tasks: Sequence[str] | None = None) -> dict[str, Any]: ...
+
+    @overload
+    def predict(
+        self,
+        rows: Sequence[Row] | ArrowStream | PandasConvertible,
+        tasks: Sequence[str] | None = None,
+    ) -> list[dict[str, Any]]: ...
+
+    def predict(
+        self,
+        rows: Row | Sequence[Row] | ArrowStream | PandasConvertible,
+        tasks: Sequence[str] | None = None,
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Answer one row or many.
+
+        Tasks that read the same columns are answered from one encoder pass.
+
+        Args:
+            rows: A row (column name to value), a list of rows, an Arrow table or a DataFrame;
+                columns that no task reads are ignored.
+            tasks: Which tasks to answer; None answers all whose columns the first row has.
+
+        Returns:
+            For one row ``{task: {"prediction": ..., "scores": {...}}}``; for many a list of
+            ``{"row": index, "tasks": {...}}``.
+
+        Raises:
+            UsageError: ``rows`` is something else, a task is unknown, or no task can be answered
+                from these columns.
+            DataError: A value is missing or not text.
+
+        Examples:
+            >>> student = load("runs/reviews/student")  # doctest: +SKIP
+            >>> student.predict({"sentence": "A warm, funny film."})  # doctest: +SKIP
+            {'sst2': {'prediction': 'positive', 'scores': {'negative': 0.02, 'positive': 0.98}}}
+        """
+        if isinstance(rows, Mapping):
+            return self.predict([rows], tasks)[0]["tasks"]  # type: ignore[no-any-return]
+        rows = _dicts(rows)
+        if not rows:
+            return []
+        names = self.answerable(list(rows[0]), tasks)
+        columns = {c for t in names for c in self.heads[t].inputs.columns}
+        table = {c: [row.get(c) for row in rows] for c in columns}
+        return list(self.answer(table, names, start=0))
+
+    def answerable(self, columns: Sequence[str], tasks: Sequence[str] | None) -> tuple[str, ...]:
+        """The tasks to answer for rows with these columns.
+
+        Raises:
+            UsageError: A task is unknown, lacks a column, or nothing can be answered.
+        """
+        there = set(columns)
+        readable = {n: set(head.inputs.columns) <= there for n, head in self.heads.items()}
+        wanted = list(readable) if tasks is None else list(tasks)
+        for name in wanted:
+            if name not in readable:
+                raise self.unknown_task(name)
+            if tasks is not None and not readable[name]:
+                raise UsageError(
+                    f"task '{name}'",
+                    got=f"rows with the columns {', '.join(columns)}",
+                    wanted=", ".join(self.heads[name].inputs.columns),
+                    todo="add the columns, or leave the task out",
+                )
+        chosen = tuple(name for name in wanted if readable[name])
+        if not chosen:
+            needs = "; ".join(f"{n}: {', '.join(h.inputs.columns)}" for n, h in self.heads.items())
+            raise UsageError(
+                "no task can be answered",
+                got=f"rows with the columns {', '.join(columns) or '(none)'}",
+                wanted=f"the columns of a task ({needs})",
+                todo="rename the columns of the input",
+            )
+        return chosen
+
+    def answer(
+        self, table: Mapping[str, Sequence[object]], tasks: Sequence[str], *, start: int
+    ) -> Iterator[dict[str, Any]]:
+        """Answer a table of rows, numbered from ``start``.
+
+        Raises:
+            DataError: A value is missing or not text, with its row.
+        """
+        answers: dict[str, list[dict[str, Any]]] = {}
+        n_rows = 0
+        for group in passes(self.heads, tasks, task_token=self.task_token):
+            inputs = self.heads[group[0]].inputs.checked(table, start)
+            for task, outputs in self.outputs(group, inputs).items():
+                kind = self.heads[task].kind
+                answers[task] = kind.decode(kind.predict(outputs))
+                n_rows = len(outputs)
+        for i in range(n_rows):
+            yield {"row": start + i, "tasks": {task: answers[task][i] for task in tasks}}
+
+    def unknown_task(self, name: str) -> UsageError:
+        """The error for a task that is not there."""
+        return UsageError(
+            f"task '{name}'",
+            got="a task that the student does not know",
+            wanted=f"one of {', '.join(self.heads)}",
+            todo="check the name, or leave the tasks out to get all",
+        )
+
+
+def passes(
+    heads: Mapping[str, TaskHead], tasks: Iterable[str], *, task_token: bool
+) -> list[tuple[str, ...]]:
+    """Tasks that can share an encoder pass: those that read the same columns, no task token."""
+    if task_token:
+        return [(task,) for task in tasks]
+    by_columns: dict[tuple[str, ...], list[str]] = {}
+    for task in tasks:
+        by_columns.setdefault(heads[task].inputs.columns, []).append(task)
+    return [tuple(group) for group in by_columns.values()]
+
+
+def heads_to_json(heads: Mapping[str, TaskHead]) -> dict[str, dict[str, Any]]:
+    """The tasks as a student's folder records them."""
+    return {
+        name: {
+            "space": head.kind.to_json(),
+            "columns": list(head.inputs.columns),
+            "metric": head.metric,
+        }
+        for name, head in heads.items()
+    }
+
+
+def heads_from_json(facts: Mapping[str, Any]) -> dict[str, TaskHead]:
+    """Restore what :func:`heads_to_json` gave."""
+    return {
+        name: TaskHead(
+            kind=kind_from_json(entry["space"]),
+            inputs=TextInputs(columns=tuple(entry["columns"])),
+            metric=str(entry["metric"]),
+        )
+        for name, entry in facts.items()
+    }
+
+
+def _dicts(rows: object) -> Sequence[Row]:
+    """Rows as dicts, whatever table they come in."""
+    if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
+        return rows
+    if hasattr(rows, "to_pandas") and not hasattr(rows, "__arrow_c_stream__"):
+        rows = rows.to_pandas()
+    is_frame = hasattr(rows, "iloc") and hasattr(rows, "columns")
+    if is_frame or hasattr(rows, "__arrow_c_stream__"):
+        import pyarrow as pa  # noqa: PLC0415 (a service answers dicts only)
+
+        # an older pandas hands out no stream
+        table = pa.Table.from_pandas(rows, preserve_index=False) if is_frame else pa.table(rows)
+        found: list[Row] = table.to_pylist()
+        return found
+    raise UsageError(
+        "rows to predict",
+        got=f"{type(rows).__name__} {rows!r:.60}",
+        wanted="a dict (column to text), a list of dicts, an Arrow table or a DataFrame",
+        todo="put the text under the column that the task reads: {'text': ...}",
+    )
