@@ -60,6 +60,25 @@ class TokenRows:
         return ids, mask, types
 
 
+def join_rows(parts: Sequence[tuple[TokenRows, np.ndarray]]) -> TokenRows:
+    """Some rows of several sets of rows as one set."""
+    lengths = np.concatenate([tokens.lengths[rows] for tokens, rows in parts])
+    places = [
+        slice(tokens.offsets[i], tokens.offsets[i + 1]) for tokens, rows in parts for i in rows
+    ]
+    owners = [tokens for tokens, rows in parts for _ in rows]
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    none = [np.empty(0, np.int32)]
+    pairs = list(zip(owners, places, strict=True))
+    return TokenRows(
+        ids=np.concatenate([owner.ids[p] for owner, p in pairs] or none),
+        types=np.concatenate([owner.types[p] for owner, p in pairs] or none).astype(np.uint8),
+        offsets=offsets,
+        truncated=np.concatenate([tokens.truncated[rows] for tokens, rows in parts]),
+    )
+
+
 class TextTokenizer:
     """A base's tokenizer, with task-identifier tokens where a student uses them.
 

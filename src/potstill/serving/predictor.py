@@ -15,7 +15,7 @@ import tokenizers
 from potstill.core.errors import ArtefactError
 from potstill.export.bundle import Bundle, read_bundle
 from potstill.export.engines import open_engine
-from potstill.models.tokenizer import TextTokenizer, TokenRows
+from potstill.models.tokenizer import TextTokenizer, TokenRows, join_rows
 from potstill.tasks.predictor import Predictor, TaskHead
 
 
@@ -92,7 +92,9 @@ class BundlePredictor(Predictor):
         kept, place = _distinct(tokens)
         if len(kept) == len(tokens):
             return self._engine.outputs(tokens, self._padding)
-        return [one[place] for one in self._engine.outputs(_take(tokens, kept), self._padding)]
+        return [
+            one[place] for one in self._engine.outputs(join_rows([(tokens, kept)]), self._padding)
+        ]
 
     def warm_up(self) -> None:
         """Answer a made-up row with every task, so that the first real one is not the slow one."""
@@ -113,15 +115,3 @@ def _distinct(tokens: TokenRows) -> tuple[np.ndarray, np.ndarray]:
             kept.append(i)
         place[i] = first[key]
     return np.array(kept, np.int64), place
-
-
-def _take(tokens: TokenRows, rows: np.ndarray) -> TokenRows:
-    parts = [slice(tokens.offsets[i], tokens.offsets[i + 1]) for i in rows]
-    offsets = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(tokens.lengths[rows], out=offsets[1:])
-    return TokenRows(
-        ids=np.concatenate([tokens.ids[p] for p in parts]),
-        types=np.concatenate([tokens.types[p] for p in parts]),
-        offsets=offsets,
-        truncated=tokens.truncated[rows],
-    )
