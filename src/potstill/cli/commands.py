@@ -316,6 +316,94 @@ def predict(
 
 
 @app.command()
+def serve(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder or zip file.")
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to bind to.", envvar="POTSTILL_HOST")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port to bind to.", envvar="POTSTILL_PORT")
+    ] = 8000,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Processes, each with the model.", envvar="POTSTILL_WORKERS"),
+    ] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of each engine; default: cores / workers.", envvar="POTSTILL_THREADS"
+        ),
+    ] = None,
+    deadline: Annotated[
+        float,
+        typer.Option(
+            min=0.01, help="Seconds to answer an accepted request.", envvar="POTSTILL_DEADLINE"
+        ),
+    ] = 1.0,
+    max_rows: Annotated[
+        int, typer.Option(min=1, help="Most rows of a request.", envvar="POTSTILL_MAX_ROWS")
+    ] = 1000,
+    max_body: Annotated[
+        int, typer.Option(min=1, help="Largest body, in KiB.", envvar="POTSTILL_MAX_BODY")
+    ] = 1024,
+    body_time: Annotated[
+        float,
+        typer.Option(min=0.1, help="Seconds for a body to come.", envvar="POTSTILL_BODY_TIME"),
+    ] = 5.0,
+    stop_time: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Seconds to finish requests after SIGTERM.", envvar="POTSTILL_STOP_TIME"
+        ),
+    ] = 10.0,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="Bearer token that callers must send (better set as a variable).",
+            envvar="POTSTILL_TOKEN",
+            show_envvar=True,
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Bind elsewhere than to loopback without a token.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Answer over HTTP: all tasks from one encoder pass, requests batched as they come.
+
+    POST /predict {"rows": [{"text": "..."}], "tasks": ["a"]}; GET /tasks, /healthz, /readyz,
+    /metrics; /docs describes them, / is a page to try the tasks on.
+    """
+    with errors(debug):
+        from potstill.export.engines import n_cores
+        from potstill.serving.server import serve as serve_bundle
+        from potstill.serving.settings import ServeSettings
+
+        settings = ServeSettings(
+            bundle=str(bundle.resolve()),
+            host=host,
+            port=port,
+            workers=workers,
+            threads=threads or max(n_cores() // workers, 1),
+            deadline=deadline,
+            body_seconds=body_time,
+            stop_seconds=stop_time,
+            most_body_bytes=max_body << 10,
+            most_rows=max_rows,
+            token=token,
+        )
+        if as_json:
+            print(json.dumps({"url": f"http://{host}:{port}"}), flush=True)
+        elif not quiet:
+            print(f"serving {bundle} on http://{host}:{port} (Ctrl-C stops)", flush=True)
+        serve_bundle(settings, insecure=insecure)
+
+
+@app.command()
 def runs(
     output: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder of runs.")] = Path(
         "runs"

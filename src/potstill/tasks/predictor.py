@@ -151,7 +151,9 @@ class Predictor(ABC):
         answers: dict[str, list[dict[str, Any]]] = {}
         n_rows = 0
         for group in passes(self.heads, tasks, task_token=self.task_token):
-            inputs = self.heads[group[0]].inputs.checked(table, start)
+            head = self.heads[group[0]]
+            numbers = range(start, start + len(table[head.inputs.columns[0]]))
+            inputs = head.inputs.checked(table, numbers)
             for task, outputs in self.outputs(group, inputs).items():
                 kind = self.heads[task].kind
                 answers[task] = kind.decode(kind.predict(outputs))

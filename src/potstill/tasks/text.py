@@ -34,8 +34,10 @@ class TextInputs:
                 return f"column '{column}' is empty text"
         return None
 
-    def checked(self, table: Mapping[str, Sequence[object]], start: int) -> dict[str, list[str]]:
-        """The columns as texts, from a table of rows that are numbered from ``start``.
+    def checked(
+        self, table: Mapping[str, Sequence[object]], numbers: Sequence[int]
+    ) -> dict[str, list[str]]:
+        """The columns as texts, from a table; ``numbers`` are those of its rows, for messages.
 
         Raises:
             DataError: A value is missing or not text, with its row.
@@ -43,10 +45,10 @@ class TextInputs:
         texts: dict[str, list[str]] = {}
         for column in self.columns:
             texts[column] = []
-            for i, value in enumerate(table[column]):
+            for i, value in zip(numbers, table[column], strict=True):
                 if not isinstance(value, str):
                     raise DataError(
-                        f"row {start + i}, column '{column}'",
+                        f"row {i}, column '{column}'",
                         got="no value" if value is None else f"{type(value).__name__} {value!r}",
                         wanted="text",
                         todo="fill it in, or leave the row out",

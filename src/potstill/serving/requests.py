@@ -1,0 +1,197 @@
+"""A request's body to token rows, and outputs to its answer. Knows no HTTP and no queue.
+
+Rows of one request may have different columns: each is answered for the tasks that it can be
+answered for, and all of them go through the engine together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_core import from_json
+
+from potstill.core.errors import DataError, UsageError
+from potstill.models.tokenizer import TokenRows, join_rows
+from potstill.serving.predictor import BundlePredictor
+from potstill.tasks.predictor import passes
+
+
+class PredictBody(BaseModel):
+    """What ``POST /predict`` takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rows: list[dict[str, JsonValue]] = Field(
+        min_length=1, description="Rows: column to text. Columns that no task reads are ignored."
+    )
+    tasks: list[str] | None = Field(
+        default=None, description="Tasks to answer; without it all whose columns a row has."
+    )
+
+
+class BadBody(Exception):
+    """A body that is no request.
+
+    Args:
+        status: 400 where it is not JSON, 422 where it is JSON of another form.
+        got: What is wrong with it, and where.
+    """
+
+    def __init__(self, status: int, got: str) -> None:
+        self.status = status
+        self.got = got
+        super().__init__(got)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pass:
+    """Rows that are read in one way.
+
+    Attributes:
+        rows: Their indices in the request.
+        tasks: For each of them, the tasks to answer.
+        start: Place of the first of them among the token rows.
+    """
+
+    rows: list[int]
+    tasks: list[tuple[str, ...]]
+    start: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A request, ready for the engine.
+
+    Attributes:
+        tokens: Token rows of all its passes, one after the other.
+        passes: Which of them are whose.
+        n_rows: Rows of the request.
+    """
+
+    tokens: TokenRows
+    passes: list[_Pass]
+    n_rows: int
+
+
+def parse_body(body: bytes) -> PredictBody:
+    """Read a body.
+
+    Raises:
+        BadBody: It is not JSON, or not of the form of :class:`PredictBody`.
+    """
+    try:
+        found = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise BadBody(400, f"no valid JSON: {error}") from None
+    try:
+        return PredictBody.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the body"
+        raise BadBody(422, f"{place}: {first['msg']}") from None
+
+
+def prepare(
+    predictor: BundlePredictor, body: PredictBody, *, most_rows: int, truncate: bool
+) -> Prepared:
+    """Check and tokenise a request.
+
+    Args:
+        predictor: Whose tasks and tokenizer.
+        body: The request.
+        most_rows: Most rows of a request.
+        truncate: Texts that are too long lose their end; otherwise they are refused.
+
+    Raises:
+        UsageError: Too many rows; a task is unknown; a row cannot be answered.
+        DataError: A value is missing or not text; a text is too long.
+    """
+    if len(body.rows) > most_rows:
+        raise UsageError(
+            "rows",
+            got=f"{len(body.rows)} rows",
+            wanted=f"at most {most_rows} in one request",
+            todo="send them in several requests",
+        )
+    wanted: dict[tuple[str, ...], tuple[str, ...]] = {}
+    groups: dict[tuple[str, ...], tuple[list[int], list[tuple[str, ...]]]] = {}
+    for i, row in enumerate(body.rows):
+        columns = tuple(row)
+        if columns not in wanted:
+            try:
+                wanted[columns] = predictor.answerable(columns, body.tasks)
+            except UsageError as error:
+                raise UsageError(
+                    f"row {i}: {error.thing}", got=error.got, wanted=error.wanted, todo=error.todo
+                ) from None
+        for group in passes(predictor.heads, wanted[columns], task_token=predictor.task_token):
+            key = group if predictor.task_token else predictor.heads[group[0]].inputs.columns
+            rows, tasks = groups.setdefault(key, ([], []))
+            rows.append(i)
+            tasks.append(group)
+    parts, made, start = [], [], 0
+    for rows, tasks in groups.values():
+        tokens = _tokenise(predictor, tasks[0][0], body.rows, rows, truncate)
+        parts.append((tokens, np.arange(len(tokens))))
+        made.append(_Pass(rows=rows, tasks=tasks, start=start))
+        start += len(rows)
+    return Prepared(tokens=join_rows(parts), passes=made, n_rows=len(body.rows))
+
+
+def _tokenise(
+    predictor: BundlePredictor,
+    task: str,
+    rows: Sequence[Mapping[str, object]],
+    chosen: Sequence[int],
+    truncate: bool,
+) -> TokenRows:
+    inputs = predictor.heads[task].inputs
+    table = {column: [rows[i][column] for i in chosen] for column in inputs.columns}
+    texts = inputs.checked(table, chosen)
+    for column, values in texts.items():
+        for i, text in zip(chosen, values, strict=True):
+            if "\0" in text:
+                raise DataError(
+                    f"row {i}, column '{column}'",
+                    got="a text with a NUL character",
+                    wanted="text",
+                    todo="remove the character: it is the sign of binary data",
+                )
+    tokens = predictor.tokenise(task, texts)
+    if not truncate and tokens.truncated.any():
+        i = chosen[int(np.argmax(tokens.truncated))]
+        raise DataError(
+            f"row {i}, {', '.join(inputs.columns)}",
+            got=f"a text of more than {predictor.max_tokens} tokens",
+            wanted=f"at most {predictor.max_tokens} tokens, which is what the student reads",
+            todo="shorten it, or let its end be cut off: POST /predict?truncate=true",
+        )
+    return tokens
+
+
+def decode(
+    predictor: BundlePredictor, prepared: Prepared, outputs: Sequence[np.ndarray]
+) -> dict[str, Any]:
+    """The answer to a request, from every task's outputs for its token rows."""
+    answers: list[dict[str, Any]] = [{} for _ in range(prepared.n_rows)]
+    place = {task: i for i, task in enumerate(predictor.heads)}
+    for one in prepared.passes:
+        for task in dict.fromkeys(t for tasks in one.tasks for t in tasks):
+            asked = [j for j, tasks in enumerate(one.tasks) if task in tasks]
+            kind = predictor.heads[task].kind
+            rows = np.array(asked, np.int64) + one.start
+            for j, answer in zip(
+                asked, kind.decode(kind.predict(outputs[place[task]][rows])), strict=True
+            ):
+                answers[one.rows[j]][task] = answer
+    order = list(predictor.heads)
+    return {
+        "rows": [
+            {"row": i, "tasks": dict(sorted(tasks.items(), key=lambda item: order.index(item[0])))}
+            for i, tasks in enumerate(answers)
+        ]
+    }

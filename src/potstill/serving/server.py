@@ -1,0 +1,120 @@
+"""The processes of a service: Granian's workers, each with the whole bundle."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import resource
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from potstill.core.errors import ResourceError, UsageError
+from potstill.export.bundle import read_bundle
+from potstill.serving.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_ENVIRONMENT = "POTSTILL_SERVE_SETTINGS"
+_FILES_A_WORKER = 64  # that are no connections
+
+
+def serve(settings: ServeSettings, *, insecure: bool = False) -> None:
+    """Serve a bundle until SIGTERM or Ctrl-C.
+
+    Args:
+        settings: Limits and places.
+        insecure: Allow another address than loopback without a token.
+
+    Raises:
+        UsageError: An address that others reach, without a token.
+        ResourceError: A package is missing, or too few files may be open.
+        ArtefactError: The bundle is damaged.
+    """
+    if not _loopback(settings.host) and settings.token is None and not insecure:
+        raise UsageError(
+            f"--host {settings.host}",
+            got="an address that other machines reach, without a token",
+            wanted="a token that callers must send",
+            todo="set POTSTILL_TOKEN, bind to 127.0.0.1 behind a proxy, or say --insecure",
+        )
+    _need_files()
+    read_bundle(Path(settings.bundle))  # a damaged one is named here, once, not by every worker
+    try:
+        from granian import Granian  # noqa: PLC0415 (an extra)
+        from granian.constants import Interfaces  # noqa: PLC0415
+        from granian.http import HTTP1Settings  # noqa: PLC0415
+    except ImportError as error:
+        raise ResourceError(
+            "serve",
+            got=f"a package is missing ({error})",
+            wanted="granian, fastapi and prometheus-client",
+            todo="pip install 'potstill[serve]'",
+        ) from error
+    os.environ[_ENVIRONMENT] = settings.to_json()
+    # The engine has its threads; other libraries' pools would only be in its way.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    counters = tempfile.mkdtemp(prefix="potstill-metrics-")
+    if settings.workers > 1:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters
+    try:
+        Granian(
+            "potstill.serving.server:make_app",
+            address=settings.host,
+            port=settings.port,
+            interface=Interfaces.ASGI,
+            workers=settings.workers,
+            factory=True,
+            websockets=False,
+            backlog=4096,
+            backpressure=4096,
+            http1_settings=HTTP1Settings(header_read_timeout=round(1000 * settings.header_seconds)),
+            respawn_failed_workers=True,
+            respawn_interval=0.5,
+            workers_kill_timeout=round(settings.stop_seconds) + 5,
+        ).serve()
+    finally:
+        shutil.rmtree(counters, ignore_errors=True)
+
+
+def make_app() -> FastAPI:
+    """The app of a worker process, with the settings of its parent."""
+    from potstill.serving.app import create_app  # noqa: PLC0415 (the parent needs no FastAPI)
+    from potstill.serving.predictor import BundlePredictor  # noqa: PLC0415
+
+    lines = logging.StreamHandler()  # standard error, as all that is no answer
+    lines.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger("potstill")
+    logger.handlers, logger.propagate = [lines], False
+    logger.setLevel(logging.INFO)
+    settings = ServeSettings.from_json(os.environ[_ENVIRONMENT])
+    return create_app(BundlePredictor.load(settings.bundle, threads=settings.threads), settings)
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _need_files(wanted: int = 1024) -> None:
+    """Raise the limit of open files as far as the system lets us; refuse where it is too low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise ResourceError(
+            "open files",
+            got=f"at most {hard}",
+            wanted=f"at least {wanted}: each connection is one",
+            todo="raise the limit (ulimit -n, LimitNOFILE= of systemd, --ulimit of docker)",
+        )
+    best = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    if soft < best and sys.platform != "darwin":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (best, hard))

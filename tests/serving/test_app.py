@@ -1,0 +1,278 @@
+"""The service over HTTP, in this process: answers, faults, limits, load."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from potstill.models.tokenizer import TokenRows
+from potstill.serving.app import create_app
+from potstill.serving.predictor import BundlePredictor
+from potstill.serving.settings import ServeSettings
+from tests.bundles import ToyBundle
+
+ROW = {"text": "the good film", "first": "a warm day", "second": "a cold road"}
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def predictor(toys: ToyBundle) -> BundlePredictor:
+    return BundlePredictor.load(toys.done.folder, threads=1)
+
+
+def settings_of(toys: ToyBundle, **more: Any) -> ServeSettings:
+    asked: dict[str, Any] = {"bundle": str(toys.done.folder), "deadline": 30.0, "most_rows": 50}
+    return ServeSettings(**(asked | more))
+
+
+@pytest.fixture(scope="module")
+def app(toys: ToyBundle, predictor: BundlePredictor) -> FastAPI:
+    return create_app(predictor, settings_of(toys, most_body_bytes=20_000))
+
+
+@pytest.fixture(scope="module")
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def ask(client: TestClient, body: object, **more: Any) -> Any:
+    return client.post("/predict", json=body, **more)
+
+
+def test_answers_are_those_of_predict(client: TestClient, predictor: BundlePredictor) -> None:
+    rows = [dict(ROW, text=f"the {word} film") for word in ("good", "bad", "warm")]
+    answer = ask(client, {"rows": rows})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    for found, wanted in zip(answer.json()["rows"], predictor.predict(rows), strict=True):
+        assert found["row"] == wanted["row"]
+        assert list(found["tasks"]) == list(wanted["tasks"])
+        for task, one in wanted["tasks"].items():
+            assert found["tasks"][task]["prediction"] == pytest.approx(one["prediction"], abs=1e-4)
+
+
+def test_each_row_gets_the_tasks_of_its_columns(client: TestClient) -> None:
+    rows = [{"text": "good"}, {"first": "a", "second": "b"}, {**ROW, "other": [1, {"x": None}]}]
+    answer = ask(client, {"rows": rows}).json()
+    assert [list(row["tasks"]) for row in answer["rows"]] == [
+        ["classification", "regression"],
+        ["pair"],
+        ["classification", "pair", "regression"],
+    ]
+    only = ask(client, {"rows": [ROW], "tasks": ["regression"]}).json()
+    assert list(only["rows"][0]["tasks"]) == ["regression"]
+
+
+BAD: dict[str, tuple[bytes, int, str]] = {
+    "nothing": (b"", 400, "no valid JSON"),
+    "half": (b'{"rows": [', 400, "no valid JSON"),
+    "NaN": (b'{"rows": [{"text": NaN}]}', 400, "no valid JSON"),
+    "deep": (b"[" * 5000, 400, "recursion limit"),
+    "huge integer": (b'{"rows": [{"text": "a", "n": ' + b"9" * 9000 + b"}]}", 400, "out of range"),
+    "surrogate": (b'{"rows": [{"text": "\\ud800"}]}', 400, "no valid JSON"),
+    "bad utf-8": (b'{"rows": [{"text": "\xff"}]}', 400, "no valid JSON"),
+    "no object": (b"[]", 422, "the body"),
+    "no rows": (b'{"rows": []}', 422, "at least 1"),
+    "rows missing": (b'{"tasks": ["pair"]}', 422, "rows"),
+    "unknown key": (b'{"rows": [{"text": "a"}], "task": "pair"}', 422, "task"),
+    "row is no object": (b'{"rows": ["a"]}', 422, "rows.0"),
+    "NUL": (b'{"rows": [{"text": "a"}, {"text": "a\\u0000b"}]}', 422, "row 1, column 'text'"),
+    "number": (b'{"rows": [{"text": 3}]}', 422, "int 3"),
+    "null": (b'{"rows": [{"text": null}]}', 422, "no value"),
+    "unknown task": (b'{"rows": [{"text": "a"}], "tasks": ["x"]}', 422, "one of classification"),
+    "no columns": (b'{"rows": [{"x": "a"}]}', 422, "no task can be answered"),
+    "task without column": (b'{"rows": [{"text": "a"}], "tasks": ["pair"]}', 422, "first, second"),
+    "too long": (b'{"rows": [{"text": "' + b"a " * 300 + b'"}]}', 422, "truncate=true"),
+    "too many rows": (b'{"rows": [' + b'{"text":"a"},' * 50 + b'{"text":"a"}]}', 422, "at most 50"),
+    "too large": (b" " * 30_000, 413, "at most 20000 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_bad_requests_are_told_what_is_wrong(client: TestClient, name: str) -> None:
+    body, status, says = BAD[name]
+    answer = client.post("/predict", content=body, headers=JSON)
+    assert answer.status_code == status, answer.text
+    assert says in " ".join(str(part) for part in answer.json()["error"].values())
+
+
+def test_a_chunked_body_is_limited_too(client: TestClient) -> None:
+    answer = client.post("/predict", content=iter([b" " * 1000] * 30), headers=JSON)
+    assert answer.status_code == 413
+
+
+def test_other_content_types_are_refused(client: TestClient) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/octet-stream", ""):
+        answer = client.post("/predict", content=b"{}", headers={"Content-Type": kind})
+        assert answer.status_code == 415
+    fine = {"Content-Type": "Application/JSON; charset=utf-8"}
+    assert client.post("/predict", content=json.dumps({"rows": [ROW]}), headers=fine).is_success
+
+
+def test_long_texts_may_lose_their_end(client: TestClient) -> None:
+    body = {"rows": [{"text": "good " * 300}]}
+    assert ask(client, body, params={"truncate": "true"}).status_code == 200
+    assert ask(client, body, params={"truncate": "maybe"}).status_code == 422
+
+
+def test_unknown_paths_and_methods(client: TestClient) -> None:
+    assert client.get("/nothing").status_code == 404
+    assert client.get("/predict").status_code == 405
+
+
+def test_tasks(client: TestClient, predictor: BundlePredictor) -> None:
+    found = client.get("/tasks").json()
+    assert list(found["tasks"]) == list(predictor.tasks)
+    assert found["tasks"]["pair"]["columns"] == ["first", "second"]
+    assert found["tasks"]["classification"]["classes"] == ["bad", "good"]
+    assert found["max_tokens"] == predictor.max_tokens
+
+
+def test_the_description_holds_an_example_that_works(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    content = schema["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    assert ask(client, content["example"]).status_code == 200
+
+
+def test_the_page_knows_the_tasks(client: TestClient) -> None:
+    page = client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert '"columns": ["first", "second"]' in page.text
+    assert "/*TASKS*/" not in page.text
+
+
+def test_metrics_count(client: TestClient) -> None:
+    ask(client, {"rows": [ROW, ROW]})
+    text = client.get("/metrics").text
+    assert 'potstill_requests_total{path="/predict",status="200"}' in text
+    assert "potstill_rows_total" in text
+    assert "potstill_queue_tokens 0.0" in text
+
+
+def test_every_request_is_logged_once(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="potstill.serve"):
+        ask(client, {"rows": [ROW]})
+        client.post("/predict", content=b"{", headers=JSON)
+        client.get("/healthz")
+    lines = [json.loads(record.message) for record in caplog.records]
+    assert [(line["path"], line["status"]) for line in lines] == [
+        ("/predict", 200),
+        ("/predict", 400),
+    ]
+
+
+def test_ready_only_while_it_runs(toys: ToyBundle, predictor: BundlePredictor) -> None:
+    app = create_app(predictor, settings_of(toys))
+    outside = TestClient(app)
+    assert outside.get("/healthz").status_code == 200
+    assert outside.get("/readyz").status_code == 503
+    with TestClient(app) as inside:
+        assert inside.get("/readyz").status_code == 200
+    assert outside.get("/readyz").status_code == 503
+    assert ask(outside, {"rows": [ROW]}).status_code == 503
+
+
+def test_the_token(toys: ToyBundle, predictor: BundlePredictor) -> None:
+    with TestClient(create_app(predictor, settings_of(toys, token="geheim ü"))) as client:
+        for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": "geheim"}):
+            answer = ask(client, {"rows": [ROW]}, headers=headers)
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert client.get("/tasks", headers=headers).status_code == 401
+            assert client.get("/metrics", headers=headers).status_code == 401
+        right = {"Authorization": "Bearer geheim ü".encode()}
+        assert ask(client, {"rows": [ROW]}, headers=right).status_code == 200
+        assert client.get("/healthz").status_code == 200
+
+
+class Gate:
+    """An engine that waits until it is let go."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+        self.open = threading.Event()
+        self.fault: Exception | None = None
+
+    def __call__(self, tokens: TokenRows) -> list[np.ndarray]:
+        assert self.open.wait(20)
+        if self.fault is not None:
+            raise self.fault
+        found: list[np.ndarray] = self.run(tokens)
+        return found
+
+
+@pytest.fixture
+def gate(predictor: BundlePredictor, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    gate = Gate(predictor.run)
+    monkeypatch.setattr(predictor, "run", gate)
+    return gate
+
+
+def test_too_much_to_do_is_503_and_the_event_loop_stays_free(
+    toys: ToyBundle, predictor: BundlePredictor, gate: Gate
+) -> None:
+    app = create_app(predictor, settings_of(toys, deadline=5.0))
+    gate.open.set()
+    with TestClient(app) as client, ThreadPoolExecutor(8) as many:
+        assert ask(client, {"rows": [ROW]}).status_code == 200
+        gate.open.clear()
+        batcher = app.state.service.batcher
+        first = many.submit(ask, client, {"rows": [ROW]})
+        while not batcher.load().tokens:
+            pass
+        batcher._speed = 1.0  # token a second
+        refused = ask(client, {"rows": [ROW] * 20})
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) >= 1
+        assert client.get("/healthz").status_code == 200
+        gate.open.set()
+        assert first.result(10).status_code == 200
+
+
+def test_what_comes_too_late_is_503(
+    toys: ToyBundle, predictor: BundlePredictor, gate: Gate
+) -> None:
+    app = create_app(predictor, settings_of(toys, deadline=0.3))
+    gate.open.set()
+    with TestClient(app) as client, ThreadPoolExecutor(1) as one:
+        gate.open.clear()
+        asked = one.submit(ask, client, {"rows": [ROW]})
+        threading.Timer(0.6, gate.open.set).start()
+        answer = asked.result(10)
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+
+
+def test_a_fault_of_the_engine_is_500_and_the_next_request_is_well(
+    toys: ToyBundle, predictor: BundlePredictor, gate: Gate
+) -> None:
+    gate.open.set()
+    with TestClient(create_app(predictor, settings_of(toys)), raise_server_exceptions=False) as c:
+        gate.fault = RuntimeError("broken")
+        answer = ask(c, {"rows": [ROW]})
+        assert answer.status_code == 500
+        assert "broken" not in answer.text
+        gate.fault = None
+        assert ask(c, {"rows": [ROW]}).status_code == 200
+
+
+def test_many_at_once_each_gets_its_own(client: TestClient, predictor: BundlePredictor) -> None:
+    words = ["good", "bad", "warm", "cold", "great", "awful", "film", "river"] * 4
+    with ThreadPoolExecutor(16) as many:
+        answers = list(
+            many.map(lambda w: ask(client, {"rows": [{"text": f"the {w}"}]}).json(), words)
+        )
+    for word, answer in zip(words, answers, strict=True):
+        wanted = predictor.predict({"text": f"the {word}"})["regression"]["prediction"]
+        found = answer["rows"][0]["tasks"]["regression"]["prediction"]
+        assert found == pytest.approx(wanted, abs=1e-4)

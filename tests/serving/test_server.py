@@ -1,0 +1,210 @@
+"""The service as a process: start, stop, slow callers, a killed worker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.bundles import ToyBundle
+
+POTSTILL = Path(sys.executable).with_name("potstill")
+BODY = {"rows": [{"text": "the good film"}]}
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+class Service:
+    """A service that runs.
+
+    Args:
+        bundle: What it serves.
+        flags: Of the command.
+    """
+
+    def __init__(self, bundle: Path, *flags: str) -> None:
+        self.port = free_port()
+        command = [str(POTSTILL), "serve", str(bundle), "--port", str(self.port), "--threads", "1"]
+        start = time.monotonic()
+        self.process = subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True)
+        while self.get("/readyz") != 200:
+            assert self.process.poll() is None, self.process.communicate()[1]
+            assert time.monotonic() - start < 60
+            time.sleep(0.05)
+        self.seconds_to_ready = time.monotonic() - start
+
+    def get(self, path: str) -> int:
+        try:
+            with urllib.request.urlopen(self.url(path), timeout=5) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def ask(self, body: object = BODY) -> Any:
+        request = urllib.request.Request(
+            self.url("/predict"), json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def talk(self, *parts: bytes, pause: float = 0.0) -> bytes:
+        """Send parts slowly, return what comes back until the other side closes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as talk:
+            got = b""
+            try:
+                for part in parts:
+                    talk.sendall(part)
+                    time.sleep(pause)
+                while more := talk.recv(4096):
+                    got += more
+            except ConnectionError:
+                pass
+            return got
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.Error):
+                ends = child.status() == psutil.STATUS_ZOMBIE
+                if not ends and not any("resource_tracker" in part for part in child.cmdline()):
+                    found.append(child.pid)
+        return found
+
+    def stop(self) -> tuple[int, str]:
+        """SIGTERM; exit code and standard error."""
+        self.process.send_signal(signal.SIGTERM)
+        errors = self.process.communicate(timeout=30)[1]
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def serve(toys: ToyBundle) -> Iterator[Callable[..., Service]]:
+    made: list[Service] = []
+
+    def start(*flags: str) -> Service:
+        made.append(Service(toys.done.folder, *flags))
+        return made[-1]
+
+    yield start
+    for service in made:
+        if service.process.poll() is None:
+            for child in psutil.Process(service.process.pid).children(recursive=True):
+                child.kill()
+            service.process.kill()
+            service.process.communicate()
+
+
+def test_it_answers_and_stops_with_0(serve: Callable[..., Service]) -> None:
+    service = serve()
+    assert "classification" in service.ask()["rows"][0]["tasks"]
+    code, errors = service.stop()
+    assert code == 0, errors
+    assert errors.count('"path": "/predict"') == 1
+    assert "Traceback" not in errors
+
+
+def test_slow_callers_are_told_or_dropped(serve: Callable[..., Service]) -> None:
+    service = serve("--body-time", "0.5")
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    start = time.monotonic()
+    answer = service.talk(head + b"Content-Length: 40\r\n\r\n", b'{"rows"')
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"more than 0.5 s" in answer
+    assert time.monotonic() - start < 5
+    byte_by_byte = [head + b"Content-Length: 40\r\n\r\n", *[b" "] * 40]
+    start = time.monotonic()
+    service.talk(*byte_by_byte, pause=0.1)
+    assert time.monotonic() - start < 5
+    assert service.ask()
+    assert service.stop()[0] == 0
+
+
+@pytest.mark.slow
+def test_a_header_that_never_ends_is_dropped(serve: Callable[..., Service]) -> None:
+    service = serve()
+    start = time.monotonic()
+    service.talk(b"POST /predict HTTP/1.1\r\nHost: x\r\n", *[b"X-A: 1\r\n"] * 40, pause=0.25)
+    assert time.monotonic() - start < 15
+    assert service.ask()
+
+
+def test_a_killed_worker_is_replaced(serve: Callable[..., Service]) -> None:
+    service = serve("--workers", "2")
+    before = service.workers()
+    assert len(before) == 2
+    os.kill(before[0], signal.SIGKILL)
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        now = service.workers()
+        if len(now) == 2 and before[0] not in now:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("no new worker came")
+    assert service.ask()
+    assert service.stop()[0] == 0
+
+
+def test_accepted_requests_finish_after_sigterm(serve: Callable[..., Service]) -> None:
+    service = serve("--deadline", "20")
+    rows = [{"text": f"the good film {i} " + "river " * 20} for i in range(900)]
+    service.ask()
+    with ThreadPoolExecutor(16) as many:
+        asked = [many.submit(service.ask, {"rows": rows}) for _ in range(16)]
+        while not any(answer.done() for answer in asked):
+            time.sleep(0.001)
+        assert sum(answer.done() for answer in asked) < 16
+        code, errors = service.stop()
+        assert code == 0, errors
+        assert all(len(answer.result(20)["rows"]) == 900 for answer in asked)
+
+
+@pytest.mark.parametrize("flags", [["--host", "0.0.0.0"], ["--host", "example.org"]])
+def test_other_addresses_need_a_token(toys: ToyBundle, flags: list[str]) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "POTSTILL_TOKEN"}
+    done = subprocess.run(
+        [str(POTSTILL), "serve", str(toys.done.folder), *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "--insecure" in done.stderr
+
+
+def test_a_damaged_bundle_is_named_before_anything_starts(toys: ToyBundle, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(POTSTILL), "serve", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "no bundle there" in done.stderr
