@@ -66,7 +66,7 @@ def test_every_dependency_is_pinned() -> None:
     extras = PROJECT["optional-dependencies"]
     wanted = [*PROJECT["dependencies"], *(name for extra in extras.values() for name in extra)]
     names = {re.split(r"[<>=!~;\[ ]", each)[0].lower() for each in wanted}
-    assert names - pinned == set()
+    assert names - pinned == {"potstill"}  # extras that hold another one
 
 
 def test_every_room_has_a_docstring_that_says_what_it_is() -> None:

@@ -125,6 +125,10 @@ class Refuse:
 
 sys.meta_path.insert(0, Refuse())
 import potstill
+from potstill.serving import server
+from potstill.serving.app import create_app
+from potstill.serving.settings import ServeSettings
+create_app(potstill.load(sys.argv[1]), ServeSettings(bundle=sys.argv[1]))
 print(potstill.load(sys.argv[1]).predict({"text": "the good film"}))
 """
 

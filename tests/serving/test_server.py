@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -208,3 +210,23 @@ def test_a_damaged_bundle_is_named_before_anything_starts(toys: ToyBundle, tmp_p
     )
     assert done.returncode == 1
     assert "no bundle there" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium here")
+def test_the_page_answers_in_a_browser(serve: Callable[..., Service], tmp_path: Path) -> None:
+    service = serve()
+    row = {"first": "a warm day", "second": "a cold <b>road</b>"}
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--user-data-dir={tmp_path}", "--virtual-time-budget=10000"]
+    done = subprocess.run(
+        [*command, service.url("/?" + urllib.parse.urlencode(row))],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=90,
+    )
+    answer = service.ask({"rows": [row]})["rows"][0]["tasks"]["pair"]
+    best = f"{answer['scores'][answer['prediction']]:.3f}"
+    assert f"pair<span>{answer['prediction']}</span>" in done.stdout
+    assert f"<span>{best}</span>" in done.stdout
+    assert '<p id="fault" role="alert"></p>' in done.stdout

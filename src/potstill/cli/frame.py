@@ -112,6 +112,16 @@ def errors(debug: bool) -> Iterator[None]:
         raise typer.Exit(1) from None
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
+    except ModuleNotFoundError as error:
+        if debug or (error.name or "potstill").split(".")[0] == "potstill":
+            traceback.print_exc()
+        print(
+            f"error: package {error.name}\n  got:    it is not installed\n"
+            "  wanted: what this command needs\n"
+            "  next:   pip install 'potstill[train]' (to answer from a bundle: 'potstill[serve]')",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1) from None
     except Exception as error:
         if debug:
             traceback.print_exc()

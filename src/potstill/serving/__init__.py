@@ -1,1 +1,11 @@
-"""Bundles that answer; starts without torch (the service itself is still to come)."""
+"""Bundles that answer, and the HTTP service. Starts without torch.
+
+    predictor.py  a bundle with the student's own predict
+    batcher.py    rows of many requests to batches of one engine
+    requests.py   a body to token rows, outputs to an answer
+    app.py        endpoints, faults, limits
+    metrics.py    Prometheus counters
+    server.py     worker processes
+    settings.py   limits and places
+    page.html     the page to try tasks on
+"""
