@@ -8,4 +8,6 @@
     server.py     worker processes
     settings.py   limits and places
     page.html     the page to try tasks on
+
+Knows bundles only: no run file, no students, no training.
 """
