@@ -27,7 +27,7 @@ from potstill.core.errors import PotstillError
 from potstill.serving.batcher import Batcher, Closed, Late, Overloaded, retry_after
 from potstill.serving.metrics import Metrics
 from potstill.serving.predictor import BundlePredictor
-from potstill.serving.requests import BadBody, PredictBody, Prepared, decode, parse_body, prepare
+from potstill.serving.requests import BadBody, Prepared, decode, parse_body, prepare
 from potstill.serving.settings import ServeSettings
 
 log = logging.getLogger("potstill.serve")
@@ -123,7 +123,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
                 "required": True,
                 "content": {
                     "application/json": {
-                        "schema": PredictBody.model_json_schema(),
+                        "schema": _body_schema(service),
                         "example": example,
                     }
                 },
@@ -231,6 +231,61 @@ def describe(predictor: BundlePredictor) -> dict[str, Any]:
 
 def _classes(kind: object) -> tuple[str, ...]:
     return tuple(getattr(kind, "classes", ()))
+
+
+def _body_schema(service: Service) -> dict[str, Any]:
+    """:class:`PredictBody` with this bundle's columns and tasks in it."""
+    heads = service.predictor.heads
+    columns: dict[str, list[str]] = {}
+    for task, head in heads.items():
+        for column in head.inputs.columns:
+            columns.setdefault(column, []).append(task)
+    readable = dict.fromkeys(head.inputs.columns for head in heads.values())
+    row = {
+        "type": "object",
+        "properties": {
+            column: {
+                "type": "string",
+                "pattern": "^[^\\u0000]*$",
+                "description": f"For {', '.join(tasks)}.",
+            }
+            for column, tasks in columns.items()
+        },
+        "anyOf": [{"required": list(group)} for group in readable],
+        "description": "Column to text. Columns that no task reads are ignored.",
+    }
+    return {
+        "type": "object",
+        "properties": {
+            "rows": {
+                "type": "array",
+                "items": row,
+                "minItems": 1,
+                "maxItems": service.settings.most_rows,
+            },
+            "tasks": {
+                "anyOf": [
+                    {"type": "array", "items": {"enum": list(heads)}, "minItems": 1},
+                    {"type": "null"},
+                ],
+                "description": "Tasks to answer; without it all whose columns a row has.",
+            },
+        },
+        "required": ["rows"],
+        "additionalProperties": False,
+        "allOf": [
+            {
+                "if": {
+                    "properties": {"tasks": {"type": "array", "contains": {"const": task}}},
+                    "required": ["tasks"],
+                },
+                "then": {
+                    "properties": {"rows": {"items": {"required": list(head.inputs.columns)}}}
+                },
+            }
+            for task, head in heads.items()
+        ],
+    }
 
 
 def _example(predictor: BundlePredictor) -> dict[str, Any]:

@@ -29,7 +29,9 @@ class PredictBody(BaseModel):
         min_length=1, description="Rows: column to text. Columns that no task reads are ignored."
     )
     tasks: list[str] | None = Field(
-        default=None, description="Tasks to answer; without it all whose columns a row has."
+        default=None,
+        min_length=1,
+        description="Tasks to answer; without it all whose columns a row has.",
     )
 
 
@@ -117,6 +119,7 @@ def prepare(
             wanted=f"at most {most_rows} in one request",
             todo="send them in several requests",
         )
+    _check_texts(predictor, body.rows)
     wanted: dict[tuple[str, ...], tuple[str, ...]] = {}
     groups: dict[tuple[str, ...], tuple[list[int], list[tuple[str, ...]]]] = {}
     for i, row in enumerate(body.rows):
@@ -142,6 +145,25 @@ def prepare(
     return Prepared(tokens=join_rows(parts), passes=made, n_rows=len(body.rows))
 
 
+def _check_texts(predictor: BundlePredictor, rows: Sequence[Mapping[str, object]]) -> None:
+    """Every column that some task reads must hold text, whichever tasks are asked."""
+    known = {column for head in predictor.heads.values() for column in head.inputs.columns}
+    for i, row in enumerate(rows):
+        for column in known & row.keys():
+            value = row[column]
+            if isinstance(value, str) and "\0" not in value:
+                continue
+            got = f"{type(value).__name__} {value!r:.60}"
+            if isinstance(value, str):
+                got = "a text with a NUL character, the sign of binary data"
+            raise DataError(
+                f"row {i}, column '{column}'",
+                got="no value" if value is None else got,
+                wanted="text",
+                todo="mend it, or leave the column out",
+            )
+
+
 def _tokenise(
     predictor: BundlePredictor,
     task: str,
@@ -152,15 +174,6 @@ def _tokenise(
     inputs = predictor.heads[task].inputs
     table = {column: [rows[i][column] for i in chosen] for column in inputs.columns}
     texts = inputs.checked(table, chosen)
-    for column, values in texts.items():
-        for i, text in zip(chosen, values, strict=True):
-            if "\0" in text:
-                raise DataError(
-                    f"row {i}, column '{column}'",
-                    got="a text with a NUL character",
-                    wanted="text",
-                    todo="remove the character: it is the sign of binary data",
-                )
     tokens = predictor.tokenise(task, texts)
     if not truncate and tokens.truncated.any():
         i = chosen[int(np.argmax(tokens.truncated))]
