@@ -76,6 +76,15 @@ def test_a_bundle_with_such_a_graph_is_refused(toys: ToyBundle, tmp_path: Path) 
         read_bundle(copy)
 
 
+def test_bits_that_readers_drop_hide_nothing() -> None:
+    """Field 7 with bit 32 set: to a reader of protocol buffers the graph, to a careless one not."""
+    graph = model("weight").graph.SerializeToString()
+    key = 0x3A | 1 << 32
+    tag = bytes([key >> shift & 0x7F | 0x80 for shift in (0, 7, 14, 21)]) + bytes([key >> 28])
+    with pytest.raises(ValueError, match="not a protocol buffer"):
+        reaches_outside(tag + _size(graph) + graph)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_end_in_an_answer_or_a_value_error(data: bytes) -> None:
     with contextlib.suppress(ValueError):

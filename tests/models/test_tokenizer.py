@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from potstill.core.errors import BaseModelError
 from potstill.models.tokenizer import TextTokenizer, TokenRows, load_tokenizer, task_token
@@ -164,3 +166,47 @@ def test_no_tokenizer_at_all(base: Path, tmp_path: Path) -> None:
     shutil.copy(base / "config.json", tmp_path)
     with pytest.raises(BaseModelError, match="tokenizer of"):
         load_tokenizer(tmp_path)
+
+
+WORDS = ("good", "film", "unheardof", "never", "a", "é", "0123456789" * 3)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.sampled_from(WORDS), max_size=300),
+    st.lists(st.sampled_from(WORDS), max_size=300),
+    st.integers(4, 12),
+    st.booleans(),
+)
+def test_shortening_first_changes_no_token(
+    base: Path, first: list[str], second: list[str], limit: int, pairs: bool
+) -> None:
+    tokenizer = load_tokenizer(base)
+    texts = [" ".join(first)], [" ".join(second)] if pairs else None
+    found = tokenizer.encode(*texts, max_tokens=limit)
+    backend = Tokenizer.from_file(str(base / "tokenizer.json"))
+    backend.no_padding()
+    backend.enable_truncation(limit, strategy="longest_first")
+    wanted = backend.encode(texts[0][0], None if texts[1] is None else texts[1][0])
+    assert found.ids.tolist() == wanted.ids
+    assert found.types.tolist() == wanted.type_ids
+    assert found.truncated.tolist() == [bool(wanted.overflowing)]
+
+
+@pytest.mark.timeout(20)
+def test_two_endless_texts_take_no_endless_memory(tokenizer: TextTokenizer) -> None:
+    endless = "good film " * 50_000
+    tokens = tokenizer.encode([endless], [endless], max_tokens=32)
+    assert len(tokens.ids) == 32
+    assert tokens.truncated.all()
+    assert len(tokenizer.encode(["x" * 500_000], None, max_tokens=32).ids) <= 32
+
+
+def test_threads_may_share_a_tokenizer(tokenizer: TextTokenizer) -> None:
+    text = "good film " * 100
+
+    def limit_of(limit: int) -> int:
+        return max(len(tokenizer.encode([text], None, max_tokens=limit).ids) for _ in range(50))
+
+    with ThreadPoolExecutor(4) as many:
+        assert list(many.map(limit_of, (8, 16, 24, 32))) == [8, 16, 24, 32]

@@ -122,12 +122,39 @@ def test_other_content_types_are_refused(client: TestClient) -> None:
 def test_long_texts_may_lose_their_end(client: TestClient) -> None:
     body = {"rows": [{"text": "good " * 300}]}
     assert ask(client, body, params={"truncate": "true"}).status_code == 200
-    assert ask(client, body, params={"truncate": "maybe"}).status_code == 422
+    unclear = ask(client, body, params={"truncate": "maybe"})
+    assert unclear.status_code == 422
+    assert "truncate" in unclear.json()["error"]["got"]
 
 
 def test_unknown_paths_and_methods(client: TestClient) -> None:
     assert client.get("/nothing").status_code == 404
     assert client.get("/predict").status_code == 405
+
+
+def test_paths_that_are_not_ours_are_one_counter(client: TestClient) -> None:
+    for i in range(5):
+        client.get(f"/nothing/{i}")
+    text = client.get("/metrics").text
+    assert "/nothing" not in text
+    assert 'path="other",status="404"' in text
+
+
+def test_bodies_that_wait_to_be_read_are_bounded(app: FastAPI, client: TestClient) -> None:
+    service = app.state.service
+    service.bytes_read = service.settings.most_body_bytes
+    try:
+        refused = ask(client, {"rows": [ROW]})
+    finally:
+        service.bytes_read = 0
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "1"
+    assert ask(client, {"rows": [ROW]}).status_code == 200
+
+
+def test_a_task_that_is_named_often_is_answered_once(client: TestClient) -> None:
+    answer = ask(client, {"rows": [ROW] * 40, "tasks": ["pair"] * 1000})
+    assert [list(row["tasks"]) for row in answer.json()["rows"]] == [["pair"]] * 40
 
 
 def test_tasks(client: TestClient, predictor: BundlePredictor) -> None:
@@ -230,7 +257,7 @@ def test_too_much_to_do_is_503_and_the_event_loop_stays_free(
         first = many.submit(ask, client, {"rows": [ROW]})
         while not batcher.load().tokens:
             pass
-        batcher._speed = 1.0  # token a second
+        batcher._per_token = 1.0
         refused = ask(client, {"rows": [ROW] * 20})
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) >= 1

@@ -153,7 +153,7 @@ def test_what_would_be_late_is_refused_at_once(
     batcher = start()
     batcher.submit(rows(10), within=1e6).result(10)
     held(engine, batcher)
-    batcher._speed = 100.0  # tokens a second
+    batcher._per_token, batcher._per_batch = 0.01, 0.0  # seconds
     batcher.submit(rows(*[10] * 9), within=2.0)  # 4 + 90 tokens: 0.94 s
     with pytest.raises(Overloaded) as told:
         batcher.submit(rows(*[10] * 9), within=2.0)  # 184 tokens: 1.84 s, over 0.8 of 2 s
@@ -165,6 +165,28 @@ def test_what_would_be_late_is_refused_at_once(
 def test_the_first_request_is_always_tried(start: Callable[..., Batcher]) -> None:
     tokens = rows(*[100] * 100)
     check(start().submit(tokens, within=0.9), tokens)  # by the first guess 5 s
+
+
+def test_an_idle_engine_refuses_nobody(start: Callable[..., Batcher]) -> None:
+    batcher = start()
+    batcher.submit(rows(5), within=1e6).result(10)
+    batcher._per_token, batcher._per_batch = 10.0, 10.0  # whatever it thinks it takes
+    tokens = rows(*[100] * 30)
+    check(batcher.submit(tokens, within=1.0), tokens)
+
+
+def test_equal_texts_are_encoded_once_and_do_not_flatter_the_speed(
+    engine: Engine, start: Callable[..., Batcher]
+) -> None:
+    batcher = start(batch_tokens=100)
+    engine.seconds = 0.05
+    same = rows(*[50] * 20)
+    same.ids[:] = 7
+    firsts, lengths = batcher.submit(same, within=1e6).result(10)
+    assert firsts[:, 0].tolist() == [7.0] * 20
+    assert lengths[:, 0].tolist() == [50.0] * 20
+    assert all(len(batch) == 1 for batch in engine.batches)
+    assert batcher.load().tokens_per_second <= 50 / 0.05
 
 
 def test_a_request_that_is_late_after_all_is_told(engine: Engine) -> None:

@@ -92,8 +92,9 @@ def test_all_tasks_on_one_text_share_a_pass(
     assert calls == [1]
 
 
-def test_warm_up(predictor: BundlePredictor) -> None:
-    predictor.warm_up()
+def test_a_sample_is_of_about_the_size(predictor: BundlePredictor) -> None:
+    assert 512 <= predictor.sample(1024).lengths.sum() <= 2048
+    assert len(predictor.sample(1)) == 1
 
 
 def test_engines_that_are_not_there(toys: ToyBundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,7 @@ def test_a_killed_worker_is_replaced(serve: Callable[..., Service]) -> None:
 
 def test_accepted_requests_finish_after_sigterm(serve: Callable[..., Service]) -> None:
     service = serve("--deadline", "20")
-    rows = [{"text": f"the good film {i} " + "river " * 20} for i in range(900)]
+    rows = [{"text": f"the good film {i} " + "river " * 20} for i in range(300)]
     service.ask()
     with ThreadPoolExecutor(16) as many:
         asked = [many.submit(service.ask, {"rows": rows}) for _ in range(16)]
@@ -182,7 +182,7 @@ def test_accepted_requests_finish_after_sigterm(serve: Callable[..., Service]) -
         assert sum(answer.done() for answer in asked) < 16
         code, errors = service.stop()
         assert code == 0, errors
-        assert all(len(answer.result(20)["rows"]) == 900 for answer in asked)
+        assert all(len(answer.result(20)["rows"]) == 300 for answer in asked)
 
 
 @pytest.mark.parametrize("flags", [["--host", "0.0.0.0"], ["--host", "example.org"]])
@@ -198,6 +198,18 @@ def test_other_addresses_need_a_token(toys: ToyBundle, flags: list[str]) -> None
     )
     assert done.returncode == 2
     assert "--insecure" in done.stderr
+
+
+def test_a_port_that_is_taken_is_named(toys: ToyBundle) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [str(POTSTILL), "serve", str(toys.done.folder)]
+        command += ["--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "a port that is free" in done.stderr
+    assert done.stdout == ""
 
 
 def test_a_damaged_bundle_is_named_before_anything_starts(toys: ToyBundle, tmp_path: Path) -> None:

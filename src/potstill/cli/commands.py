@@ -396,11 +396,15 @@ def serve(
             most_rows=max_rows,
             token=token,
         )
-        if as_json:
-            print(json.dumps({"url": f"http://{host}:{port}"}), flush=True)
-        elif not quiet:
-            print(f"serving {bundle} on http://{host}:{port} (Ctrl-C stops)", flush=True)
-        serve_bundle(settings, insecure=insecure)
+
+        def announce() -> None:
+            url = f"http://{host}:{port}"
+            if as_json:
+                print(json.dumps({"url": url}), flush=True)
+            elif not quiet:
+                print(f"serving {bundle} on {url} (Ctrl-C stops)", flush=True)
+
+        serve_bundle(settings, insecure=insecure, announce=announce)
 
 
 @app.command()

@@ -118,7 +118,7 @@ def errors(debug: bool) -> Iterator[None]:
         print(
             f"error: package {error.name}\n  got:    it is not installed\n"
             "  wanted: what this command needs\n"
-            "  next:   pip install 'potstill[train]' (to answer from a bundle: 'potstill[serve]')",
+            "  next:   pip install 'potstill[train]' (`potstill serve` alone: 'potstill[serve]')",
             file=sys.stderr,
         )
         raise typer.Exit(1) from None

@@ -202,7 +202,9 @@ def _read_zip(path: Path) -> dict[str, bytes]:
             entries = packed.infolist()
             _check_entries(path, entries)
             return {entry.filename: _expand(path, packed, entry) for entry in entries}
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+    except ArtefactError:
+        raise
+    except Exception as error:  # of zipfile, zlib and struct: any of them for damaged bytes
         raise _fault(
             path, got=f"not a zip file that can be read ({error})", wanted="a bundle"
         ) from error

@@ -62,7 +62,9 @@ class Candidate:
             "ms": {k: round(v, 3) for k, v in self.ms.items()},
             "scores": {k: round(v, 6) for k, v in self.scores.items()},
             "drops": {k: round(v, 6) for k, v in self.drops.items()},
-            "difference": float(f"{self.difference:.3g}"),
+            "difference": (
+                float(f"{self.difference:.3g}") if math.isfinite(self.difference) else None
+            ),
             "refused": self.refused,
         }
 
@@ -116,10 +118,13 @@ def choose_engine(
         candidates = []
         for name, engine in engines.items():
             found = engine_outputs(engine, network, rows)
-            scores = _scores(network, splits, found)
+            finite = all(np.isfinite(values).all() for values in found.values())
+            scores = _scores(network, splits, found) if finite else {}
             drops = {task: own_scores[task] - score for task, score in scores.items()}
             apart = max((float(np.abs(found[t] - own[t]).max()) for t in own), default=0.0)
             refused = _refusal(name, drops, apart, max_drop, bool(splits))
+            if not finite:
+                refused, apart = "outputs that are not finite", math.inf
             candidates.append(
                 Candidate(
                     engine=name,

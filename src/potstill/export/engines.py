@@ -163,6 +163,25 @@ def open_engine(name: str, graph: bytes, *, threads: int | None = None) -> Engin
         ResourceError: The engine's package is not installed.
         ArtefactError: The engine is unknown, or refuses the graph.
     """
+    kind = need_engine(name)
+    try:
+        return kind.open(graph, threads or n_cores())
+    except Exception as error:  # each engine has exceptions of its own
+        raise ArtefactError(
+            f"engine '{name}'",
+            got=f"it cannot load the graph: {str(error).strip().splitlines()[0]:.300}",
+            wanted="a graph that an export wrote",
+            todo="export the student again",
+        ) from error
+
+
+def need_engine(name: str) -> EngineKind:
+    """An engine that this machine can run.
+
+    Raises:
+        ResourceError: Its package is not installed.
+        ArtefactError: It is unknown.
+    """
     kind = ENGINES.get(name)
     if kind is None:
         raise ArtefactError(
@@ -178,15 +197,7 @@ def open_engine(name: str, graph: bytes, *, threads: int | None = None) -> Engin
             wanted=f"{kind.module}, with which this bundle was measured to be fastest",
             todo=f"pip install {kind.module}, or export again with --engines of another kind",
         )
-    try:
-        return kind.open(graph, threads or n_cores())
-    except Exception as error:  # each engine has exceptions of its own
-        raise ArtefactError(
-            f"engine '{name}'",
-            got=f"it cannot load the graph: {str(error).strip().splitlines()[0]:.300}",
-            wanted="a graph that an export wrote",
-            todo="export the student again",
-        ) from error
+    return kind
 
 
 def n_cores() -> int:

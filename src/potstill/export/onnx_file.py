@@ -64,6 +64,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
+        if key >> 32:  # readers drop these bits, so the field would be another one to them
+            raise ValueError("not a protocol buffer")
         number, wire = key >> 3, key & 7
         if wire == 0:
             value, at = _varint(message, at)

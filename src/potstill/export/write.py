@@ -171,7 +171,7 @@ def _card(
     lines.append(f"| student, fp32 |{' – |' * (len(shapes) + 1)} {own} | |")
     for c in candidates:
         ms = " | ".join(f"{c.ms[shape]:.1f}" for shape in shapes)
-        kept = " | ".join(f"{c.scores[task]:.4f}" for task in scores)
+        kept = " | ".join(f"{c.scores[t]:.4f}" if t in c.scores else "–" for t in scores)
         why = "chosen" if c.engine == chosen else c.refused or ""
         lines.append(f"| {c.engine} | {ms} | {c.size_bytes / 1e6:.0f} | {kept} | {why} |")
     return "\n".join([*lines, ""])

@@ -6,6 +6,7 @@ Wraps the ``tokenizers`` library; needs neither torch nor transformers for folde
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import tokenizers
 from potstill.core.errors import BaseModelError
 from potstill.core.files import read_json, write_text
 
+_FAR = 8  # characters a token: a longer text is shortened before it is cut
 _OLD_LAYOUT = (
     "vocab.txt",
     "vocab.json",
@@ -79,6 +81,21 @@ def join_rows(parts: Sequence[tuple[TokenRows, np.ndarray]]) -> TokenRows:
     )
 
 
+def distinct_rows(tokens: TokenRows) -> tuple[np.ndarray, np.ndarray]:
+    """First row of each distinct text (D,), and each row's place among them (N,)."""
+    first: dict[bytes, int] = {}
+    kept: list[int] = []
+    place = np.empty(len(tokens), np.int64)
+    for i in range(len(tokens)):
+        part = slice(tokens.offsets[i], tokens.offsets[i + 1])
+        key = tokens.ids[part].tobytes() + tokens.types[part].tobytes()
+        if key not in first:
+            first[key] = len(kept)
+            kept.append(i)
+        place[i] = first[key]
+    return np.array(kept, np.int64), place
+
+
 class TextTokenizer:
     """A base's tokenizer, with task-identifier tokens where a student uses them.
 
@@ -91,6 +108,7 @@ class TextTokenizer:
         backend.no_padding()
         backend.no_truncation()
         self._backend = backend
+        self._lock = threading.Lock()  # truncation is a state of the backend
         self.padding = padding
         self._n_added = backend.num_special_tokens_to_add(False)
         self._n_added_pair = backend.num_special_tokens_to_add(True)
@@ -143,10 +161,13 @@ class TextTokenizer:
                 token, where the base has one).
         """
         room = max_tokens - (task is not None)
-        self._backend.enable_truncation(room, strategy="longest_first")
+        first = self._shortened(first, room)
+        second = None if second is None else self._shortened(second, room)
         rows = list(first) if second is None else list(zip(first, second, strict=True))
-        encoded = self._backend.encode_batch_fast(rows)
-        self._backend.no_truncation()
+        with self._lock:
+            self._backend.enable_truncation(room, strategy="longest_first")
+            encoded = self._backend.encode_batch_fast(rows)
+            self._backend.no_truncation()
         if task is None:
             ids = [e.ids for e in encoded]
             types = [e.type_ids for e in encoded]
@@ -167,6 +188,27 @@ class TextTokenizer:
             offsets=offsets,
             truncated=np.array([bool(e.overflowing) for e in encoded], bool),
         )
+
+    def _shortened(self, texts: Sequence[str], room: int) -> Sequence[str]:
+        """The texts, without what is far behind the limit: no token that is kept changes.
+
+        The backend keeps what truncation cuts off, for pairs every combination of the pieces of
+        both: two texts of 50 KB would take gigabytes.
+        """
+        far = [i for i, text in enumerate(texts) if len(text) > _FAR * room]
+        if not far:
+            return texts
+        shortened = list(texts)
+        with self._lock:
+            encoded = self._backend.encode_batch([texts[i] for i in far], add_special_tokens=False)
+        for i, found in zip(far, encoded, strict=True):
+            words = found.word_ids
+            end = room + 1  # one more than can be kept, so that it still counts as cut
+            while end < min(len(words), 2 * room) and words[end] == words[end - 1]:
+                end += 1
+            if end < len(words):
+                shortened[i] = texts[i][: found.offsets[end - 1][1]]
+        return shortened
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` and the little that transformers wants beside it."""

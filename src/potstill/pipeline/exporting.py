@@ -44,6 +44,7 @@ def export_bundle(
         DataError: The run's data is not what it was.
         ArtefactError: The student is damaged, or no engine keeps the scores.
     """
+    out = out.resolve()
     packed_file = out.with_name(out.name + ".zip") if packed else None
     for place in (out, packed_file):
         if place is not None and place.exists() and (not place.is_dir() or any(place.iterdir())):

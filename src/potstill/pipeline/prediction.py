@@ -19,7 +19,6 @@ from potstill.core.files import atomic_writer
 from potstill.core.progress import Progress
 from potstill.export.bundle import is_bundle
 from potstill.serving.predictor import BundlePredictor
-from potstill.students.student import Student
 from potstill.tasks.predictor import Predictor
 from potstill.tasks.sources import column_names
 from potstill.tasks.stream import stream_rows
@@ -67,6 +66,8 @@ def predict_file(
     if is_bundle(student):
         loaded = BundlePredictor.load(student)
     else:
+        from potstill.students.student import Student  # noqa: PLC0415 (a bundle needs no torch)
+
         loaded = Student.load(student, device=device, precision=precision)
     names = loaded.answerable(column_names(file), tasks)
     columns = list(dict.fromkeys(c for t in names for c in loaded.heads[t].inputs.columns))

@@ -9,17 +9,20 @@ import asyncio
 import hmac
 import json
 import logging
+import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
 from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from potstill import __version__
@@ -32,6 +35,7 @@ from potstill.serving.settings import ServeSettings
 
 log = logging.getLogger("potstill.serve")
 
+_KNOWN = ("/predict", "/tasks", "/healthz", "/readyz", "/metrics", "/", "/docs", "/openapi.json")
 _OPEN = ("/healthz", "/readyz", "/", "/docs", "/openapi.json")  # without the token
 
 
@@ -60,6 +64,18 @@ class Service:
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="answers")
     )
     ready: bool = False
+    bytes_read: int = 0
+
+    @contextmanager
+    def reading(self, size: int) -> Iterator[None]:
+        """Bodies that wait to be tokenised are bounded like all else."""
+        if self.bytes_read and self.bytes_read + size > self.settings.most_body_bytes:
+            raise Overloaded(1.0)
+        self.bytes_read += size
+        try:
+            yield
+        finally:
+            self.bytes_read -= size
 
 
 def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
@@ -75,8 +91,12 @@ def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.get_running_loop().run_in_executor(service.texts, predictor.warm_up)
         batcher.start()
+        first = await asyncio.get_running_loop().run_in_executor(
+            service.texts, predictor.sample, settings.batch_tokens
+        )
+        # A full batch: the first request is not the slow one, and its time is known.
+        await asyncio.wrap_future(batcher.submit(first, within=math.inf))
         service.ready = True
         yield
         service.ready = False
@@ -142,9 +162,13 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         if not service.ready:
             raise Closed
         start = time.monotonic()
+        deadline = start + service.settings.deadline
         loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(service.texts, _read, service, body, truncate)
-        within = service.settings.deadline - (time.monotonic() - start)
+        with service.reading(len(body)):
+            prepared = await loop.run_in_executor(
+                service.texts, _read, service, body, truncate, deadline
+            )
+        within = deadline - time.monotonic()
         if within <= 0:
             raise Late
         outputs = await asyncio.wrap_future(service.batcher.submit(prepared.tokens, within=within))
@@ -205,6 +229,16 @@ def _add_faults(app: FastAPI) -> None:
         }[type(error)]
         return _fault(503, got, headers={"Retry-After": str(after)})
 
+    async def form(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        return _fault(422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
+
+    async def gone(request: Request, error: Exception) -> Response:
+        return Response(status_code=499)  # nobody reads it; the log does
+
+    app.add_exception_handler(ClientDisconnect, gone)
+    app.add_exception_handler(RequestValidationError, form)
     app.add_exception_handler(PotstillError, own)
     app.add_exception_handler(BadBody, bad_body)
     app.add_exception_handler(HTTPException, http)
@@ -294,7 +328,9 @@ def _example(predictor: BundlePredictor) -> dict[str, Any]:
     return {"rows": [dict.fromkeys(columns, "A warm, funny film.")], "tasks": [first]}
 
 
-def _read(service: Service, body: bytes, truncate: bool) -> Prepared:
+def _read(service: Service, body: bytes, truncate: bool, deadline: float) -> Prepared:
+    if time.monotonic() > deadline:  # it has waited for larger ones
+        raise Late
     return prepare(
         service.predictor,
         parse_body(body),
@@ -367,7 +403,7 @@ class _Guard:
                 await self._app(scope, _in_time(receive, settings.body_seconds), noted)
         finally:
             seconds = time.monotonic() - start
-            path = scope["path"] if status != 404 else "unknown"
+            path = scope["path"] if scope["path"] in _KNOWN else "other"
             self._service.metrics.request(path, status, seconds)
             if scope["path"] not in ("/healthz", "/readyz", "/metrics"):
                 line = {"path": scope["path"], "status": status, "ms": round(1000 * seconds, 1)}
@@ -378,7 +414,8 @@ class _Guard:
         if token is None or scope["path"] in _OPEN:
             return True
         given = dict(scope["headers"]).get(b"authorization", b"")
-        return hmac.compare_digest(given, b"Bearer " + token.encode())
+        scheme, _, sent = given.partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(sent.strip(), token.encode())
 
 
 def _declared_bytes(scope: Scope) -> int:

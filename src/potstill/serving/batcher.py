@@ -19,14 +19,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from potstill.models.tokenizer import TokenRows, join_rows
+from potstill.models.tokenizer import TokenRows, distinct_rows, join_rows
 
 Outputs = list[np.ndarray]
 Clock = Callable[[], float]
 
 _SHARE = 512  # tokens that a request gives at each of its turns
-_FIRST_SPEED = 2000.0  # tokens a second, until the first batch says better
-_MEMORY = 0.8  # of the speeds before the last batch's
+_MEMORY = 0.8  # of the times before the last batch's
 _HASTE = 0.8  # of the deadline may be spent waiting by estimate: estimates err
 
 
@@ -69,7 +68,7 @@ class Load:
     Attributes:
         requests: Waiting or in work.
         tokens: Not answered yet.
-        tokens_per_second: Of the last batches.
+        tokens_per_second: Of full batches, as measured; 0 before the first.
         batches: Run so far.
         rows: Answered so far.
     """
@@ -100,8 +99,7 @@ class Batcher:
         self._run = run
         self._batch_tokens = batch_tokens
         self._clock = clock
-        self._speed = _FIRST_SPEED
-        self._measured = False
+        self._per_token = self._per_batch = 0.0  # seconds, as measured
         self._requests: deque[_Request] = deque()
         self._in_work = 0  # tokens of the batch that the engine has
         self._n_batches = self._n_rows = 0
@@ -156,7 +154,7 @@ class Batcher:
             return Load(
                 requests=len(self._requests),
                 tokens=self._in_work + sum(r.tokens_left for r in self._requests),
-                tokens_per_second=self._speed,
+                tokens_per_second=1 / self._per_token if self._per_token else 0.0,
                 batches=self._n_batches,
                 rows=self._n_rows,
             )
@@ -185,12 +183,13 @@ class Batcher:
         """Seconds until a request of so many tokens is answered, if nothing else came.
 
         Taking turns, each of the others is served at most as many tokens as this one in between.
+        A request that finds nothing to do before it is always tried.
         """
         ahead = sum(min(r.tokens_left, max(size, _SHARE)) for r in self._requests)
-        # Until a batch was measured, a request that comes alone is always tried.
-        if not self._measured and not ahead and not self._in_work:
+        if not ahead and not self._in_work:
             return 0.0
-        return (self._in_work + ahead + size) / self._speed
+        tokens = self._in_work + ahead + size
+        return tokens * self._per_token + (1 + tokens // self._batch_tokens) * self._per_batch
 
     def _pick(self) -> list[tuple[_Request, np.ndarray]]:
         """The next batch: turns of at most a share each, until it is full."""
@@ -235,8 +234,10 @@ class Batcher:
 
     def _answer(self, picked: list[tuple[_Request, np.ndarray]]) -> None:
         start = self._clock()
+        together = join_rows([(r.tokens, rows) for r, rows in picked])
+        kept, place = distinct_rows(together)
         try:
-            outputs = self._run(join_rows([(r.tokens, rows) for r, rows in picked]))
+            once = self._run(join_rows([(together, kept)]))
         except Exception as error:  # noqa: BLE001 (the requests get it; the next ones may be well)
             with self._lock:
                 for request, _ in picked:
@@ -246,7 +247,8 @@ class Batcher:
             for request, _ in picked:
                 _fail(request, error)
             return
-        self._note(self._clock() - start, sum(len(rows) for _, rows in picked))
+        outputs = [one[place] for one in once]
+        self._note(self._clock() - start, max(int(together.lengths[kept].sum()), 1), len(place))
         at = 0
         for request, rows in picked:
             part = slice(at, at + len(rows))
@@ -264,16 +266,22 @@ class Batcher:
             elif request.future.set_running_or_notify_cancel():
                 request.future.set_result(request.outputs)
 
-    def _note(self, seconds: float, rows: int) -> None:
+    def _note(self, seconds: float, tokens: int, rows: int) -> None:
+        """Learn from a batch: large ones say what a token takes, small ones what a batch takes."""
         with self._lock:
-            if seconds > 0:
-                speed = self._in_work / seconds
-                kept = _MEMORY if self._measured else 0.0
-                self._speed = kept * self._speed + (1 - kept) * speed
-                self._measured = True
+            full = 2 * tokens >= self._batch_tokens
+            if full or not self._per_token:
+                self._per_token = _mean(self._per_token, seconds / tokens)
+            if not full:
+                rest = max(seconds - tokens * self._per_token, 0.0)
+                self._per_batch = _mean(self._per_batch, rest)
             self._in_work = 0
             self._n_batches += 1
             self._n_rows += rows
+
+
+def _mean(before: float, now: float) -> float:
+    return _MEMORY * before + (1 - _MEMORY) * now if before else now
 
 
 def _fail(request: _Request, error: Exception) -> None:

@@ -15,7 +15,7 @@ import tokenizers
 from potstill.core.errors import ArtefactError
 from potstill.export.bundle import Bundle, read_bundle
 from potstill.export.engines import open_engine
-from potstill.models.tokenizer import TextTokenizer, TokenRows, join_rows
+from potstill.models.tokenizer import TextTokenizer, TokenRows, distinct_rows, join_rows
 from potstill.tasks.predictor import Predictor, TaskHead
 
 
@@ -89,29 +89,15 @@ class BundlePredictor(Predictor):
 
     def run(self, tokens: TokenRows) -> list[np.ndarray]:
         """Every task's outputs (N, ...) for N tokenised rows; equal texts are encoded once."""
-        kept, place = _distinct(tokens)
+        kept, place = distinct_rows(tokens)
         if len(kept) == len(tokens):
             return self._engine.outputs(tokens, self._padding)
         return [
             one[place] for one in self._engine.outputs(join_rows([(tokens, kept)]), self._padding)
         ]
 
-    def warm_up(self) -> None:
-        """Answer a made-up row with every task, so that the first real one is not the slow one."""
-        columns = {c for head in self._heads.values() for c in head.inputs.columns}
-        self.predict(dict.fromkeys(columns, "a text to begin with"))
-
-
-def _distinct(tokens: TokenRows) -> tuple[np.ndarray, np.ndarray]:
-    """First row of each distinct text, and each row's place among them."""
-    first: dict[bytes, int] = {}
-    kept: list[int] = []
-    place = np.empty(len(tokens), np.int64)
-    for i in range(len(tokens)):
-        part = slice(tokens.offsets[i], tokens.offsets[i + 1])
-        key = tokens.ids[part].tobytes() + tokens.types[part].tobytes()
-        if key not in first:
-            first[key] = len(kept)
-            kept.append(i)
-        place[i] = first[key]
-    return np.array(kept, np.int64), place
+    def sample(self, n_tokens: int) -> TokenRows:
+        """Made-up rows of about so many tokens, no two alike: to warm up, and to measure."""
+        task, head = next(iter(self._heads.items()))
+        texts = [f"{i} texts to begin with, {i * i}" for i in range(max(n_tokens // 16, 1))]
+        return self.tokenise(task, dict.fromkeys(head.inputs.columns, texts))

@@ -120,18 +120,20 @@ def prepare(
             todo="send them in several requests",
         )
     _check_texts(predictor, body.rows)
-    wanted: dict[tuple[str, ...], tuple[str, ...]] = {}
+    wanted: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     groups: dict[tuple[str, ...], tuple[list[int], list[tuple[str, ...]]]] = {}
+    asked = None if body.tasks is None else list(dict.fromkeys(body.tasks))
     for i, row in enumerate(body.rows):
         columns = tuple(row)
         if columns not in wanted:
             try:
-                wanted[columns] = predictor.answerable(columns, body.tasks)
+                names = predictor.answerable(columns, asked)
             except UsageError as error:
                 raise UsageError(
                     f"row {i}: {error.thing}", got=error.got, wanted=error.wanted, todo=error.todo
                 ) from None
-        for group in passes(predictor.heads, wanted[columns], task_token=predictor.task_token):
+            wanted[columns] = passes(predictor.heads, names, task_token=predictor.task_token)
+        for group in wanted[columns]:
             key = group if predictor.task_token else predictor.heads[group[0]].inputs.columns
             rows, tasks = groups.setdefault(key, ([], []))
             rows.append(i)

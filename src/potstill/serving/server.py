@@ -7,13 +7,16 @@ import logging
 import os
 import resource
 import shutil
+import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from potstill.core.errors import ResourceError, UsageError
 from potstill.export.bundle import read_bundle
+from potstill.export.engines import need_engine
 from potstill.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -23,16 +26,22 @@ _ENVIRONMENT = "POTSTILL_SERVE_SETTINGS"
 _FILES_A_WORKER = 64  # that are no connections
 
 
-def serve(settings: ServeSettings, *, insecure: bool = False) -> None:
+def serve(
+    settings: ServeSettings,
+    *,
+    insecure: bool = False,
+    announce: Callable[[], object] = lambda: None,
+) -> None:
     """Serve a bundle until SIGTERM or Ctrl-C.
 
     Args:
         settings: Limits and places.
         insecure: Allow another address than loopback without a token.
+        announce: Called when all is checked, before the service starts.
 
     Raises:
         UsageError: An address that others reach, without a token.
-        ResourceError: A package is missing, or too few files may be open.
+        ResourceError: A package is missing, the port is taken, or too few files may be open.
         ArtefactError: The bundle is damaged.
     """
     if not _loopback(settings.host) and settings.token is None and not insecure:
@@ -43,10 +52,12 @@ def serve(settings: ServeSettings, *, insecure: bool = False) -> None:
             todo="set POTSTILL_TOKEN, bind to 127.0.0.1 behind a proxy, or say --insecure",
         )
     _need_files()
-    read_bundle(Path(settings.bundle))  # a damaged one is named here, once, not by every worker
+    _need_port(settings)
+    # What is wrong with the bundle is said here, once, and not by every worker.
+    need_engine(read_bundle(Path(settings.bundle)).engine)
     try:
         from granian import Granian  # noqa: PLC0415 (an extra)
-        from granian.constants import Interfaces  # noqa: PLC0415
+        from granian.constants import HTTPModes, Interfaces  # noqa: PLC0415
         from granian.http import HTTP1Settings  # noqa: PLC0415
     except ImportError as error:
         raise ResourceError(
@@ -55,6 +66,7 @@ def serve(settings: ServeSettings, *, insecure: bool = False) -> None:
             wanted="granian, fastapi and prometheus-client",
             todo="pip install 'potstill[serve]'",
         ) from error
+    announce()
     os.environ[_ENVIRONMENT] = settings.to_json()
     # The engine has its threads; other libraries' pools would only be in its way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -70,6 +82,7 @@ def serve(settings: ServeSettings, *, insecure: bool = False) -> None:
             interface=Interfaces.ASGI,
             workers=settings.workers,
             factory=True,
+            http=HTTPModes.http1,  # HTTP/2 has no limit on slow headers
             websockets=False,
             backlog=4096,
             backpressure=4096,
@@ -103,6 +116,22 @@ def _loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _need_port(settings: ServeSettings) -> None:
+    """Say that the port is taken before the workers find out."""
+    try:
+        where = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(where[0], where[1]) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(where[4])
+    except OSError as error:
+        raise ResourceError(
+            f"{settings.host}:{settings.port}",
+            got=str(error.strerror or error),
+            wanted="an address of this machine and a port that is free",
+            todo="name another with --host or --port",
+        ) from error
 
 
 def _need_files(wanted: int = 1024) -> None:
