@@ -356,16 +356,18 @@ async def closed_loop(port: int, requests: list[bytes], at_once: int, seconds: f
 
 async def open_loop(port: int, requests: list[bytes], rate: float, seconds: float) -> Sent:
     """Requests at fixed times, whether or not earlier ones were answered."""
-    sent, idle = Sent(), list[Talk]()
+    sent, idle = Sent(), list[tuple[Talk, float]]()
     begun = time.perf_counter()
 
     async def one(request: bytes, due: float) -> None:
-        talk = idle.pop() if idle else await Talk.open(port)
+        # The service hangs up on connections that are idle for as long as a header may take.
+        recent = bool(idle) and time.perf_counter() - idle[-1][1] < 2.0
+        talk = idle.pop()[0] if recent else await Talk.open(port)
         status, headers, _ = await talk.ask(request)
         if status == 503 and not headers.get("retry-after"):
             status = -503
         sent.note(status, time.perf_counter() - due)
-        idle.append(talk)
+        idle.append((talk, time.perf_counter()))
 
     tasks = []
     for i in range(int(rate * seconds)):
@@ -373,7 +375,7 @@ async def open_loop(port: int, requests: list[bytes], rate: float, seconds: floa
         await asyncio.sleep(max(due - time.perf_counter(), 0))
         tasks.append(asyncio.create_task(one(requests[i % len(requests)], due)))
     await asyncio.gather(*tasks)
-    for talk in idle:
+    for talk, _ in idle:
         talk.close()
     return sent
 
