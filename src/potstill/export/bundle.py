@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill.core.errors import ArtefactError
-from potstill.core.files import atomic_writer, digest_json, verify_bytes
+from potstill.core.files import MANIFEST, atomic_writer, digest_json, verify_bytes
 from potstill.export.onnx_file import reaches_outside
 from potstill.tasks.predictor import TaskHead, heads_from_json, heads_to_json
 
@@ -185,9 +185,13 @@ def _read_folder(path: Path) -> dict[str, bytes]:
             got="no bundle there" if path.is_dir() else "no such file or folder",
             wanted=f"a folder with {BUNDLE_FILE}, or a zip file of it",
         )
+    try:
+        listed = {MANIFEST, *json.loads((path / MANIFEST).read_bytes())["files"]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        listed = {MANIFEST}  # what is wrong with it is said where it is checked
     files: dict[str, bytes] = {}
     total = 0
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in (p for p in path.rglob("*") if p.relative_to(path).as_posix() in listed):
         total += file.stat().st_size
         if len(files) >= MOST_FILES or total > MOST_BYTES:
             raise _too_much(path)

@@ -14,14 +14,14 @@ from potstill.core.device import describe_hardware
 from potstill.core.files import (
     PARTIAL_SUFFIX,
     publish,
-    read_json,
+    read_manifest,
     seal,
     write_bytes,
     write_json,
     write_text,
 )
 from potstill.core.progress import Progress
-from potstill.export.bundle import BUNDLE_FILE, CARD_FILE, bundle_facts, pack
+from potstill.export.bundle import BUNDLE_FILE, CARD_FILE, FORMAT, VERSION, bundle_facts, pack
 from potstill.export.choose import FP32, Candidate, choose_engine
 from potstill.export.engines import ENGINES, GraphName
 from potstill.export.graph import to_int8, to_onnx
@@ -109,7 +109,7 @@ def write_bundle(
     made = {
         "potstill": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "student": read_json(student / "manifest.json").get("digest"),
+        "student": read_manifest(student).get("digest"),
         "hardware": {**describe_hardware(FP32), "threads": threads},
         "max_drop": max_drop,
         "rows": {task: len(split) for task, split in splits.items()},
@@ -128,7 +128,7 @@ def write_bundle(
     )
     write_json(aside / BUNDLE_FILE, facts)
     write_text(aside / CARD_FILE, _card(student, chosen, candidates, scores, made))
-    seal(aside, {"format": "potstill bundle", "version": 1})
+    seal(aside, {"format": FORMAT, "version": VERSION})
     if folder.is_dir():
         folder.rmdir()  # empty, as its caller has seen
     publish(aside, folder)
@@ -152,7 +152,7 @@ def _card(
     made: Mapping[str, Any],
 ) -> str:
     """The student's model card, and how its engine was chosen."""
-    card = student / "README.md"
+    card = student / CARD_FILE
     before = card.read_text(encoding="utf-8").rstrip() if card.is_file() else "# A student"
     shapes = list(candidates[0].ms)
     lines = [

@@ -18,4 +18,18 @@ def kind_from_json(facts: Mapping[str, Any]) -> Kind:
     return KINDS[facts["kind"]].from_json(facts)
 
 
-__all__ = ["KINDS", "Classification", "Kind", "Ranking", "Regression", "Space", "kind_from_json"]
+def classes_of(kind: Kind) -> tuple[str, ...]:
+    """The classes of a kind that has classes, in the order of its outputs."""
+    return kind.classes if isinstance(kind, Classification) else ()
+
+
+__all__ = [
+    "KINDS",
+    "Classification",
+    "Kind",
+    "Ranking",
+    "Regression",
+    "Space",
+    "classes_of",
+    "kind_from_json",
+]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from potstill.config import load_run_file
+from potstill.config import RunFile, load_run_file
+from potstill.config.sections import Export
 from potstill.core.errors import DataError, UsageError
 from potstill.core.files import MANIFEST, read_manifest
 from potstill.core.progress import Progress
@@ -58,12 +59,11 @@ def export_bundle(
     loaded = Student.load(student, device="cpu", precision="fp32")
     run_folder = loaded.folder.parent
     splits: dict[str, Split] = {}
-    name, allowed = loaded.folder.name, max_drop
+    name, allowed = loaded.folder.name, Export().max_drop
     if (run_folder / RUN_FILE).is_file() and (run_folder / MANIFEST).is_file():
         run = load_run_file(run_folder / RUN_FILE)
-        name = run.name
-        allowed = run.export.max_drop if allowed is None else allowed
-        splits = _dev_rows(run_folder, loaded, progress)
+        name, allowed = run.name, run.export.max_drop
+        splits = _dev_rows(run, run_folder, loaded, progress)
     else:
         progress.warn(
             f"{student} lies in no run's folder, so there are no dev rows to score engines on: "
@@ -76,7 +76,7 @@ def export_bundle(
         student=loaded.folder,
         splits=splits,
         engines=names,
-        max_drop=0.005 if allowed is None else allowed,
+        max_drop=allowed if max_drop is None else max_drop,
         threads=threads or n_cores(),
         packed=packed_file,
         progress=progress,
@@ -105,12 +105,13 @@ def _engines(asked: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(asked)) if asked else here
 
 
-def _dev_rows(run_folder: Path, student: Student, progress: Progress) -> dict[str, Split]:
+def _dev_rows(
+    run: RunFile, run_folder: Path, student: Student, progress: Progress
+) -> dict[str, Split]:
     """The dev rows of the run, if they are still those of the run."""
     manifest = read_manifest(run_folder)
     seed = int(read_manifest(student.folder)["seed"])
     try:
-        run = load_run_file(run_folder / RUN_FILE)
         tasks = load_tasks(run, seed=seed, skip_bad_rows=1 << 30, progress=progress)
     except (DataError, UsageError) as error:
         progress.warn(

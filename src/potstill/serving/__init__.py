@@ -4,6 +4,7 @@
     batcher.py    rows of many requests to batches of one engine
     requests.py   a body to token rows, outputs to an answer
     app.py        endpoints, faults, limits
+    schema.py     what a bundle takes and answers, for callers
     metrics.py    Prometheus counters
     server.py     worker processes
     settings.py   limits and places

@@ -31,6 +31,7 @@ from potstill.serving.batcher import Batcher, Closed, Late, Overloaded, retry_af
 from potstill.serving.metrics import Metrics
 from potstill.serving.predictor import BundlePredictor
 from potstill.serving.requests import BadBody, Prepared, decode, parse_body, prepare
+from potstill.serving.schema import body_schema, describe, example
 from potstill.serving.settings import ServeSettings
 
 log = logging.getLogger("potstill.serve")
@@ -121,7 +122,6 @@ def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
-    example = _example(service.predictor)
     faults: dict[int | str, dict[str, Any]] = {
         code: {"description": text, "content": {"application/json": {}}}
         for code, text in {
@@ -143,8 +143,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
                 "required": True,
                 "content": {
                     "application/json": {
-                        "schema": _body_schema(service),
-                        "example": example,
+                        "schema": body_schema(service.predictor, service.settings.most_rows),
+                        "example": example(service.predictor),
                     }
                 },
             }
@@ -244,88 +244,6 @@ def _add_faults(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http)
     for kind in (Overloaded, Late, Closed):
         app.add_exception_handler(kind, busy)
-
-
-def describe(predictor: BundlePredictor) -> dict[str, Any]:
-    """What ``GET /tasks`` says."""
-    return {
-        "name": predictor.name,
-        "engine": predictor.engine_name,
-        "max_tokens": predictor.max_tokens,
-        "tasks": {
-            name: {
-                "kind": head.kind.name,
-                "columns": list(head.inputs.columns),
-                **({"classes": list(classes)} if (classes := _classes(head.kind)) else {}),
-            }
-            for name, head in predictor.heads.items()
-        },
-    }
-
-
-def _classes(kind: object) -> tuple[str, ...]:
-    return tuple(getattr(kind, "classes", ()))
-
-
-def _body_schema(service: Service) -> dict[str, Any]:
-    """:class:`PredictBody` with this bundle's columns and tasks in it."""
-    heads = service.predictor.heads
-    columns: dict[str, list[str]] = {}
-    for task, head in heads.items():
-        for column in head.inputs.columns:
-            columns.setdefault(column, []).append(task)
-    readable = dict.fromkeys(head.inputs.columns for head in heads.values())
-    row = {
-        "type": "object",
-        "properties": {
-            column: {
-                "type": "string",
-                "pattern": "^[^\\u0000]*$",
-                "description": f"For {', '.join(tasks)}.",
-            }
-            for column, tasks in columns.items()
-        },
-        "anyOf": [{"required": list(group)} for group in readable],
-        "description": "Column to text. Columns that no task reads are ignored.",
-    }
-    return {
-        "type": "object",
-        "properties": {
-            "rows": {
-                "type": "array",
-                "items": row,
-                "minItems": 1,
-                "maxItems": service.settings.most_rows,
-            },
-            "tasks": {
-                "anyOf": [
-                    {"type": "array", "items": {"enum": list(heads)}, "minItems": 1},
-                    {"type": "null"},
-                ],
-                "description": "Tasks to answer; without it all whose columns a row has.",
-            },
-        },
-        "required": ["rows"],
-        "additionalProperties": False,
-        "allOf": [
-            {
-                "if": {
-                    "properties": {"tasks": {"type": "array", "contains": {"const": task}}},
-                    "required": ["tasks"],
-                },
-                "then": {
-                    "properties": {"rows": {"items": {"required": list(head.inputs.columns)}}}
-                },
-            }
-            for task, head in heads.items()
-        ],
-    }
-
-
-def _example(predictor: BundlePredictor) -> dict[str, Any]:
-    first = next(iter(predictor.heads))
-    columns = predictor.heads[first].inputs.columns
-    return {"rows": [dict.fromkeys(columns, "A warm, funny film.")], "tasks": [first]}
 
 
 def _read(service: Service, body: bytes, truncate: bool, deadline: float) -> Prepared:

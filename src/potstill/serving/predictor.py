@@ -84,17 +84,13 @@ class BundlePredictor(Predictor):
         self, tasks: Sequence[str], inputs: Mapping[str, Sequence[str]]
     ) -> Mapping[str, np.ndarray]:
         tokens = self.tokenise(tasks[0], inputs)
-        found = self.run(tokens)
-        return {task: found[self._place[task]] for task in tasks}
+        kept, place = distinct_rows(tokens)
+        once = self.run(join_rows([(tokens, kept)]))
+        return {task: once[self._place[task]][place] for task in tasks}
 
     def run(self, tokens: TokenRows) -> list[np.ndarray]:
-        """Every task's outputs (N, ...) for N tokenised rows; equal texts are encoded once."""
-        kept, place = distinct_rows(tokens)
-        if len(kept) == len(tokens):
-            return self._engine.outputs(tokens, self._padding)
-        return [
-            one[place] for one in self._engine.outputs(join_rows([(tokens, kept)]), self._padding)
-        ]
+        """Every task's outputs (N, ...) for N tokenised rows, each encoded."""
+        return self._engine.outputs(tokens, self._padding)
 
     def sample(self, n_tokens: int) -> TokenRows:
         """Made-up rows of about so many tokens, no two alike: to warm up, and to measure."""

@@ -203,10 +203,12 @@ def decode(
                 asked, kind.decode(kind.predict(outputs[place[task]][rows])), strict=True
             ):
                 answers[one.rows[j]][task] = answer
-    order = list(predictor.heads)
     return {
         "rows": [
-            {"row": i, "tasks": dict(sorted(tasks.items(), key=lambda item: order.index(item[0])))}
+            {
+                "row": i,
+                "tasks": {task: tasks[task] for task in sorted(tasks, key=place.__getitem__)},
+            }
             for i, tasks in enumerate(answers)
         ]
     }

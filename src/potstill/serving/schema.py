@@ -1,0 +1,87 @@
+"""What a bundle takes and answers, for callers: ``GET /tasks`` and the OpenAPI page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from potstill.kinds import classes_of
+from potstill.serving.predictor import BundlePredictor
+
+
+def describe(predictor: BundlePredictor) -> dict[str, Any]:
+    """What ``GET /tasks`` says."""
+    return {
+        "name": predictor.name,
+        "engine": predictor.engine_name,
+        "max_tokens": predictor.max_tokens,
+        "tasks": {
+            name: {
+                "kind": head.kind.name,
+                "columns": list(head.inputs.columns),
+                **({"classes": list(classes)} if (classes := classes_of(head.kind)) else {}),
+            }
+            for name, head in predictor.heads.items()
+        },
+    }
+
+
+def body_schema(predictor: BundlePredictor, most_rows: int) -> dict[str, Any]:
+    """:class:`~potstill.serving.requests.PredictBody` with this bundle's columns and tasks in it."""
+    heads = predictor.heads
+    columns: dict[str, list[str]] = {}
+    for task, head in heads.items():
+        for column in head.inputs.columns:
+            columns.setdefault(column, []).append(task)
+    readable = dict.fromkeys(head.inputs.columns for head in heads.values())
+    row = {
+        "type": "object",
+        "properties": {
+            column: {
+                "type": "string",
+                "pattern": "^[^\\u0000]*$",
+                "description": f"For {', '.join(tasks)}.",
+            }
+            for column, tasks in columns.items()
+        },
+        "anyOf": [{"required": list(group)} for group in readable],
+        "description": "Column to text. Columns that no task reads are ignored.",
+    }
+    return {
+        "type": "object",
+        "properties": {
+            "rows": {
+                "type": "array",
+                "items": row,
+                "minItems": 1,
+                "maxItems": most_rows,
+            },
+            "tasks": {
+                "anyOf": [
+                    {"type": "array", "items": {"enum": list(heads)}, "minItems": 1},
+                    {"type": "null"},
+                ],
+                "description": "Tasks to answer; without it all whose columns a row has.",
+            },
+        },
+        "required": ["rows"],
+        "additionalProperties": False,
+        "allOf": [
+            {
+                "if": {
+                    "properties": {"tasks": {"type": "array", "contains": {"const": task}}},
+                    "required": ["tasks"],
+                },
+                "then": {
+                    "properties": {"rows": {"items": {"required": list(head.inputs.columns)}}}
+                },
+            }
+            for task, head in heads.items()
+        ],
+    }
+
+
+def example(predictor: BundlePredictor) -> dict[str, Any]:
+    """A body of ``POST /predict`` that is answered."""
+    first = next(iter(predictor.heads))
+    columns = predictor.heads[first].inputs.columns
+    return {"rows": [dict.fromkeys(columns, "A warm, funny film.")], "tasks": [first]}
