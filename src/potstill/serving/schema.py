@@ -26,7 +26,7 @@ def describe(predictor: BundlePredictor) -> dict[str, Any]:
 
 
 def body_schema(predictor: BundlePredictor, most_rows: int) -> dict[str, Any]:
-    """:class:`~potstill.serving.requests.PredictBody` with this bundle's columns and tasks in it."""
+    """The schema of ``PredictBody`` with this bundle's columns and tasks in it."""
     heads = predictor.heads
     columns: dict[str, list[str]] = {}
     for task, head in heads.items():
