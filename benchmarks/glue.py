@@ -55,6 +55,9 @@ STUDENT_VARIANTS: dict[str, dict[str, Any]] = {
     "logit_mse-rest": {"distill": {"objective": "logit_mse", "pool": "rest"}},
     "cross_fit": {"distill": {}, "teachers": {"cross_fit": True}},
     "cross_fit-rest": {"distill": {"pool": "rest"}, "teachers": {"cross_fit": True}},
+    "single-rest": {"distill": {"pool": "rest"}, "teachers": {"recipe": "single"}},
+    "single-others": {"distill": {"pool": "others"}, "teachers": {"recipe": "single"}},
+    "finetuned-rest": {"distill": {"pool": "rest"}, "teachers": {"recipe": "finetuned"}},
     "second-generation-rest": {"distill": {"pool": "rest"}, "student": {"generations": 2}},
 }
 RATES = (5e-5, 1e-4, 2e-4)

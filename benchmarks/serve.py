@@ -20,6 +20,7 @@ import argparse
 import asyncio
 import datetime as dt
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -31,6 +32,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -165,12 +167,12 @@ def make_texts(n: int) -> list[str]:
 class Server:
     """A server that runs."""
 
-    process: subprocess.Popen[bytes]
+    pid: int
     port: int
 
     def rss_mb(self) -> float:
         """Resident memory of all its processes."""
-        main = psutil.Process(self.process.pid)
+        main = psutil.Process(self.pid)
         everyone = [main, *main.children(recursive=True)]
         return sum(p.memory_info().rss for p in everyone) / 2**20
 
@@ -203,7 +205,7 @@ def server(side: str, args: argparse.Namespace, port: int, *flags: str) -> Itera
                 if process.poll() is not None:
                     raise RuntimeError(f"the server of side {side} ended") from None
                 time.sleep(0.05)
-        yield Server(process, port)
+        yield Server(process.pid, port)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
@@ -425,28 +427,16 @@ def overload(args: argparse.Namespace) -> dict[str, Any]:
     with server("student", args, 8400) as running:
         at_capacity = asyncio.run(closed_loop(running.port, requests, 16, 8.0))
         rate = 2 * sum(at_capacity.status.values()) / 8.0
-        memory: list[float] = []
-        health: list[float] = []
-
-        async def all_of_it() -> Sent:
-            async def watch() -> None:
-                while True:
-                    memory.append(running.rss_mb())
-                    start = time.perf_counter()
-                    talk = await Talk.open(running.port)
-                    status, _, _ = await talk.ask(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-                    if status != 200:
-                        raise RuntimeError(f"/healthz: {status}")
-                    health.append(1000 * (time.perf_counter() - start))
-                    talk.close()
-                    await asyncio.sleep(0.5)
-
-            watching = asyncio.create_task(watch())
-            sent = await open_loop(running.port, requests, rate, args.minute)
-            watching.cancel()
-            return sent
-
-        sent = asyncio.run(all_of_it())
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        # A process of its own: the client that sends is busy, and would measure itself.
+        watching = context.Process(target=watch, args=(running, theirs))
+        watching.start()
+        ours.recv()
+        sent = asyncio.run(open_loop(running.port, requests, rate, args.minute))
+        ours.send("done")
+        memory, health = ours.recv()
+        watching.join()
     third = max(len(memory) // 3, 1)
     return {
         "capacity_per_second": rate / 2,
@@ -463,13 +453,26 @@ def overload(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def watch(server: Server, told: Connection) -> None:
+    """Memory, and milliseconds of ``/healthz`` on a new connection, twice a second until told."""
+    memory, health = [], []
+    told.send("ready")
+    while not told.poll(0.5):
+        memory.append(server.rss_mb())
+        start = time.perf_counter()
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/healthz", timeout=60) as got:
+            got.read()
+        health.append(1000 * (time.perf_counter() - start))
+    told.send((memory, health))
+
+
 def connections(args: argparse.Namespace) -> dict[str, Any]:
     """So many connections at once, each with one request, twice."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     requests = to_requests(make_texts(2_000))
     rounds = []
-    with server("student", args, 8500, "--deadline", "60") as running:
+    with server("student", args, 8500, "--deadline", "60", "--header-time", "120") as running:
         asyncio.run(closed_loop(running.port, requests, 16, 3.0))
 
         async def one_round() -> dict[str, Any]:
@@ -509,13 +512,11 @@ def connections(args: argparse.Namespace) -> dict[str, Any]:
         for _ in range(2):
             rounds.append(asyncio.run(one_round()))
             print(rounds[-1], file=sys.stderr)
-        code_before_stop = running.process.poll()
     growth = rounds[1]["mb with all open"] / rounds[0]["mb with all open"] - 1
     return {
         "connections": args.connections,
         "rounds": rounds,
         "growth": growth,
-        "ended": code_before_stop,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import threading
@@ -117,6 +118,20 @@ def test_other_content_types_are_refused(client: TestClient) -> None:
         assert answer.status_code == 415
     fine = {"Content-Type": "Application/JSON; charset=utf-8"}
     assert client.post("/predict", content=json.dumps({"rows": [ROW]}), headers=fine).is_success
+
+
+def test_packed_bodies_are_refused(client: TestClient) -> None:
+    packed = gzip.compress(json.dumps({"rows": [ROW]}).encode())
+    answer = client.post("/predict", content=packed, headers={**JSON, "Content-Encoding": "gzip"})
+    assert answer.status_code == 415
+    assert "wanted a plain body" in answer.json()["error"]["got"]
+
+
+def test_health_can_be_asked_without_a_body(client: TestClient) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = client.head(path)
+        assert answer.status_code == 200
+        assert not answer.content
 
 
 def test_long_texts_may_lose_their_end(client: TestClient) -> None:
@@ -261,6 +276,8 @@ def test_too_much_to_do_is_503_and_the_event_loop_stays_free(
         refused = ask(client, {"rows": [ROW] * 20})
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) >= 1
+        unread = client.post("/predict", content=b"{" * 90, headers=JSON)
+        assert unread.status_code == 503  # by its size alone
         assert client.get("/healthz").status_code == 200
         gate.open.set()
         assert first.result(10).status_code == 200

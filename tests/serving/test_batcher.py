@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -156,10 +158,34 @@ def test_what_would_be_late_is_refused_at_once(
     batcher._per_token, batcher._per_batch = 0.01, 0.0  # seconds
     batcher.submit(rows(*[10] * 9), within=2.0)  # 4 + 90 tokens: 0.94 s
     with pytest.raises(Overloaded) as told:
-        batcher.submit(rows(*[10] * 9), within=2.0)  # 184 tokens: 1.84 s, over 0.8 of 2 s
-    assert told.value.retry_after == pytest.approx(0.24)
+        batcher.submit(rows(*[10] * 9), within=2.0)  # 184 tokens: 1.84 s, over half of 2 s
+    assert told.value.retry_after == pytest.approx(0.84)
     assert retry_after(told.value) == 1
-    batcher.submit(rows(10), within=2.0)  # takes its turn before the nine
+    batcher.submit(rows(5), within=2.0)  # 99 tokens
+
+
+def test_what_is_being_tokenised_counts_for_what_comes_after_it(
+    engine: Engine, start: Callable[..., Batcher]
+) -> None:
+    batcher = start()
+    batcher.submit(rows(10), within=1e6).result(10)
+    with batcher.coming(10_000, within=1.0):  # an idle engine tries whatever comes
+        batcher._per_token, batcher._per_batch = 0.01, 0.0  # seconds
+        with pytest.raises(Overloaded), batcher.coming(1, within=2.0):
+            pytest.fail("the first has a turn of 512 tokens before it: 5 s")
+        check(batcher.submit(tokens := rows(10), within=2.0), tokens)
+    with batcher.coming(1, within=2.0):
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere priorities are the process's")
+def test_the_engine_lets_the_event_loop_go_first(start: Callable[..., Batcher]) -> None:
+    batcher = start()
+    batcher.submit(rows(5), within=1e6).result(10)
+    engine, here = batcher._thread.native_id, threading.get_native_id()
+    assert engine is not None
+    lower = os.getpriority(os.PRIO_PROCESS, engine)
+    assert lower > os.getpriority(os.PRIO_PROCESS, here)
 
 
 def test_the_first_request_is_always_tried(start: Callable[..., Batcher]) -> None:

@@ -66,8 +66,11 @@ class Service:
         request = urllib.request.Request(
             self.url("/predict"), json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{error.code}: {error.read()!r}") from error
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -172,7 +175,7 @@ def test_a_killed_worker_is_replaced(serve: Callable[..., Service]) -> None:
 
 
 def test_accepted_requests_finish_after_sigterm(serve: Callable[..., Service]) -> None:
-    service = serve("--deadline", "20")
+    service = serve("--deadline", "60")
     rows = [{"text": f"the good film {i} " + "river " * 20} for i in range(300)]
     service.ask()
     with ThreadPoolExecutor(16) as many:
@@ -182,7 +185,7 @@ def test_accepted_requests_finish_after_sigterm(serve: Callable[..., Service]) -
         assert sum(answer.done() for answer in asked) < 16
         code, errors = service.stop()
         assert code == 0, errors
-        assert all(len(answer.result(20)["rows"]) == 300 for answer in asked)
+        assert all(len(answer.result(60)["rows"]) == 300 for answer in asked)
 
 
 @pytest.mark.parametrize("flags", [["--host", "0.0.0.0"], ["--host", "example.org"]])

@@ -348,6 +348,15 @@ def serve(
     max_body: Annotated[
         int, typer.Option(min=1, help="Largest body, in KiB.", envvar="POTSTILL_MAX_BODY")
     ] = 1024,
+    header_time: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="Seconds for a header to come; idle connections are closed after as many. Behind "
+            "a proxy: more than it keeps its connections.",
+            envvar="POTSTILL_HEADER_TIME",
+        ),
+    ] = 5.0,
     body_time: Annotated[
         float,
         typer.Option(min=0.1, help="Seconds for a body to come.", envvar="POTSTILL_BODY_TIME"),
@@ -390,6 +399,7 @@ def serve(
             workers=workers,
             threads=threads or max(n_cores() // workers, 1),
             deadline=deadline,
+            header_seconds=header_time,
             body_seconds=body_time,
             stop_seconds=stop_time,
             most_body_bytes=max_body << 10,

@@ -1,7 +1,4 @@
-"""The HTTP service: requests to batcher, answers back.
-
-Parsing, tokenising, decoding and the engine run in threads; the event loop only moves bytes.
-"""
+"""The HTTP service: its endpoints, its description, and what guards them."""
 
 from __future__ import annotations
 
@@ -11,26 +8,21 @@ import json
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
 
 from fastapi import FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from potstill import __version__
-from potstill.core.errors import PotstillError
-from potstill.serving.batcher import Batcher, Closed, Late, Overloaded, retry_after
+from potstill.serving.batcher import Batcher
+from potstill.serving.faults import FAULTS, fault, to_response
 from potstill.serving.metrics import Metrics
+from potstill.serving.predictions import Predictions, Service
 from potstill.serving.predictor import BundlePredictor
-from potstill.serving.requests import BadBody, Prepared, decode, parse_body, prepare
 from potstill.serving.schema import body_schema, describe, example
 from potstill.serving.settings import ServeSettings
 
@@ -38,45 +30,6 @@ log = logging.getLogger("potstill.serve")
 
 _KNOWN = ("/predict", "/tasks", "/healthz", "/readyz", "/metrics", "/", "/docs", "/openapi.json")
 _OPEN = ("/healthz", "/readyz", "/", "/docs", "/openapi.json")  # without the token
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Service:
-    """What the endpoints share.
-
-    Attributes:
-        predictor: The bundle.
-        settings: Limits.
-        batcher: Its queue and engine thread.
-        metrics: Counters.
-        texts: The one thread that parses and tokenises: the tokenizer keeps state between calls.
-        answers: Threads that decode and write JSON.
-        ready: Whether requests are welcome.
-    """
-
-    predictor: BundlePredictor
-    settings: ServeSettings
-    batcher: Batcher
-    metrics: Metrics
-    texts: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="texts")
-    )
-    answers: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="answers")
-    )
-    ready: bool = False
-    bytes_read: int = 0
-
-    @contextmanager
-    def reading(self, size: int) -> Iterator[None]:
-        """Bodies that wait to be tokenised are bounded like all else."""
-        if self.bytes_read and self.bytes_read + size > self.settings.most_body_bytes:
-            raise Overloaded(1.0)
-        self.bytes_read += size
-        try:
-            yield
-        finally:
-            self.bytes_read -= size
 
 
 def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
@@ -111,12 +64,15 @@ def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
         description=f"{len(predictor.tasks)} tasks from one encoder pass.",
         lifespan=lifespan,
         redoc_url=None,
-        max_body_size=settings.most_body_bytes,
     )
     app.state.service = service
     _add_routes(app, service)
-    _add_faults(app)
-    # Outside FastAPI's own limit of bodies, which answers in plain text and is not logged.
+
+    async def answer_fault(request: Request, error: Exception) -> JSONResponse:
+        return to_response(error)
+
+    for kind in FAULTS:
+        app.add_exception_handler(kind, answer_fault)
     app.middleware_stack = _Guard(app.build_middleware_stack(), service)
     return app
 
@@ -155,26 +111,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         truncate: bool = Query(False, description="Let too long texts lose their end."),
     ) -> Response:
         """Answer one or many rows, for some or all tasks."""
-        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        if kind != "application/json":
-            raise HTTPException(415, f"content type '{kind[:80]}'; wanted application/json")
-        body = await request.body()
-        if not service.ready:
-            raise Closed
-        start = time.monotonic()
-        deadline = start + service.settings.deadline
-        loop = asyncio.get_running_loop()
-        with service.reading(len(body)):
-            prepared = await loop.run_in_executor(
-                service.texts, _read, service, body, truncate, deadline
-            )
-        within = deadline - time.monotonic()
-        if within <= 0:
-            raise Late
-        outputs = await asyncio.wrap_future(service.batcher.submit(prepared.tokens, within=within))
-        answer = await loop.run_in_executor(service.answers, _write, service, prepared, outputs)
-        service.metrics.rows.inc(prepared.n_rows)
-        return Response(answer, media_type="application/json")
+        raise AssertionError("answered before FastAPI's routing")
 
     @app.get("/tasks", responses={401: faults[401]})
     async def tasks() -> dict[str, Any]:
@@ -182,9 +119,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return describe(service.predictor)
 
     @app.get("/healthz", response_class=PlainTextResponse)
-    async def healthz() -> str:
+    async def healthz() -> Response:
         """The process is alive."""
-        return "alive\n"
+        return PlainTextResponse("alive\n")
 
     @app.get("/readyz", response_class=PlainTextResponse, responses={503: faults[503]})
     async def readyz() -> Response:
@@ -192,6 +129,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         if service.ready:
             return PlainTextResponse("ready\n")
         return PlainTextResponse("not ready\n", 503, headers={"Retry-After": "1"})
+
+    for path, endpoint in (("/healthz", healthz), ("/readyz", readyz)):
+        app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
 
     @app.get("/metrics", response_class=PlainTextResponse, responses={401: faults[401]})
     async def metrics() -> Response:
@@ -207,85 +147,18 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return html.replace("/*TASKS*/null", facts)
 
 
-def _add_faults(app: FastAPI) -> None:
-    async def own(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, PotstillError)
-        return _fault(422, error.got, thing=error.thing, wanted=error.wanted, todo=error.todo)
-
-    async def bad_body(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, BadBody)
-        return _fault(error.status, error.got)
-
-    async def http(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
-        return _fault(error.status_code, str(error.detail), headers=error.headers)
-
-    async def busy(request: Request, error: Exception) -> JSONResponse:
-        after = retry_after(error) if isinstance(error, Overloaded) else 1
-        got = {
-            Overloaded: "more to do than can be answered in time",
-            Late: "it took longer than the deadline",
-            Closed: "the service is stopping",
-        }[type(error)]
-        return _fault(503, got, headers={"Retry-After": str(after)})
-
-    async def form(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        return _fault(422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
-
-    async def gone(request: Request, error: Exception) -> Response:
-        return Response(status_code=499)  # nobody reads it; the log does
-
-    app.add_exception_handler(ClientDisconnect, gone)
-    app.add_exception_handler(RequestValidationError, form)
-    app.add_exception_handler(PotstillError, own)
-    app.add_exception_handler(BadBody, bad_body)
-    app.add_exception_handler(HTTPException, http)
-    for kind in (Overloaded, Late, Closed):
-        app.add_exception_handler(kind, busy)
-
-
-def _read(service: Service, body: bytes, truncate: bool, deadline: float) -> Prepared:
-    if time.monotonic() > deadline:  # it has waited for larger ones
-        raise Late
-    return prepare(
-        service.predictor,
-        parse_body(body),
-        most_rows=service.settings.most_rows,
-        truncate=truncate,
-    )
-
-
-def _write(service: Service, prepared: Prepared, outputs: list[Any]) -> bytes:
-    return json.dumps(decode(service.predictor, prepared, outputs), ensure_ascii=False).encode()
-
-
-def _fault(
-    status: int,
-    got: str,
-    *,
-    thing: str = "request",
-    wanted: str | None = None,
-    todo: str | None = None,
-    headers: Any = None,
-) -> JSONResponse:
-    parts = {"thing": thing, "got": got, "wanted": wanted, "next": todo}
-    content = {"error": {k: v for k, v in parts.items() if v is not None}}
-    return JSONResponse(content, status, headers=headers)
-
-
 class _Guard:
-    """Around every request: the token, the time that a body may take, one line in the log.
+    """Around every request: the token, one line in the log, the short way to predictions.
 
     Args:
-        app: What is guarded.
+        app: All other endpoints.
         service: Limits and counters.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
+        self._predictions = Predictions(service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -293,7 +166,6 @@ class _Guard:
             return
         start = time.monotonic()
         status = 500
-        settings = self._service.settings
 
         async def noted(message: Message) -> None:
             nonlocal status
@@ -303,22 +175,16 @@ class _Guard:
 
         try:
             if not self._allowed(scope):
-                await _fault(
+                await fault(
                     401,
                     "no token, or a wrong one",
                     wanted="the header 'Authorization: Bearer TOKEN'",
                     headers={"WWW-Authenticate": "Bearer"},
                 )(scope, receive, noted)
-            elif _declared_bytes(scope) > settings.most_body_bytes:
-                await _fault(
-                    413,
-                    f"a body of {_declared_bytes(scope)} bytes",
-                    wanted=f"at most {settings.most_body_bytes} bytes",
-                    todo="send the rows in several requests",
-                    headers={"Connection": "close"},
-                )(scope, receive, noted)
+            elif scope["path"] == "/predict" and scope["method"] == "POST":
+                await self._predictions(scope, receive, noted)
             else:
-                await self._app(scope, _in_time(receive, settings.body_seconds), noted)
+                await self._app(scope, receive, noted)
         finally:
             seconds = time.monotonic() - start
             path = scope["path"] if scope["path"] in _KNOWN else "other"
@@ -334,34 +200,3 @@ class _Guard:
         given = dict(scope["headers"]).get(b"authorization", b"")
         scheme, _, sent = given.partition(b" ")
         return scheme.lower() == b"bearer" and hmac.compare_digest(sent.strip(), token.encode())
-
-
-def _declared_bytes(scope: Scope) -> int:
-    """The header's Content-Length; 0 for chunked bodies, which FastAPI counts as they come."""
-    length = dict(scope["headers"]).get(b"content-length", b"0")
-    return int(length) if length.isdigit() else 0
-
-
-def _in_time(receive: Receive, seconds: float) -> Receive:
-    """``receive`` that gives up where the body has not come in time."""
-    deadline = time.monotonic() + seconds
-    whole = False
-
-    async def waiting() -> Message:
-        nonlocal whole
-        if whole:  # what comes after the body is the end of the connection
-            return await receive()
-        try:
-            message = await asyncio.wait_for(_once(receive), max(deadline - time.monotonic(), 0))
-        except TimeoutError:
-            raise HTTPException(
-                408, f"a body that took more than {seconds:g} s", {"Connection": "close"}
-            ) from None
-        whole = message["type"] != "http.request" or not message.get("more_body", False)
-        return message
-
-    return waiting
-
-
-async def _once(receive: Callable[[], Awaitable[Message]]) -> Message:
-    return await receive()

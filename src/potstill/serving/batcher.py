@@ -10,11 +10,14 @@ Knows token rows and an engine; no HTTP, no tasks. One thread of its own runs th
 from __future__ import annotations
 
 import math
+import os
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,7 +29,8 @@ Clock = Callable[[], float]
 
 _SHARE = 512  # tokens that a request gives at each of its turns
 _MEMORY = 0.8  # of the times before the last batch's
-_HASTE = 0.8  # of the deadline may be spent waiting by estimate: estimates err
+_NICE = 5
+_HASTE = 0.5  # of the deadline may be spent waiting by estimate: estimates err
 
 
 class Overloaded(Exception):
@@ -102,6 +106,7 @@ class Batcher:
         self._per_token = self._per_batch = 0.0  # seconds, as measured
         self._requests: deque[_Request] = deque()
         self._in_work = 0  # tokens of the batch that the engine has
+        self._coming: list[int] = []  # tokens of requests that are being tokenised, by estimate
         self._n_batches = self._n_rows = 0
         self._closing = False
         self._lock = threading.Condition()
@@ -141,12 +146,30 @@ class Batcher:
         with self._lock:
             if self._closing:
                 raise Closed
-            wait = self._wait_of(size)
-            if wait > _HASTE * within:
-                raise Overloaded(max(wait - _HASTE * within, 0.1))
+            self._admit(size, within)
             self._requests.append(request)
             self._lock.notify_all()
         return request.future
+
+    @contextmanager
+    def coming(self, size: int, *, within: float) -> Iterator[None]:
+        """A request that is being tokenised: refused now, where it would be refused afterwards.
+
+        Args:
+            size: Tokens that it will have, by estimate.
+            within: Seconds in which it must be answered.
+
+        Raises:
+            Overloaded: It would not be answered in time.
+        """
+        with self._lock:
+            self._admit(size, within, self._coming)
+            self._coming.append(size)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._coming.remove(size)
 
     def load(self) -> Load:
         """How busy it is."""
@@ -179,17 +202,21 @@ class Batcher:
 
     # -- inside, with the lock ------------------------------------------------------------------
 
-    def _wait_of(self, size: int) -> float:
-        """Seconds until a request of so many tokens is answered, if nothing else came.
+    def _admit(self, size: int, within: float, before: Iterable[int] = ()) -> None:
+        """Refuse what would be answered too late, if nothing else came.
 
         Taking turns, each of the others is served at most as many tokens as this one in between.
         A request that finds nothing to do before it is always tried.
         """
-        ahead = sum(min(r.tokens_left, max(size, _SHARE)) for r in self._requests)
+        turn = max(size, _SHARE)
+        ahead = sum(min(r.tokens_left, turn) for r in self._requests)
+        ahead += sum(min(tokens, turn) for tokens in before)
         if not ahead and not self._in_work:
-            return 0.0
+            return
         tokens = self._in_work + ahead + size
-        return tokens * self._per_token + (1 + tokens // self._batch_tokens) * self._per_batch
+        wait = tokens * self._per_token + (1 + tokens // self._batch_tokens) * self._per_batch
+        if wait > _HASTE * within:
+            raise Overloaded(max(wait - _HASTE * within, 0.1))
 
     def _pick(self) -> list[tuple[_Request, np.ndarray]]:
         """The next batch: turns of at most a share each, until it is full."""
@@ -221,6 +248,7 @@ class Batcher:
     # -- inside, in the engine's thread ---------------------------------------------------------
 
     def _work(self) -> None:
+        step_back()
         while True:
             with self._lock:
                 while not self._requests and not self._closing:
@@ -287,6 +315,12 @@ def _mean(before: float, now: float) -> float:
 def _fail(request: _Request, error: Exception) -> None:
     if request.future.set_running_or_notify_cancel():
         request.future.set_exception(error)
+
+
+def step_back() -> None:
+    """Let other threads of the machine, the event loop above all, run before this one."""
+    if sys.platform == "linux":  # elsewhere priorities are the process's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def retry_after(error: Overloaded) -> int:

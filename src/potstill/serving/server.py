@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _ENVIRONMENT = "POTSTILL_SERVE_SETTINGS"
 _FILES_A_WORKER = 64  # that are no connections
+_MOST_CONNECTIONS = 1 << 16  # of a worker
 
 
 def serve(
@@ -51,7 +53,7 @@ def serve(
             wanted="a token that callers must send",
             todo="set POTSTILL_TOKEN, bind to 127.0.0.1 behind a proxy, or say --insecure",
         )
-    _need_files()
+    connections = min(_need_files() - _FILES_A_WORKER, _MOST_CONNECTIONS)
     _need_port(settings)
     # What is wrong with the bundle is said here, once, and not by every worker.
     need_engine(read_bundle(Path(settings.bundle)).engine)
@@ -85,7 +87,7 @@ def serve(
             http=HTTPModes.http1,  # HTTP/2 has no limit on slow headers
             websockets=False,
             backlog=4096,
-            backpressure=4096,
+            backpressure=connections,  # more of them wait in the backlog
             http1_settings=HTTP1Settings(header_read_timeout=round(1000 * settings.header_seconds)),
             respawn_failed_workers=True,
             respawn_interval=0.5,
@@ -98,6 +100,7 @@ def serve(
 def make_app() -> FastAPI:
     """The app of a worker process, with the settings of its parent."""
     from potstill.serving.app import create_app  # noqa: PLC0415 (the parent needs no FastAPI)
+    from potstill.serving.batcher import step_back  # noqa: PLC0415
     from potstill.serving.predictor import BundlePredictor  # noqa: PLC0415
 
     lines = logging.StreamHandler()  # standard error, as all that is no answer
@@ -105,8 +108,14 @@ def make_app() -> FastAPI:
     logger = logging.getLogger("potstill")
     logger.handlers, logger.propagate = [lines], False
     logger.setLevel(logging.INFO)
+    sys.setswitchinterval(0.0005)  # the event loop waits for no thread longer than this
     settings = ServeSettings.from_json(os.environ[_ENVIRONMENT])
-    return create_app(BundlePredictor.load(settings.bundle, threads=settings.threads), settings)
+    # In a thread that steps back: the engine's own threads, which it starts, do so too.
+    with ThreadPoolExecutor(1, initializer=step_back) as thread:
+        predictor = thread.submit(
+            BundlePredictor.load, settings.bundle, threads=settings.threads
+        ).result()
+    return create_app(predictor, settings)
 
 
 def _loopback(host: str) -> bool:
@@ -134,8 +143,12 @@ def _need_port(settings: ServeSettings) -> None:
         ) from error
 
 
-def _need_files(wanted: int = 1024) -> None:
-    """Raise the limit of open files as far as the system lets us; refuse where it is too low."""
+def _need_files(wanted: int = 1024) -> int:
+    """Raise the limit of open files as far as the system lets us; refuse where it is too low.
+
+    Returns:
+        The limit.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
         raise ResourceError(
@@ -147,3 +160,5 @@ def _need_files(wanted: int = 1024) -> None:
     best = hard if hard != resource.RLIM_INFINITY else 1 << 20
     if soft < best and sys.platform != "darwin":
         resource.setrlimit(resource.RLIMIT_NOFILE, (best, hard))
+        return best
+    return soft
