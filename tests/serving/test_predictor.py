@@ -92,6 +92,12 @@ def test_all_tasks_on_one_text_share_a_pass(
     assert calls == [1]
 
 
+def test_half_a_character_is_named(predictor: BundlePredictor) -> None:
+    with pytest.raises(DataError, match="row 1, column 'text'") as told:
+        predictor.predict([{"text": "fine ü"}, {"text": "a \ud83d film"}], tasks=["regression"])
+    assert "half a character" in told.value.got
+
+
 def test_a_sample_is_of_about_the_size(predictor: BundlePredictor) -> None:
     assert 512 <= predictor.sample(1024).lengths.sum() <= 2048
     assert len(predictor.sample(1)) == 1

@@ -119,7 +119,7 @@ def prepare(
             wanted=f"at most {most_rows} in one request",
             todo="send them in several requests",
         )
-    _check_texts(predictor, body.rows)
+    _check_values(predictor, body.rows)
     wanted: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     groups: dict[tuple[str, ...], tuple[list[int], list[tuple[str, ...]]]] = {}
     asked = None if body.tasks is None else list(dict.fromkeys(body.tasks))
@@ -147,23 +147,22 @@ def prepare(
     return Prepared(tokens=join_rows(parts), passes=made, n_rows=len(body.rows))
 
 
-def _check_texts(predictor: BundlePredictor, rows: Sequence[Mapping[str, object]]) -> None:
-    """Every column that some task reads must hold text, whichever tasks are asked."""
-    known = {column for head in predictor.heads.values() for column in head.inputs.columns}
+def _check_values(predictor: BundlePredictor, rows: Sequence[Mapping[str, object]]) -> None:
+    """Every column that some task reads must hold what it reads, whichever tasks are asked."""
+    readers = {c: head.inputs for head in predictor.heads.values() for c in head.inputs.columns}
     for i, row in enumerate(rows):
-        for column in known & row.keys():
+        for column in readers.keys() & row.keys():
             value = row[column]
-            if isinstance(value, str) and "\0" not in value:
-                continue
-            got = f"{type(value).__name__} {value!r:.60}"
-            if isinstance(value, str):
-                got = "a text with a NUL character, the sign of binary data"
-            raise DataError(
-                f"row {i}, column '{column}'",
-                got="no value" if value is None else got,
-                wanted="text",
-                todo="mend it, or leave the column out",
-            )
+            fault = readers[column].value_fault(value)
+            if fault is None and isinstance(value, str) and "\0" in value:
+                fault = "a NUL character, the sign of binary data"
+            if fault is not None:
+                raise DataError(
+                    f"row {i}, column '{column}'",
+                    got=fault,
+                    wanted="text",
+                    todo="mend it, or leave the column out",
+                )
 
 
 def _tokenise(

@@ -28,10 +28,23 @@ class TextInputs:
         for column, value in zip(self.columns, values, strict=True):
             if value is None:
                 return f"column '{column}' is empty"
-            if not isinstance(value, str):
-                return f"column '{column}' holds {type(value).__name__} {value!r}, not text"
-            if not value.strip():
+            if (fault := self.value_fault(value)) is not None:
+                return f"column '{column}' holds {fault}, not text"
+            if not str(value).strip():
                 return f"column '{column}' is empty text"
+        return None
+
+    def value_fault(self, value: object) -> str | None:
+        """Why a value of a column cannot be tokenised, or None."""
+        if value is None:
+            return "no value"
+        if not isinstance(value, str):
+            return f"{type(value).__name__} {value!r:.60}"
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                return f"half a character ({value[error.start]!r} at {error.start})"
         return None
 
     def checked(
@@ -46,14 +59,14 @@ class TextInputs:
         for column in self.columns:
             texts[column] = []
             for i, value in zip(numbers, table[column], strict=True):
-                if not isinstance(value, str):
+                if (fault := self.value_fault(value)) is not None:
                     raise DataError(
                         f"row {i}, column '{column}'",
-                        got="no value" if value is None else f"{type(value).__name__} {value!r}",
+                        got=fault,
                         wanted="text",
-                        todo="fill it in, or leave the row out",
+                        todo="mend it, or leave the row out",
                     )
-                texts[column].append(value)
+                texts[column].append(str(value))
         return texts
 
     def tokenise(
