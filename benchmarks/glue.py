@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -75,6 +76,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate of every side")
     parser.add_argument("--epochs", type=int, default=3, help="of every side")
     parser.add_argument("--batch", type=int, default=32, help="rows a step of every side")
+    parser.add_argument("--nets", type=int, default=6, help="paper: multi-task nets")
+    parser.add_argument("--test-rows", type=int, help="test on so many rows a task at most")
     parser.add_argument("--no-long", action="store_true", help="no baseline of equal steps yet")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
     parser.add_argument("--out", type=Path, help="table: copy the results there")
@@ -109,7 +112,8 @@ def variants(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         made = {v: run_file(args, FOUR, args.rows) | o for v, o in STUDENT_VARIANTS.items()}
     elif args.experiment == "paper":
         taught = ["mnli", "qqp", "rte", "qnli"]
-        recipe = {"recipe": "mt-dnn-kd", "tasks": taught, "select_on": ["mnli", "rte"]}
+        recipe = {"recipe": "mt-dnn-kd", "tasks": taught, "nets": args.nets}
+        recipe["select_on"] = ["mnli", "rte"]
         training = {"epochs": args.epochs, "max_tokens": 128}
         made = {"mt-dnn-kd": run_file(args, EIGHT, args.rows)}
         made["mt-dnn-kd"] |= {
@@ -158,15 +162,21 @@ def n_rows(args: argparse.Namespace, task: str) -> int:
 
 
 def test_file(args: argparse.Namespace, task: str) -> Path:
-    """GLUE's dev, without the rows that another task trains on."""
+    """GLUE's dev, without the rows that another task trains on; evenly thinned where asked."""
     source = args.data / task / "dev.parquet"
-    if task not in SHARED_ROWS:
+    thin = args.test_rows is not None and pq.read_metadata(source).num_rows > args.test_rows
+    if task not in SHARED_ROWS and not thin:
         return Path(source.resolve())
-    target = (args.folder / "data" / f"{task}-test.parquet").resolve()
+    name = f"{task}-test-{args.test_rows}" if thin else f"{task}-test"
+    target = (args.folder / "data" / f"{name}.parquet").resolve()
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         table = pq.read_table(source)
-        pq.write_table(table.filter(pc.invert(table[SHARED_ROWS[task]])), target)
+        if task in SHARED_ROWS:
+            table = table.filter(pc.invert(table[SHARED_ROWS[task]]))
+        if thin and table.num_rows > args.test_rows:
+            table = table.take(np.linspace(0, table.num_rows - 1, args.test_rows).astype(int))
+        pq.write_table(table, target)
     return target
 
 
@@ -175,6 +185,7 @@ def run_variant(args: argparse.Namespace, variant: str, asked: dict[str, Any]) -
     suffix = "" if args.rate == RATES[1] or args.experiment == "baselines" else f"-{args.rate:.0e}"
     suffix += "" if args.epochs == 3 else f"-{args.epochs}epochs"
     suffix += "" if args.batch == 32 else f"-batch{args.batch}"
+    suffix += "" if args.rows == 2500 else f"-{args.rows}rows"
     seed = args.seed if isinstance(args.seed, int) else "_".join(map(str, args.seed))
     name = f"{variant}{suffix}-seed{seed}"
     print(f"== {args.experiment}: {name}", flush=True)

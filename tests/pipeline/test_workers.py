@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import potstill
+from potstill.config import parse_run
 from potstill.core.errors import PotstillError, Stopped
-from tests.pipeline.toy_runs import toy_run
+from potstill.core.progress import Progress
+from potstill.pipeline.jobs import Job
+from potstill.pipeline.run import Run
+from potstill.pipeline.workers import open_run
+from tests.pipeline.toy_runs import Keys, toy_run
 
 _ORPHAN = """
 import os, sys
@@ -75,7 +84,52 @@ def test_errors_travel_between_processes(kind: type[PotstillError]) -> None:
 def test_stopped_workers_save_and_are_no_crash(base: Path, tmp_path: Path) -> None:
     run = toy_run(tmp_path, base)
     run["training"] |= {"epochs": 5000, "checkpoint_seconds": 1e6}
-    with pytest.raises(Stopped):
-        potstill.run(run, jobs=2, time_limit=25)
+    progress = Progress(quiet=True)
+
+    def stop_when_both_train() -> None:
+        trained: set[str] = set()
+        while len(trained) < 2:
+            time.sleep(0.1)
+            logs = [log.read_text() for log in tmp_path.rglob("log.jsonl")]
+            lines = [line for log in logs for line in log.split("\n")[:-1]]
+            events = [json.loads(line) for line in lines]
+            trained = {e["training"] for e in events if e["event"] == "loss"}
+        progress.stop.requested = "enough"
+
+    threading.Thread(target=stop_when_both_train, daemon=True).start()
+    with (
+        pytest.raises(Stopped, match="enough"),
+        open_run(parse_run(run), progress, skip_bad_rows=0, n_workers=2) as opened,
+    ):
+        opened.evaluate()
     # both trainings of the first two jobs left a checkpoint, not one of them
     assert len(list((tmp_path / "stages").rglob("checkpoint.json"))) == 2
+
+
+class Noting:
+    """An executor that does nothing but note what it was asked."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        self.jobs += jobs
+
+
+def test_only_what_is_missing_is_shared(finished: tuple[Keys, Path], tmp_path: Path) -> None:
+    run, folder = finished
+    shutil.copytree(folder.parent, tmp_path / "runs")
+    again = parse_run({**run, "output": str(tmp_path / "runs")})
+    executor = Noting()
+    Run(again, Progress(), executor=executor).evaluate()
+    assert executor.jobs == []
+    for stage in (tmp_path / "runs" / "stages").glob("student-*"):
+        shutil.rmtree(stage)
+    Run(again, Progress(), executor=executor).distill()
+    assert executor.jobs == []  # the student is alone among the steps of `distill`
+    for stage in (tmp_path / "runs" / "stages").glob("student-*"):
+        shutil.rmtree(stage)
+    Run(again, Progress(), executor=executor).evaluate()
+    # The baselines stand, and yet the student is trained where it would be with them: its numbers
+    # must not depend on what was done before a stop.
+    assert [job.what for job in executor.jobs if job.what != "outcome"] == ["student"]

@@ -31,7 +31,14 @@ from potstill.core.progress import Progress
 METHOD_VERSION = 3
 """Raised when the meaning of a stage changes, so that results of the old method are not reused."""
 
+STAGES_FOLDER = "stages"
+"""Beside the runs, in their folder."""
+
 _DIGEST_LETTERS = 16
+
+
+class NotMade(Exception):
+    """A stage does not stand yet, and was only looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +66,14 @@ class StageFolder:
         root: ``runs/stages``.
         since: When this run began, in seconds since the epoch: what is older was reused.
         used: The stages that this run has asked for, in order, each once.
+        only_looking: Raise :class:`NotMade` instead of making anything.
     """
 
     root: Path
     progress: Progress
     since: float = field(default_factory=time.time)
     used: dict[str, Stage] = field(default_factory=dict)
+    only_looking: bool = False
 
     def make(
         self, name: str, facts: Mapping[str, Any], build: Callable[[Path], None], *, what: str
@@ -80,11 +89,14 @@ class StageFolder:
 
         Raises:
             ArtefactError: The stage stands, but one of its files is damaged.
+            NotMade: It does not stand, and is only looked for.
         """
         digest = digest_json({"stage": name, "method": METHOD_VERSION, "facts": dict(facts)})
         folder = self.root / f"{name}-{digest[:_DIGEST_LETTERS]}"
         if folder.name in self.used:
             return self.used[folder.name]
+        if self.only_looking and not folder.exists():
+            raise NotMade(folder.name)
         self.root.mkdir(parents=True, exist_ok=True)
         with self._alone(folder, what):
             reused = folder.exists()
@@ -107,6 +119,15 @@ class StageFolder:
         stage = Stage(name=name, digest=digest, folder=folder, reused=reused)
         self.used[folder.name] = stage
         return stage
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Make nothing in this block."""
+        self.only_looking = True
+        try:
+            yield
+        finally:
+            self.only_looking = False
 
     @contextmanager
     def noting(self) -> Iterator[dict[str, Stage]]:

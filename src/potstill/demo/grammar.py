@@ -73,8 +73,8 @@ class DemoRow:
     query: int
 
 
-_SIZES: Mapping[Split, int] = {"train": 140, "dev": 60, "test": 200, "pool": 120}
-_QUERIES: Mapping[Split, int] = {"train": 35, "dev": 15, "test": 50, "pool": 30}
+_SIZES: Mapping[Split, int] = {"train": 140, "dev": 60, "test": 180, "pool": 120}
+_QUERIES: Mapping[Split, int] = {"train": 35, "dev": 15, "test": 45, "pool": 30}
 
 TASKS: Mapping[str, DemoTask] = {
     "verdict": DemoTask(

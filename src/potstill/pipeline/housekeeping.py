@@ -13,6 +13,7 @@ from rich.table import Table
 
 from potstill.core.errors import UsageError
 from potstill.core.files import MANIFEST, PARTIAL_SUFFIX, read_json, read_manifest
+from potstill.core.stages import STAGES_FOLDER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ def list_runs(output: Path) -> Listing:
                 "bytes": _size(folder),
             }
         )
-    root = output / "stages"
+    root = output / STAGES_FOLDER
     folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
     stages = [
         {
@@ -96,7 +97,7 @@ def clean(output: Path, *, really: bool) -> tuple[list[Path], int]:
         The folders, and their bytes; nothing is removed unless ``really``.
     """
     unused = [s for s in list_runs(output).stages if not s["used_by"]]
-    folders = [output / "stages" / s["folder"] for s in unused]
+    folders = [output / STAGES_FOLDER / s["folder"] for s in unused]
     if really:
         for folder in folders:
             shutil.rmtree(folder)

@@ -30,7 +30,13 @@ from potstill.core.files import (
     write_text,
 )
 from potstill.core.progress import Progress
-from potstill.core.stages import METHOD_VERSION, Stage, StageFolder
+from potstill.core.stages import (
+    METHOD_VERSION,
+    STAGES_FOLDER,
+    NotMade,
+    Stage,
+    StageFolder,
+)
 from potstill.evaluation.details import curve, folder_bytes, task_details
 from potstill.evaluation.evaluate import evaluate
 from potstill.evaluation.latency import ms_per_text
@@ -109,7 +115,7 @@ class Run:
         }
         self.folder = Path(run.output) / f"{run.name}-{self.id}"
         progress.log_file = self.folder / "log.jsonl"
-        self.stages = StageFolder(root=Path(run.output) / "stages", progress=progress)
+        self.stages = StageFolder(root=Path(run.output) / STAGES_FOLDER, progress=progress)
 
     @cached_property
     def id(self) -> str:
@@ -214,9 +220,25 @@ class Run:
     # -- inside ---------------------------------------------------------------------------------
 
     def _share(self, jobs: Sequence[Job]) -> None:
-        """Let the executor make stages that need nothing of each other."""
-        if self._executor is not None:
-            self._executor.run(jobs)
+        """Let the executor make those stages that do not stand; they need nothing of each other.
+
+        A job that is alone by its nature is done faster in this process, with all its threads.
+        What others have done before does not make one alone: where a training goes on after a
+        stop must not depend on when it was stopped.
+        """
+        if self._executor is None or len(jobs) < 2:
+            return
+        missing = [job for job in jobs if not self._stands(job)]
+        if missing:
+            self._executor.run(missing)
+
+    def _stands(self, job: Job) -> bool:
+        try:
+            with self.stages.looking():
+                self.do(job)
+        except NotMade:
+            return False
+        return True
 
     def _begin(self) -> None:
         if self._begun:

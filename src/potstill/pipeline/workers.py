@@ -12,12 +12,12 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -29,6 +29,7 @@ from potstill.config import RunFile
 from potstill.core.device import Device, resolve_device
 from potstill.core.errors import ResourceError
 from potstill.core.progress import Bar, Progress, StopSignal
+from potstill.core.stages import STAGES_FOLDER
 from potstill.pipeline.jobs import Job
 from potstill.pipeline.run import Run
 
@@ -61,6 +62,8 @@ def open_run(
         return
     team = LocalProcesses(asked, progress, n_workers, skip_bad_rows=skip_bad_rows)
     try:
+        if not (Path(asked.output) / STAGES_FOLDER).exists():  # so there is work for them
+            team.warm_up()
         yield Run(asked, progress, skip_bad_rows=skip_bad_rows, executor=team)
     finally:
         team.close()
@@ -100,8 +103,6 @@ class LocalProcesses:
             Stopped: Stop was requested; the workers have saved what they had.
             PotstillError: The first fault of a worker.
         """
-        if len(jobs) < 2:  # a lone job is done faster in this process, with all its threads
-            return
         pool = self._pool or self._start()
         fault: BaseException | None = None
         with _shown(self._news, self._progress):
@@ -127,10 +128,15 @@ class LocalProcesses:
         if fault is not None:
             raise fault
 
+    def warm_up(self) -> None:
+        """Let the processes start, which takes seconds, while this one reads the data."""
+        pool = self._pool or self._start()
+        for _ in range(self._n_workers):
+            pool.submit(_nothing)
+
     def _start(self) -> ProcessPoolExecutor:
         threads = max(1, torch.get_num_threads() // self._n_workers)
-        log_file = self._progress.log_file
-        arguments = (*self._asked, threads, self._news, self._stop, log_file, os.getpid())
+        arguments = (*self._asked, threads, self._news, self._stop, os.getpid())
         self._pool = ProcessPoolExecutor(
             self._n_workers, mp_context=self._context, initializer=_open, initargs=arguments
         )
@@ -179,8 +185,8 @@ def _shown(news: Queue[_News], progress: Progress) -> Iterator[None]:
 class _Told(Progress):
     """Progress that tells the parent instead of drawing."""
 
-    def __init__(self, news: Queue[_News], stop: StopSignal, log_file: Path | None) -> None:
-        super().__init__(quiet=True, log_file=log_file, stop=stop)
+    def __init__(self, news: Queue[_News], stop: StopSignal) -> None:
+        super().__init__(quiet=True, stop=stop)
         self._news = news
 
     def warn(self, text: str) -> None:
@@ -223,7 +229,8 @@ class _TeamStop(StopSignal):
         return "the run's main process is gone" if os.getppid() != self._parent else None
 
 
-_opened: dict[str, Run] = {}
+_run: Callable[[], Run]
+_stop: _TeamStop
 _at_work = False
 
 
@@ -233,18 +240,16 @@ def _open(
     threads: int,
     news: Queue[_News],
     stop: Event,
-    log_file: Path | None,
     parent: int,
 ) -> None:
+    global _run, _stop  # noqa: PLW0603 (a process of its own)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(threads)
-    team = _TeamStop(stop, parent)
-    signal.signal(signal.SIGTERM, partial(_terminate, team))
-    progress = _Told(news, team, None)
-    opened = Run(run, progress, skip_bad_rows=skip_bad_rows)
-    progress.log_file = log_file
-    _opened["run"] = opened
+    _stop = _TeamStop(stop, parent)
+    signal.signal(signal.SIGTERM, partial(_terminate, _stop))
+    # The data is read with the first job: a fault in it is the parent's to report.
+    _run = cache(lambda: Run(run, _Told(news, _stop), skip_bad_rows=skip_bad_rows))
 
 
 def _end_with(parent: int) -> None:
@@ -262,13 +267,16 @@ def _terminate(stop: StopSignal, number: int, frame: FrameType | None) -> None:
         os._exit(1)
 
 
+def _nothing() -> None:
+    """A job that only needs a process."""
+
+
 def _do(job: Job) -> None:
     global _at_work  # noqa: PLW0603 (a process of its own, with one job at a time)
     _at_work = True
     try:
-        run = _opened["run"]
-        run.do(job)
+        _run().do(job)
     finally:
         _at_work = False
-        if run.progress.stop.requested is not None:
+        if _stop.requested is not None:
             os._exit(1)
