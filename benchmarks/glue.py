@@ -59,7 +59,7 @@ STUDENT_VARIANTS: dict[str, dict[str, Any]] = {
     "single-rest": {"distill": {"pool": "rest"}, "teachers": {"recipe": "single"}},
     "single-others": {"distill": {"pool": "others"}, "teachers": {"recipe": "single"}},
     "finetuned-rest": {"distill": {"pool": "rest"}, "teachers": {"recipe": "finetuned"}},
-    "second-generation-rest": {"distill": {"pool": "rest"}, "student": {"generations": 2}},
+    "second-generation-rest": {"distill": {"pool": "rest"}, "generations": 2},
 }
 RATES = (5e-5, 1e-4, 2e-4)
 
@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--only", help="variants, with commas")
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate of every side")
     parser.add_argument("--epochs", type=int, default=3, help="of every side")
+    parser.add_argument("--student-epochs", type=int, help="of student and multi-task baseline")
     parser.add_argument("--batch", type=int, default=32, help="rows a step of every side")
     parser.add_argument("--nets", type=int, default=6, help="paper: multi-task nets")
     parser.add_argument("--test-rows", type=int, help="test on so many rows a task at most")
@@ -109,7 +110,11 @@ def variants(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
                 asked["teachers"] = {"tasks": []}
                 made[f"{size}-{rate:.0e}"] = asked
     elif args.experiment == "student":
-        made = {v: run_file(args, FOUR, args.rows) | o for v, o in STUDENT_VARIANTS.items()}
+        made = {}
+        for variant, keys in STUDENT_VARIANTS.items():
+            asked = run_file(args, FOUR, args.rows) | keys
+            generations = asked.pop("generations", 1)
+            made[variant] = asked | {"student": asked["student"] | {"generations": generations}}
     elif args.experiment == "paper":
         taught = ["mnli", "qqp", "rte", "qnli"]
         recipe = {"recipe": "mt-dnn-kd", "tasks": taught, "nets": args.nets}
@@ -118,12 +123,15 @@ def variants(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         made = {"mt-dnn-kd": run_file(args, EIGHT, args.rows)}
         made["mt-dnn-kd"] |= {
             "teachers": {**recipe, "training": training},
-            "student": {"finetune": True},
+            "student": {**student_training(args), "finetune": True},
         }
     else:
         made = {
             "small-student": run_file(args, FOUR, args.rows)
-            | {"student": {"layers": 3}, "distill": {"pool": "rest"}},
+            | {
+                "student": {**student_training(args), "layers": 3},
+                "distill": {"pool": "rest"},
+            },
             "large-student": run_file(args, FOUR, args.rows)
             | {"teachers": {"layers": 3}, "distill": {"pool": "rest"}},
         }
@@ -142,6 +150,7 @@ def run_file(args: argparse.Namespace, tasks: tuple[str, ...], rows: int | None)
             "epochs": args.epochs,
             "batch": args.batch,
         },
+        "student": student_training(args),
         "evaluate": {"match_steps": not args.no_long},
         "tasks": {
             name: {
@@ -154,6 +163,11 @@ def run_file(args: argparse.Namespace, tasks: tuple[str, ...], rows: int | None)
             for name in tasks
         },
     }
+
+
+def student_training(args: argparse.Namespace) -> dict[str, Any]:
+    """What the student's training has of its own."""
+    return {} if args.student_epochs is None else {"training": {"epochs": args.student_epochs}}
 
 
 def n_rows(args: argparse.Namespace, task: str) -> int:
@@ -184,6 +198,7 @@ def run_variant(args: argparse.Namespace, variant: str, asked: dict[str, Any]) -
     """Run one variant, and keep its results."""
     suffix = "" if args.rate == RATES[1] or args.experiment == "baselines" else f"-{args.rate:.0e}"
     suffix += "" if args.epochs == 3 else f"-{args.epochs}epochs"
+    suffix += "" if args.student_epochs is None else f"-{args.student_epochs}student"
     suffix += "" if args.batch == 32 else f"-batch{args.batch}"
     suffix += "" if args.rows == 2500 else f"-{args.rows}rows"
     seed = args.seed if isinstance(args.seed, int) else "_".join(map(str, args.seed))
