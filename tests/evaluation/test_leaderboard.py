@@ -89,7 +89,7 @@ def test_markdown_has_one_line_for_each_task_and_the_same_number_of_cells(
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 2 + 2 + 1
     assert {line.count("|") for line in table} == {11}
-    assert lines[-1] == "Gain kept: 134 % of the ensembles' gain over multi-task training."
+    assert lines[-1] == "Gain kept: 134 % of the ensembles' gain over multi-task training (+0.016)."
 
 
 def test_hostile_names_stay_in_their_cell(results: Document) -> None:
@@ -160,6 +160,14 @@ def test_no_share_is_claimed_of_ensembles_below_their_best_members(results: Docu
     results["mean"]["gain_kept"] = None
     assert "did not beat their best members" in headline(results)
     assert "did not beat their best members" in leaderboard_markdown(results)
+
+
+def test_no_percent_of_a_gain_near_nothing(results: Document) -> None:
+    results["mean"] |= {"multitask": 0.7, "ensemble": 0.701, "student": 0.71, "gain_kept": 10.0}
+    said = leaderboard_markdown(results).rstrip().splitlines()[-1]
+    assert said == (
+        "Gain kept: more than twice the ensembles' gain over multi-task training (+0.001)."
+    )
 
 
 def test_losses_are_named(results: Document) -> None:

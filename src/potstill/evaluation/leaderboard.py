@@ -25,6 +25,9 @@ _VERDICT_STYLES = {"helped": "green", "hurt": "red"}
 _LEAST_SHOWN = 0.0005
 """A smaller gain reads 0.000."""
 
+MOST_GAIN_KEPT = 2.0
+"""Above this share the ensembles' gain is so small that a share of it misleads."""
+
 _NARROW_HEADS = {"multitask": "multi-\ntask", "teacher_best": "best\nteacher"}
 
 
@@ -68,7 +71,12 @@ def gain_words(run: RunResults) -> str:
     if run.gain_kept is None:
         return f"gain kept: not claimed, {why_no_gain(run)}"
     whose = "the ensembles'" if len(run.mean_tasks) > 1 else "the ensemble's"
-    return f"gain kept: {percent_of_gain(run.gain_kept)} of {whose} gain over multi-task training"
+    gain = run.mean["ensemble"] - run.mean["multitask"]
+    if run.gain_kept > MOST_GAIN_KEPT:
+        share = f"more than twice {whose} gain"
+    else:
+        share = f"{percent_of_gain(run.gain_kept)} of {whose} gain"
+    return f"gain kept: {share} over multi-task training ({signed(gain)})"
 
 
 def why_no_gain(run: RunResults) -> str:

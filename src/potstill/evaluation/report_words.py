@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from potstill.evaluation.leaderboard import percent_of_gain, why_no_gain
+from potstill.evaluation.leaderboard import MOST_GAIN_KEPT, percent_of_gain, why_no_gain
 from potstill.evaluation.number_words import count, from_to, ratio, score, short_count, signed
 from potstill.evaluation.run_results import RunResults, TaskResult, read_results
 
@@ -20,9 +20,6 @@ VERDICT_MARKS: Mapping[str | None, str] = {
     None: "·",
 }
 """A shape for each verdict, so that colour is never the only sign."""
-
-_MAX_GAIN_KEPT = 2.0
-"""Above this share the ensembles' gain is so small that a share of it misleads."""
 
 
 def headline(results: Mapping[str, Any]) -> str:
@@ -138,7 +135,7 @@ def _gain_clause(run: RunResults) -> str:
             return (
                 f"scores {score(own)}{on_mean}, {against} multi-task training; {why_no_gain(run)}"
             )
-        if run.gain_kept > _MAX_GAIN_KEPT:
+        if run.gain_kept > MOST_GAIN_KEPT:
             return (
                 f"gains {signed(delta)}{on_mean} over multi-task training, more than twice "
                 f"{whose} {signed(gain)}"
