@@ -62,12 +62,13 @@ STUDENT_VARIANTS: dict[str, dict[str, Any]] = {
     "second-generation-rest": {"distill": {"pool": "rest"}, "generations": 2},
 }
 RATES = (5e-5, 1e-4, 2e-4)
+EXPERIMENTS = ("baselines", "student", "paper", "sizes")
 
 
 def main() -> None:
     """Run one experiment."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("experiment", choices=["baselines", "student", "paper", "sizes", "table"])
+    parser.add_argument("experiment", choices=[*EXPERIMENTS, "table"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--seed", type=seeds, default=0, help="one, or several with commas")
@@ -218,7 +219,9 @@ SYSTEMS = ("single", "multitask", "teacher_best", "ensemble", "student", "studen
 
 def print_tables(folder: Path, out: Path | None) -> None:
     """Print one table an experiment, with the intervals of each file, and copy the files."""
-    for experiment in sorted((folder / "results").iterdir()):
+    for experiment in (folder / "results" / name for name in EXPERIMENTS):
+        if not experiment.is_dir():
+            continue
         print(f"\n## {experiment.name}\n")
         print("| variant | task | " + " | ".join(SYSTEMS), end="")
         print(" | student − multitask | student − ensemble |")
