@@ -30,6 +30,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -213,23 +214,28 @@ def server(side: str, args: argparse.Namespace, port: int, *flags: str) -> Itera
 
 def make_peer() -> Any:
     """The app of a peer's worker process."""
-    from potstill.export.bundle import read_bundle
     from potstill.serving.app import create_app
+    from potstill.serving.batcher import step_back
     from potstill.serving.predictor import BundlePredictor
+    from potstill.serving.server import SWITCH_SECONDS
     from potstill.serving.settings import ServeSettings
 
+    sys.setswitchinterval(SWITCH_SECONDS)
     peer = json.loads(os.environ["POTSTILL_PEER"])
     folder, names = Path(peer["folder"]), [f"task{i}" for i in range(N_TASKS)]
     if peer["side"] == "pipelines":
         return make_pipelines(folder, names, peer["threads"])
 
+    def load(name: str) -> BundlePredictor:
+        return BundlePredictor.load(folder / f"bundle-{name}", threads=peer["threads"])
+
     class EightModels(BundlePredictor):
         """One text to 8 models, one after the other, each batch through all of them."""
 
         def __init__(self) -> None:
-            bundles = [read_bundle(folder / f"bundle-{name}") for name in names]
-            self.models = [BundlePredictor(b, threads=peer["threads"]) for b in bundles]
-            super().__init__(bundles[0], threads=1)
+            with ThreadPoolExecutor(1, initializer=step_back) as thread:
+                self.models = [thread.submit(load, name).result() for name in names]
+            self.__dict__.update(self.models[0].__dict__)
             self._heads = {name: m.heads[name] for name, m in zip(names, self.models, strict=True)}
             self._place = {name: i for i, name in enumerate(names)}
 
@@ -241,8 +247,6 @@ def make_peer() -> Any:
 
 def make_pipelines(folder: Path, names: list[str], threads: int) -> Any:
     """8 classifiers behind ``transformers.pipeline``, in a thread, in FastAPI."""
-    from concurrent.futures import ThreadPoolExecutor
-
     import torch
     import transformers
     from fastapi import FastAPI
@@ -432,6 +436,7 @@ def overload(args: argparse.Namespace) -> dict[str, Any]:
         # A process of its own: the client that sends is busy, and would measure itself.
         watching = context.Process(target=watch, args=(running, theirs))
         watching.start()
+        theirs.close()  # so that its end is noticed
         ours.recv()
         sent = asyncio.run(open_loop(running.port, requests, rate, args.minute))
         ours.send("done")

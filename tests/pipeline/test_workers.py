@@ -11,17 +11,18 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
 import potstill
 from potstill.config import parse_run
-from potstill.core.errors import PotstillError, Stopped
+from potstill.core.errors import PotstillError, ResourceError, Stopped
 from potstill.core.progress import Progress
 from potstill.pipeline.jobs import Job
 from potstill.pipeline.run import Run
-from potstill.pipeline.workers import open_run
+from potstill.pipeline.workers import LocalProcesses, open_run
 from tests.pipeline.toy_runs import Keys, toy_run
 
 _ORPHAN = """
@@ -104,6 +105,27 @@ def test_stopped_workers_save_and_are_no_crash(base: Path, tmp_path: Path) -> No
         opened.evaluate()
     # both trainings of the first two jobs left a checkpoint, not one of them
     assert len(list((tmp_path / "stages").rglob("checkpoint.json"))) == 2
+
+
+class Broken:
+    """A pool whose processes were ended before they had any work."""
+
+    def submit(self, *_: object) -> None:
+        raise BrokenProcessPool
+
+    def shutdown(self, **_: object) -> None:
+        pass
+
+
+def test_processes_that_end_before_their_work_are_explained(base: Path, tmp_path: Path) -> None:
+    job = Job(what="student", seed=0)
+    for requested, kind in ((None, ResourceError), ("SIGINT was received", Stopped)):
+        progress = Progress()
+        team = LocalProcesses(parse_run(toy_run(tmp_path, base)), progress, 2, skip_bad_rows=0)
+        team._pool = Broken()  # type: ignore[assignment]
+        progress.stop.requested = requested
+        with pytest.raises(kind):
+            team.run([job, job])
 
 
 class Noting:

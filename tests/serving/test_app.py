@@ -124,7 +124,7 @@ def test_packed_bodies_are_refused(client: TestClient) -> None:
     packed = gzip.compress(json.dumps({"rows": [ROW]}).encode())
     answer = client.post("/predict", content=packed, headers={**JSON, "Content-Encoding": "gzip"})
     assert answer.status_code == 415
-    assert "wanted a plain body" in answer.json()["error"]["got"]
+    assert answer.json()["error"]["wanted"] == "a plain body"
 
 
 def test_health_can_be_asked_without_a_body(client: TestClient) -> None:
@@ -145,6 +145,7 @@ def test_long_texts_may_lose_their_end(client: TestClient) -> None:
 def test_unknown_paths_and_methods(client: TestClient) -> None:
     assert client.get("/nothing").status_code == 404
     assert client.get("/predict").status_code == 405
+    assert client.post("/predict%0A", json={}).status_code == 404
 
 
 def test_paths_that_are_not_ours_are_one_counter(client: TestClient) -> None:
@@ -165,6 +166,27 @@ def test_bodies_that_wait_to_be_read_are_bounded(app: FastAPI, client: TestClien
     assert refused.status_code == 503
     assert refused.headers["retry-after"] == "1"
     assert ask(client, {"rows": [ROW]}).status_code == 200
+
+
+def test_bodies_that_are_on_their_way_are_bounded(app: FastAPI, client: TestClient) -> None:
+    service = app.state.service
+    service.bytes_coming = 64 * service.settings.most_body_bytes
+    try:
+        refused = ask(client, {"rows": [ROW]})
+    finally:
+        service.bytes_coming = 0
+    assert refused.status_code == 503
+    assert ask(client, {"rows": [ROW]}).status_code == 200
+    assert service.bytes_coming == service.bytes_read == 0
+
+
+def test_what_no_task_reads_costs_no_place(app: FastAPI, client: TestClient) -> None:
+    for _ in range(3):
+        assert ask(client, {"rows": [ROW] * 20}).status_code == 200
+    batcher = app.state.service.batcher
+    with batcher.coming(1, within=30.0):
+        batcher._per_token = 0.1  # so 5,000 tokens, which 19,000 bytes may hold, take too long
+        assert ask(client, {"rows": [{"text": "a", "other": "b" * 19_000}]}).status_code == 200
 
 
 def test_a_task_that_is_named_often_is_answered_once(client: TestClient) -> None:
@@ -277,7 +299,7 @@ def test_too_much_to_do_is_503_and_the_event_loop_stays_free(
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) >= 1
         unread = client.post("/predict", content=b"{" * 90, headers=JSON)
-        assert unread.status_code == 503  # by its size alone
+        assert unread.status_code == 503  # by what is ahead of it
         assert client.get("/healthz").status_code == 200
         gate.open.set()
         assert first.result(10).status_code == 200

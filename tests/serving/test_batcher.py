@@ -178,6 +178,17 @@ def test_what_is_being_tokenised_counts_for_what_comes_after_it(
         pass
 
 
+def test_a_speed_that_was_taken_for_too_low_is_mended_by_small_batches(
+    start: Callable[..., Batcher],
+) -> None:
+    batcher = start()
+    batcher.submit(rows(10), within=1e6).result(10)
+    batcher._per_token = 10.0
+    for i in range(40):
+        batcher.submit(rows(10, first=20 * i), within=1e6).result(10)
+    assert batcher._per_token < 0.1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere priorities are the process's")
 def test_the_engine_lets_the_event_loop_go_first(start: Callable[..., Batcher]) -> None:
     batcher = start()

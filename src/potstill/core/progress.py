@@ -135,6 +135,7 @@ class Progress:
     log_file: Path | None = None
     stop: StopSignal = field(default_factory=StopSignal)
     _console: Console = field(default_factory=lambda: Console(file=sys.stderr), init=False)
+    _warned: set[str] = field(default_factory=set, init=False)
 
     def say(self, text: str) -> None:
         """A line for the person who waits."""
@@ -142,7 +143,10 @@ class Progress:
             self._console.print(text, highlight=False, markup=False)
 
     def warn(self, text: str) -> None:
-        """A line that matters even to those who asked for quiet."""
+        """A line that matters even to those who asked for quiet; each is said once."""
+        if text in self._warned:
+            return
+        self._warned.add(text)
         self._console.print(f"warning: {text}", style="yellow", highlight=False, markup=False)
         self.log("warning", text=text)
 

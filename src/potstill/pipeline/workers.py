@@ -89,11 +89,15 @@ class LocalProcesses:
         self._news: Queue[_News] = self._context.Queue()
         self._stop = self._context.Event()
         self._pool: ProcessPoolExecutor | None = None
+        self._used = False
 
     def close(self) -> None:
         """End the processes; those that train save a checkpoint first."""
         self._stop.set()
         if self._pool is not None:
+            if not self._used:  # they may still be starting: nobody need wait for that
+                for process in list((self._pool._processes or {}).values()):
+                    process.terminate()
             self._pool.shutdown(cancel_futures=True)
 
     def run(self, jobs: Sequence[Job]) -> None:
@@ -103,10 +107,18 @@ class LocalProcesses:
             Stopped: Stop was requested; the workers have saved what they had.
             PotstillError: The first fault of a worker.
         """
+        self._progress.stop.check("before the first training")
         pool = self._pool or self._start()
+        self._used = True
         fault: BaseException | None = None
+        futures: set[Future[None]] = set()
         with _shown(self._news, self._progress):
-            futures: set[Future[None]] = {pool.submit(_do, job) for job in jobs}
+            try:
+                with _deaf_children():
+                    for job in jobs:
+                        futures.add(pool.submit(_do, job))
+            except BrokenProcessPool as error:  # one ended before it had any work
+                fault = error
             while futures:
                 done, futures = wait(futures, _POLL_SECONDS, FIRST_COMPLETED)
                 for future in done:
@@ -131,8 +143,9 @@ class LocalProcesses:
     def warm_up(self) -> None:
         """Let the processes start, which takes seconds, while this one reads the data."""
         pool = self._pool or self._start()
-        for _ in range(self._n_workers):
-            pool.submit(_nothing)
+        with _deaf_children():
+            for _ in range(self._n_workers):
+                pool.submit(_nothing)
 
     def _start(self) -> ProcessPoolExecutor:
         threads = max(1, torch.get_num_threads() // self._n_workers)
@@ -141,6 +154,19 @@ class LocalProcesses:
             self._n_workers, mp_context=self._context, initializer=_open, initargs=arguments
         )
         return self._pool
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that start in this block do not hear Ctrl-C, not even before their first line."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # -- the parent's screen ------------------------------------------------------------------------
@@ -273,9 +299,10 @@ def _nothing() -> None:
 
 def _do(job: Job) -> None:
     global _at_work  # noqa: PLW0603 (a process of its own, with one job at a time)
+    run = _run()
     _at_work = True
     try:
-        _run().do(job)
+        run.do(job)
     finally:
         _at_work = False
         if _stop.requested is not None:

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -153,7 +153,9 @@ class Batcher:
 
     @contextmanager
     def coming(self, size: int, *, within: float) -> Iterator[None]:
-        """A request that is being tokenised: refused now, where it would be refused afterwards.
+        """A request that is being tokenised: refused now, if what is ahead of it takes too long.
+
+        Its own size is a guess, so it counts only for those that come after it.
 
         Args:
             size: Tokens that it will have, by estimate.
@@ -163,7 +165,7 @@ class Batcher:
             Overloaded: It would not be answered in time.
         """
         with self._lock:
-            self._admit(size, within, self._coming)
+            self._admit(0, within, self._coming)
             self._coming.append(size)
         try:
             yield
@@ -298,7 +300,8 @@ class Batcher:
         """Learn from a batch: large ones say what a token takes, small ones what a batch takes."""
         with self._lock:
             full = 2 * tokens >= self._batch_tokens
-            if full or not self._per_token:
+            too_high = seconds < tokens * self._per_token  # full ones may never come to mend it
+            if full or too_high or not self._per_token:
                 self._per_token = _mean(self._per_token, seconds / tokens)
             if not full:
                 rest = max(seconds - tokens * self._per_token, 0.0)
@@ -318,9 +321,12 @@ def _fail(request: _Request, error: Exception) -> None:
 
 
 def step_back() -> None:
-    """Let other threads of the machine, the event loop above all, run before this one."""
+    """Let other threads, the event loop above all, run before this one."""
     if sys.platform == "linux":  # elsewhere priorities are the process's
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        this = threading.get_native_id()
+        with suppress(OSError):  # a courtesy, never a reason to end
+            nice = os.getpriority(os.PRIO_PROCESS, this)
+            os.setpriority(os.PRIO_PROCESS, this, min(nice + _NICE, 19))
 
 
 def retry_after(error: Overloaded) -> int:

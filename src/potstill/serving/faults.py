@@ -12,8 +12,29 @@ from potstill.core.errors import PotstillError
 from potstill.serving.batcher import Closed, Late, Overloaded, retry_after
 from potstill.serving.requests import BadBody
 
+
+class Refused(Exception):
+    """A request that is refused for what its header or its length says.
+
+    Args:
+        status: Of the answer.
+        got: What it is.
+        wanted: What it should be.
+        todo: What to do next.
+        close: Whether the connection is of no more use.
+    """
+
+    def __init__(
+        self, status: int, got: str, wanted: str, *, todo: str | None = None, close: bool = False
+    ) -> None:
+        self.status, self.got, self.wanted, self.todo = status, got, wanted, todo
+        self.headers = {"Connection": "close"} if close else None
+        super().__init__(got)
+
+
 FAULTS = (
-    PotstillError, BadBody, Overloaded, Late, Closed, HTTPException, RequestValidationError,
+    PotstillError, Refused, BadBody, Overloaded, Late, Closed, HTTPException,
+    RequestValidationError,
 )  # fmt: skip
 _BUSY: Mapping[type[Exception], str] = {
     Overloaded: "more to do than can be answered in time",
@@ -42,6 +63,14 @@ def to_response(error: Exception) -> JSONResponse:
     match error:
         case PotstillError():
             return fault(422, error.got, thing=error.thing, wanted=error.wanted, todo=error.todo)
+        case Refused():
+            return fault(
+                error.status,
+                error.got,
+                wanted=error.wanted,
+                todo=error.todo,
+                headers=error.headers,
+            )
         case BadBody():
             return fault(error.status, error.got)
         case HTTPException():

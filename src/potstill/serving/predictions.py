@@ -17,13 +17,12 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from pydantic import TypeAdapter, ValidationError
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from potstill.serving.batcher import Batcher, Closed, Late, Overloaded
-from potstill.serving.faults import FAULTS, fault, to_response
+from potstill.serving.faults import FAULTS, Refused, fault, to_response
 from potstill.serving.metrics import Metrics
 from potstill.serving.predictor import BundlePredictor
 from potstill.serving.requests import Prepared, decode, parse_body, prepare
@@ -31,6 +30,7 @@ from potstill.serving.settings import ServeSettings
 
 log = logging.getLogger("potstill.serve")
 _BOOL = TypeAdapter(bool)
+_BODIES_COMING = 64  # of the largest size, in memory before they are whole
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -45,6 +45,7 @@ class Service:
         texts: The one thread that parses and tokenises: the tokenizer keeps state between calls.
         answers: The thread that decodes and writes JSON.
         ready: Whether requests are welcome.
+        bytes_coming: Of bodies that are not whole yet.
         bytes_read: Of bodies that wait to be tokenised.
         tokens_per_byte: Of bodies, as last seen; 0 before the first.
     """
@@ -60,6 +61,7 @@ class Service:
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="answers")
     )
     ready: bool = False
+    bytes_coming: int = 0
     bytes_read: int = 0
     tokens_per_byte: float = 0.0
 
@@ -112,7 +114,7 @@ class Predictions:
         headers = dict(scope["headers"])
         _check_headers(headers, service.settings)
         truncate = _flag(scope["query_string"], "truncate")
-        body = await _body(receive, service.settings)
+        body = await _body(receive, service)
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + service.settings.deadline
         with service.reading(len(body), deadline):
@@ -132,14 +134,12 @@ class Predictions:
 def _check_headers(headers: Mapping[bytes, bytes], settings: ServeSettings) -> None:
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind != b"application/json":
-        raise HTTPException(
-            415, f"content type '{kind[:80].decode('latin-1')}'; wanted application/json"
-        )
+        got = kind[:80].decode("latin-1")
+        raise Refused(415, f"content type '{got}'", "application/json")
     packed = headers.get(b"content-encoding", b"identity").strip().lower()
     if packed != b"identity":
-        raise HTTPException(
-            415, f"content encoding '{packed[:80].decode('latin-1')}'; wanted a plain body"
-        )
+        got = packed[:80].decode("latin-1")
+        raise Refused(415, f"content encoding '{got}'", "a plain body")
     length = headers.get(b"content-length", b"0")  # chunked bodies are counted as they come
     if length.isdigit():
         _check_size(int(length), settings)
@@ -147,11 +147,12 @@ def _check_headers(headers: Mapping[bytes, bytes], settings: ServeSettings) -> N
 
 def _check_size(size: int, settings: ServeSettings) -> None:
     if size > settings.most_body_bytes:
-        raise HTTPException(
+        raise Refused(
             413,
-            f"a body of {size} bytes or more; wanted at most {settings.most_body_bytes} bytes: "
-            "send the rows in several requests",
-            {"Connection": "close"},
+            f"a body of {size} bytes",
+            f"at most {settings.most_body_bytes} bytes",
+            todo="send the rows in several requests",
+            close=True,
         )
 
 
@@ -160,13 +161,13 @@ def _flag(query: bytes, name: str) -> bool:
     try:
         return False if given is None else _BOOL.validate_python(given[-1])
     except ValidationError:
-        raise HTTPException(
-            422, f"query.{name}: '{given[-1][:80] if given else ''}'; wanted true or false"
-        ) from None
+        got = f"query.{name} '{given[-1][:80] if given else ''}'"
+        raise Refused(422, got, "true or false") from None
 
 
-async def _body(receive: Receive, settings: ServeSettings) -> bytes:
+async def _body(receive: Receive, service: Service) -> bytes:
     """The body, if it is not too large and comes in time."""
+    settings = service.settings
     parts, size, more = list[bytes](), 0, True
     try:
         async with asyncio.timeout(settings.body_seconds):
@@ -176,12 +177,20 @@ async def _body(receive: Receive, settings: ServeSettings) -> bytes:
                     raise ClientDisconnect
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
+                service.bytes_coming += len(parts[-1])
                 _check_size(size, settings)
+                if service.bytes_coming > _BODIES_COMING * settings.most_body_bytes:
+                    raise Overloaded(1.0)
                 more = message.get("more_body", False)
     except TimeoutError:
-        raise HTTPException(
-            408, f"a body that took more than {settings.body_seconds:g} s", {"Connection": "close"}
+        raise Refused(
+            408,
+            f"a body that took more than {settings.body_seconds:g} s",
+            "a body that comes at once",
+            close=True,
         ) from None
+    finally:
+        service.bytes_coming -= size
     return b"".join(parts)
 
 

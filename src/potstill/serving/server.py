@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _ENVIRONMENT = "POTSTILL_SERVE_SETTINGS"
 _FILES_A_WORKER = 64  # that are no connections
+SWITCH_SECONDS = 0.0005  # for so long a thread holds up the event loop at most
 _MOST_CONNECTIONS = 1 << 16  # of a worker
 
 
@@ -108,7 +109,7 @@ def make_app() -> FastAPI:
     logger = logging.getLogger("potstill")
     logger.handlers, logger.propagate = [lines], False
     logger.setLevel(logging.INFO)
-    sys.setswitchinterval(0.0005)  # the event loop waits for no thread longer than this
+    sys.setswitchinterval(SWITCH_SECONDS)
     settings = ServeSettings.from_json(os.environ[_ENVIRONMENT])
     # In a thread that steps back: the engine's own threads, which it starts, do so too.
     with ThreadPoolExecutor(1, initializer=step_back) as thread:
