@@ -628,8 +628,12 @@ def test_a_bundle_predicts_as_its_student(
 ) -> None:
     file = write_rows(tmp_path / "rows.jsonl", mixed_rows(6))
     answers = {}
-    for name, place in {"student": run_folder, "folder": bundle["folder"]}.items():
-        good("predict", place, file, "--precision", "fp32", "--out", tmp_path / f"{name}.jsonl")
+    refused = call("predict", bundle["folder"], file, "--precision", "fp32")
+    assert refused.exit_code == 2
+    assert "with the engine it was exported for" in refused.stderr
+    student: list[object] = [run_folder, file, "--precision", "fp32"]
+    for name, asked in {"student": student, "folder": [bundle["folder"], file]}.items():
+        good("predict", *asked, "--out", tmp_path / f"{name}.jsonl")
         lines = (tmp_path / f"{name}.jsonl").read_text().splitlines()
         answers[name] = [json.loads(line) for line in lines]
     assert [row["row"] for row in answers["folder"]] == list(range(6))
@@ -646,6 +650,17 @@ def test_export_with_an_unknown_engine(run_folder: Path, tmp_path: Path) -> None
     assert result.exit_code == 2
     assert "an unknown engine" in result.stderr
     assert not (tmp_path / "b").exists()
+
+
+def test_export_asks_first_whether_it_can_write(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "x", Path("/proc/x/y")):
+        result = call("export", run_folder, "--out", place)
+        assert result.exit_code == 2
+        assert "nothing can be written" in result.stderr
+    result = call("export", run_folder, "--out", tmp_path / "b", "--engines", ",")
+    assert result.exit_code == 2
+    assert "no name" in result.stderr
 
 
 def test_export_refuses_a_folder_that_holds_something(run_folder: Path, tmp_path: Path) -> None:

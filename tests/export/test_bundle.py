@@ -174,6 +174,13 @@ def test_a_hostile_zip_is_refused(tmp_path: Path, name: str) -> None:
         read_bundle(tmp_path / "x.zip")
 
 
+def test_a_zip_whose_writer_notes_no_types_is_read(toys: ToyBundle, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "again.zip", "w") as again:
+        for file in toys.done.folder.iterdir():
+            again.writestr(file.name, file.read_bytes())
+    assert read_bundle(tmp_path / "again.zip").digest == read_bundle(toys.done.folder).digest
+
+
 def test_a_directory_that_lies_about_a_size_is_refused(toys: ToyBundle, tmp_path: Path) -> None:
     """A small size in the directory, a large stream behind it."""
     target = tmp_path / "x.zip"

@@ -112,6 +112,12 @@ def test_a_chunked_body_is_limited_too(client: TestClient) -> None:
     assert answer.status_code == 413
 
 
+def test_every_fault_says_what_to_do(client: TestClient) -> None:
+    for body in (b"{", b"[]", b'{"rows": []}'):
+        error = client.post("/predict", content=body, headers=JSON).json()["error"]
+        assert error.keys() == {"thing", "got", "wanted", "next"}
+
+
 def test_other_content_types_are_refused(client: TestClient) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "application/octet-stream", ""):
         answer = client.post("/predict", content=b"{}", headers={"Content-Type": kind})

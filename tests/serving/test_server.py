@@ -22,6 +22,9 @@ from typing import Any
 import psutil
 import pytest
 
+from potstill.core.errors import UsageError
+from potstill.serving.server import serve as serve_bundle
+from potstill.serving.settings import ServeSettings
 from tests.bundles import ToyBundle
 
 POTSTILL = Path(sys.executable).with_name("potstill")
@@ -186,6 +189,17 @@ def test_accepted_requests_finish_after_sigterm(serve: Callable[..., Service]) -
         code, errors = service.stop()
         assert code == 0, errors
         assert all(len(answer.result(60)["rows"]) == 300 for answer in asked)
+
+
+def test_a_name_for_loopback(serve: Callable[..., Service]) -> None:
+    service = serve("--host", "localhost")
+    assert service.ask()
+    assert service.stop()[0] == 0
+
+
+def test_a_blank_token_is_none(toys: ToyBundle) -> None:
+    with pytest.raises(UsageError, match="blanks"):
+        serve_bundle(ServeSettings(bundle=str(toys.done.folder), token=" "))
 
 
 @pytest.mark.parametrize("flags", [["--host", "0.0.0.0"], ["--host", "example.org"]])

@@ -69,7 +69,13 @@ def export(
         print(f"bundle  {done.folder}, with {done.engine}")
         if done.packed is not None:
             print(f"packed  {done.packed}")
-        print(f"\nNext:\n  answer a file   potstill predict {done.folder} FILE")
+        extra = "serve,openvino" if done.engine.startswith("openvino") else "serve"
+        print(
+            f"\nNext:\n"
+            f"  answer a file   potstill predict {done.folder} FILE\n"
+            f"  serve it        potstill serve {done.folder}\n"
+            f"  elsewhere       pip install 'potstill[{extra}]' is all that it needs"
+        )
 
 
 def _export_classifier(student: Path, task: str, out: Path, as_json: bool) -> None:
@@ -227,7 +233,7 @@ def serve(
         )
 
         def announce() -> None:
-            url = f"http://{host}:{port}"
+            url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             if as_json:
                 print(json.dumps({"url": url}), flush=True)
             elif not quiet:

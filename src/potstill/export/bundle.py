@@ -219,13 +219,13 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
         raise _too_much(path)
     seen: set[str] = set()
     for entry in entries:
-        mode = entry.external_attr >> 16
+        mode = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the writer noted no type
         fault = None
         if _NAME.fullmatch(entry.filename) is None:
             fault = "a name that leads elsewhere or is no plain file's"
         elif entry.filename in seen:
             fault = "the same name twice"
-        elif mode and not stat.S_ISREG(mode):
+        elif mode not in (0, stat.S_IFREG):
             fault = "a link or device"
         elif entry.flag_bits & 0x1:
             fault = "an encrypted file"

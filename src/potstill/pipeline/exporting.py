@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def export_bundle(
                 wanted="a new or empty folder",
                 todo="name another",
             )
+    try:  # what takes minutes must not end at a place that cannot be written
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"--out {out}",
+            got=f"a place where nothing can be written ({error.strerror})",
+            wanted="a new folder in one that can be written",
+            todo="name another",
+        ) from error
     names = _engines(engines)
     loaded = Student.load(student, device="cpu", precision="fp32")
     run_folder = loaded.folder.parent
@@ -85,6 +97,13 @@ def export_bundle(
 
 def _engines(asked: Sequence[str] | None) -> list[str]:
     here = engines_here()
+    if asked is not None and not asked:
+        raise UsageError(
+            "--engines",
+            got="no name",
+            wanted=f"of {', '.join(here)}",
+            todo="name some, or leave it out",
+        )
     for name in asked or ():
         if name not in here:
             known = name in ENGINES

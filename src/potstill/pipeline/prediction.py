@@ -64,6 +64,13 @@ def predict_file(
     """
     loaded: Predictor
     if is_bundle(student):
+        if (device, precision) not in (("auto", "auto"), ("cpu", "auto")):
+            raise UsageError(
+                f"--device {device} --precision {precision}",
+                got="a bundle, which runs on the CPU with the engine it was exported for",
+                wanted="neither of them",
+                todo="leave them out, or give the run's folder instead of the bundle",
+            )
         loaded = BundlePredictor.load(student)
     else:
         from potstill.students.student import Student  # noqa: PLC0415 (a bundle needs no torch)

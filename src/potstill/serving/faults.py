@@ -72,7 +72,8 @@ def to_response(error: Exception) -> JSONResponse:
                 headers=error.headers,
             )
         case BadBody():
-            return fault(error.status, error.got)
+            wanted = 'JSON: {"rows": [{column: text}], "tasks": [names]}'
+            return fault(error.status, error.got, wanted=wanted, todo="GET /docs has an example")
         case HTTPException():
             return fault(error.status_code, str(error.detail), headers=error.headers)
         case RequestValidationError():
@@ -80,4 +81,5 @@ def to_response(error: Exception) -> JSONResponse:
             return fault(422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
         case _:
             after = retry_after(error) if isinstance(error, Overloaded) else 1
-            return fault(503, _BUSY[type(error)], headers={"Retry-After": str(after)})
+            headers = {"Retry-After": str(after)}
+            return fault(503, _BUSY[type(error)], todo=f"try again in {after} s", headers=headers)

@@ -102,8 +102,8 @@ class Predictions:
             response: Response = await self._answer(scope, receive)
         except FAULTS as error:
             response = to_response(error)
-        except ClientDisconnect:
-            response = Response(status_code=499)  # nobody reads it; the log does
+        except ClientDisconnect:  # if the caller is gone, the log reads it
+            response = fault(400, "a body that breaks off", wanted="a whole one")
         except Exception:
             log.exception("a fault of potstill")
             response = fault(500, "a fault of the service; its log says more")

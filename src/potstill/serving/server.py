@@ -54,8 +54,12 @@ def serve(
             wanted="a token that callers must send",
             todo="set POTSTILL_TOKEN, bind to 127.0.0.1 behind a proxy, or say --insecure",
         )
+    if settings.token is not None and not settings.token.strip():
+        raise UsageError(
+            "the token", got="blanks", wanted="something to check", todo="set POTSTILL_TOKEN"
+        )
     connections = min(_need_files() - _FILES_A_WORKER, _MOST_CONNECTIONS)
-    _need_port(settings)
+    address = _need_port(settings)
     # What is wrong with the bundle is said here, once, and not by every worker.
     need_engine(read_bundle(Path(settings.bundle)).engine)
     try:
@@ -80,7 +84,7 @@ def serve(
     try:
         Granian(
             "potstill.serving.server:make_app",
-            address=settings.host,
+            address=address,
             port=settings.port,
             interface=Interfaces.ASGI,
             workers=settings.workers,
@@ -128,13 +132,18 @@ def _loopback(host: str) -> bool:
         return False
 
 
-def _need_port(settings: ServeSettings) -> None:
-    """Say that the port is taken before the workers find out."""
+def _need_port(settings: ServeSettings) -> str:
+    """Say that the port is taken before the workers find out.
+
+    Returns:
+        The host's address.
+    """
     try:
         where = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         with socket.socket(where[0], where[1]) as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind(where[4])
+        return str(where[4][0])
     except OSError as error:
         raise ResourceError(
             f"{settings.host}:{settings.port}",
