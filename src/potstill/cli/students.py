@@ -44,7 +44,14 @@ def export(
     """
     with errors(debug):
         if task is not None:
-            _export_classifier(student, task, out, as_json)
+            from potstill.pipeline.exporting import export_classifier
+
+            folder = export_classifier(student, task, out)
+            answer(
+                {"folder": str(folder)},
+                as_json,
+                f"{folder} is written: AutoModelForSequenceClassification.from_pretrained loads it",
+            )
             return
         from potstill.core.progress import Progress
         from potstill.pipeline.exporting import export_bundle
@@ -76,24 +83,6 @@ def export(
             f"  serve it        potstill serve {done.folder}\n"
             f"  elsewhere       pip install 'potstill[{extra}]' is all that it needs"
         )
-
-
-def _export_classifier(student: Path, task: str, out: Path, as_json: bool) -> None:
-    from potstill.students.student import Student
-
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(
-            f"--out {out}",
-            got="a file or folder that holds something already",
-            wanted="a new or empty folder",
-            todo="name another",
-        )
-    folder = Student.load(student, device="cpu", precision="fp32").save_classifier(task, out)
-    answer(
-        {"folder": str(folder)},
-        as_json,
-        f"{folder} is written: AutoModelForSequenceClassification.from_pretrained loads it",
-    )
 
 
 def predict(

@@ -49,24 +49,8 @@ def export_bundle(
     out = out.resolve()
     packed_file = out.with_name(out.name + ".zip") if packed else None
     for place in (out, packed_file):
-        if place is not None and place.exists() and (not place.is_dir() or any(place.iterdir())):
-            raise UsageError(
-                f"--out {place}",
-                got="a file or folder that holds something already",
-                wanted="a new or empty folder",
-                todo="name another",
-            )
-    try:  # what takes minutes must not end at a place that cannot be written
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"--out {out}",
-            got=f"a place where nothing can be written ({error.strerror})",
-            wanted="a new folder in one that can be written",
-            todo="name another",
-        ) from error
+        if place is not None:
+            need_new(place)
     names = _engines(engines)
     loaded = Student.load(student, device="cpu", precision="fp32")
     run_folder = loaded.folder.parent
@@ -93,6 +77,42 @@ def export_bundle(
         packed=packed_file,
         progress=progress,
     )
+
+
+def export_classifier(student: Path, task: str, out: Path) -> Path:
+    """Write one task of a student as a transformers classifier, in a new or empty folder.
+
+    Raises:
+        UsageError: ``out`` holds something, or the task is unknown or no such classifier.
+        ArtefactError: The student is damaged.
+    """
+    need_new(out)
+    return Student.load(student, device="cpu", precision="fp32").save_classifier(task, out)
+
+
+def need_new(place: Path) -> None:
+    """Check that something can be written here, before minutes are spent on it.
+
+    Raises:
+        UsageError: Something is there, or nothing can be written.
+    """
+    got = None
+    try:
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            got = "a file or folder that holds something already"
+        else:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=place.parent):
+                pass
+    except OSError as error:
+        got = f"a place where nothing can be written ({error.strerror})"
+    if got is not None:
+        raise UsageError(
+            f"--out {place}",
+            got=got,
+            wanted="a new or empty folder, in one that can be written",
+            todo="name another",
+        )
 
 
 def _engines(asked: Sequence[str] | None) -> list[str]:

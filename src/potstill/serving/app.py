@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from potstill import __version__
 from potstill.serving.batcher import Batcher
-from potstill.serving.faults import FAULTS, fault, to_response
+from potstill.serving.faults import fault
 from potstill.serving.metrics import Metrics
 from potstill.serving.predictions import Predictions, Service
 from potstill.serving.predictor import BundlePredictor
@@ -71,11 +71,10 @@ def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
     app.state.service = service
     _add_routes(app, service)
 
-    async def answer_fault(request: Request, error: Exception) -> JSONResponse:
-        return to_response(error)
+    @app.exception_handler(HTTPException)
+    async def no_such_endpoint(request: Request, error: HTTPException) -> JSONResponse:
+        return fault(error.status_code, str(error.detail), headers=error.headers)
 
-    for kind in FAULTS:
-        app.add_exception_handler(kind, answer_fault)
     app.middleware_stack = _Guard(app.build_middleware_stack(), service)
     return app
 

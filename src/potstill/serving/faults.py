@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
 
 from potstill.core.errors import PotstillError
 from potstill.serving.batcher import Closed, Late, Overloaded, retry_after
@@ -32,10 +30,7 @@ class Refused(Exception):
         super().__init__(got)
 
 
-FAULTS = (
-    PotstillError, Refused, BadBody, Overloaded, Late, Closed, HTTPException,
-    RequestValidationError,
-)  # fmt: skip
+FAULTS = (PotstillError, Refused, BadBody, Overloaded, Late, Closed)
 _BUSY: Mapping[type[Exception], str] = {
     Overloaded: "more to do than can be answered in time",
     Late: "it took longer than the deadline",
@@ -74,11 +69,6 @@ def to_response(error: Exception) -> JSONResponse:
         case BadBody():
             wanted = 'JSON: {"rows": [{column: text}], "tasks": [names]}'
             return fault(error.status, error.got, wanted=wanted, todo="GET /docs has an example")
-        case HTTPException():
-            return fault(error.status_code, str(error.detail), headers=error.headers)
-        case RequestValidationError():
-            first = error.errors()[0]
-            return fault(422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
         case _:
             after = retry_after(error) if isinstance(error, Overloaded) else 1
             headers = {"Retry-After": str(after)}
