@@ -548,6 +548,17 @@ def test_what_is_left_out_and_what_is_blank_is_said(run_folder: Path, tmp_path: 
     assert "1 texts are blank" in result.stderr
 
 
+def test_rows_that_lose_their_end_are_counted(
+    run_folder: Path, bundle: dict[str, Any], tmp_path: Path
+) -> None:
+    long = "a good day " * 300
+    rows = [{"text": "a good day", "other": long}, {"text": long, "other": "b"}, {"text": long}]
+    file = as_jsonl(tmp_path / "in", [{"other": "c", **row} for row in rows])
+    for student in (run_folder, bundle["folder"]):
+        result = good("predict", student, file, "--out", tmp_path / "out.jsonl", "--tasks", "mood")
+        assert "2 of 3 rows are longer than the " in result.stderr
+
+
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.parquet"])
 def test_a_faulty_row_leaves_no_output(run_folder: Path, tmp_path: Path, name: str) -> None:
     rows = mixed_rows(5)
@@ -587,6 +598,13 @@ def test_export_of_an_unknown_task_is_2(run_folder: Path, tmp_path: Path) -> Non
     result = call("export", run_folder, "--task", "nothing", "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "mood" in result.stderr
+
+
+def test_a_classifier_takes_no_option_of_bundles(run_folder: Path, tmp_path: Path) -> None:
+    result = call("export", run_folder, "--task", "mood", "--out", tmp_path / "out", "--zip")
+    assert result.exit_code == 2
+    assert "a transformers classifier is a folder" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -673,6 +691,11 @@ def test_export_refuses_a_folder_that_holds_something(run_folder: Path, tmp_path
     result = call("export", run_folder, "--out", tmp_path / "c", "--zip")
     assert result.exit_code == 2
     assert (tmp_path / "c.zip").read_text() == "mine"
+    (tmp_path / "d.partial").mkdir()
+    (tmp_path / "d.partial" / "mine").write_text("text")
+    result = call("export", run_folder, "--out", tmp_path / "d")
+    assert result.exit_code == 2
+    assert (tmp_path / "d.partial" / "mine").read_text() == "text"
 
 
 def test_a_student_without_its_run_is_exported_exactly(run_folder: Path, tmp_path: Path) -> None:

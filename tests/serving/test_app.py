@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from fastapi import FastAPI
@@ -133,11 +135,12 @@ def test_packed_bodies_are_refused(client: TestClient) -> None:
     assert answer.json()["error"]["wanted"] == "a plain body"
 
 
-def test_health_can_be_asked_without_a_body(client: TestClient) -> None:
-    for path in ("/healthz", "/readyz"):
+def test_all_that_can_be_got_can_be_asked_without_a_body(client: TestClient) -> None:
+    for path in ("/healthz", "/readyz", "/", "/tasks", "/metrics", "/docs", "/openapi.json"):
         answer = client.head(path)
         assert answer.status_code == 200
         assert not answer.content
+    assert client.head("/predict").status_code == 405
 
 
 def test_long_texts_may_lose_their_end(client: TestClient) -> None:
@@ -214,6 +217,34 @@ def test_the_description_holds_an_example_that_works(client: TestClient) -> None
     assert ask(client, content["example"]).status_code == 200
 
 
+def test_answers_are_as_described(toys: ToyBundle, predictor: BundlePredictor) -> None:
+    with TestClient(create_app(predictor, settings_of(toys, token="x"))) as client:
+        told = client.get("/openapi.json").json()["paths"]
+        right = {"Authorization": "Bearer x"}
+
+        def check(answer: Any, method: str = "get") -> None:
+            described = told[answer.request.url.path][method]["responses"][str(answer.status_code)]
+            schema = described["content"]["application/json"]["schema"]
+            jsonschema.Draft202012Validator(schema).validate(answer.json())
+
+        answers = [{"text": "good"}, {"first": "a", "second": "b"}, ROW]
+        check(ask(client, {"rows": answers}, headers=right), "post")
+        check(ask(client, {"rows": []}, headers=right), "post")
+        check(ask(client, {"rows": [ROW]}), "post")
+        check(client.get("/tasks", headers=right))
+        check(client.get("/tasks"))
+        assert told["/tasks"]["get"]["security"]
+
+
+def test_the_description_can_be_read_offline(client: TestClient) -> None:
+    page = client.get("/docs").text
+    for place in re.findall(r'(?:src|href)="([^"]*)"', page):
+        assert not place.startswith(("http", "//")), place
+        assert client.get(f"/{place}").status_code == 200
+    assert "url: 'openapi.json'" in page
+    assert client.get("/swagger/../app.py").status_code == 404
+
+
 def test_the_page_knows_the_tasks(client: TestClient) -> None:
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
@@ -233,12 +264,17 @@ def test_every_request_is_logged_once(client: TestClient, caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO, logger="potstill.serve"):
         ask(client, {"rows": [ROW]})
         client.post("/predict", content=b"{", headers=JSON)
+        client.head("/nothing")
         client.get("/healthz")
     lines = [json.loads(record.message) for record in caplog.records]
-    assert [(line["path"], line["status"]) for line in lines] == [
-        ("/predict", 200),
-        ("/predict", 400),
+    assert [(line["method"], line["path"], line["status"]) for line in lines] == [
+        ("POST", "/predict", 200),
+        ("POST", "/predict", 400),
+        ("HEAD", "/nothing", 404),
     ]
+    assert "why" not in lines[0]
+    assert lines[1]["why"].startswith("request: no valid JSON")
+    assert lines[2]["why"] == "request: Not Found"
 
 
 def test_ready_only_while_it_runs(toys: ToyBundle, predictor: BundlePredictor) -> None:

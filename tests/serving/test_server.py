@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
+import shlex
 import shutil
 import signal
 import socket
@@ -14,7 +16,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,19 +39,35 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def with_files(most: int, command: Sequence[str]) -> list[str]:
+    """A command that may have so many files open."""
+    return ["bash", "-c", f"ulimit -n {most} && exec {shlex.join(command)}"]
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 class Service:
     """A service that runs.
 
     Args:
         bundle: What it serves.
         flags: Of the command.
+        files: How many it may have open; None for as many as this process.
     """
 
-    def __init__(self, bundle: Path, *flags: str) -> None:
+    def __init__(self, bundle: Path, *flags: str, files: int | None = None) -> None:
         self.port = free_port()
         command = [str(POTSTILL), "serve", str(bundle), "--port", str(self.port), "--threads", "1"]
+        command += flags
+        if files is not None:
+            command = with_files(files, command)
         start = time.monotonic()
-        self.process = subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         while self.get("/readyz") != 200:
             assert self.process.poll() is None, self.process.communicate()[1]
             assert time.monotonic() - start < 60
@@ -78,9 +96,12 @@ class Service:
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 
+    def connection(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
     def talk(self, *parts: bytes, pause: float = 0.0) -> bytes:
         """Send parts slowly, return what comes back until the other side closes."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as talk:
+        with self.connection() as talk:
             got = b""
             try:
                 for part in parts:
@@ -113,8 +134,8 @@ class Service:
 def serve(toys: ToyBundle) -> Iterator[Callable[..., Service]]:
     made: list[Service] = []
 
-    def start(*flags: str) -> Service:
-        made.append(Service(toys.done.folder, *flags))
+    def start(*flags: str, files: int | None = None) -> Service:
+        made.append(Service(toys.done.folder, *flags, files=files))
         return made[-1]
 
     yield start
@@ -165,14 +186,7 @@ def test_a_killed_worker_is_replaced(serve: Callable[..., Service]) -> None:
     before = service.workers()
     assert len(before) == 2
     os.kill(before[0], signal.SIGKILL)
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        now = service.workers()
-        if len(now) == 2 and before[0] not in now:
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail("no new worker came")
+    wait_until(lambda: len(service.workers()) == 2 and before[0] not in service.workers())
     assert service.ask()
     assert service.stop()[0] == 0
 
@@ -189,6 +203,56 @@ def test_accepted_requests_finish_after_sigterm(serve: Callable[..., Service]) -
         code, errors = service.stop()
         assert code == 0, errors
         assert all(len(answer.result(60)["rows"]) == 300 for answer in asked)
+
+
+def test_more_callers_than_files_wait(serve: Callable[..., Service]) -> None:
+    service = serve(files=1024)
+    ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with contextlib.ExitStack() as many:
+        many.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        callers = [many.enter_context(service.connection()) for _ in range(1024)]
+        for caller in callers:
+            caller.sendall(ask)
+        for caller in callers[:900]:
+            assert caller.recv(4096).startswith(b"HTTP/1.1 200")
+        callers[-1].settimeout(1)
+        with pytest.raises(TimeoutError):
+            callers[-1].recv(4096)
+        for caller in callers[:200]:
+            caller.close()
+        callers[-1].settimeout(20)
+        for caller in callers[900:]:
+            assert caller.recv(4096).startswith(b"HTTP/1.1 200")
+    code, errors = service.stop()
+    assert code == 0
+    assert "open files" not in errors
+
+
+def test_too_few_files_are_named(toys: ToyBundle) -> None:
+    command = with_files(500, [str(POTSTILL), "serve", str(toys.done.folder)])
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 1
+    assert "at most 500" in found.stderr
+    assert "ulimit -n" in found.stderr
+
+
+def test_a_scrape_knows_all_workers_and_no_dead_one(serve: Callable[..., Service]) -> None:
+    service = serve("--workers", "2")
+
+    def batches() -> float:
+        with urllib.request.urlopen(service.url("/metrics"), timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return float(
+            next(line for line in lines if line.startswith("potstill_batches ")).split()[1]
+        )
+
+    for _ in range(20):  # whichever worker a connection falls to
+        service.ask()
+    wait_until(lambda: batches() == 22)  # each has run one to warm up
+    os.kill(service.workers()[0], signal.SIGKILL)
+    wait_until(lambda: len(service.workers()) == 2 and batches() < 22)
 
 
 def test_a_name_for_loopback(serve: Callable[..., Service]) -> None:

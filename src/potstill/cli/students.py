@@ -46,6 +46,13 @@ def export(
         if task is not None:
             from potstill.pipeline.exporting import export_classifier
 
+            if packed or (max_drop, engines, threads) != (None, None, None):
+                raise UsageError(
+                    f"--task {task}",
+                    got="with --zip, --max-drop, --engines or --threads, which are of bundles",
+                    wanted="--out alone: a transformers classifier is a folder of fp32 weights",
+                    todo="leave them out, or leave --task out for a bundle",
+                )
             folder = export_classifier(student, task, out)
             answer(
                 {"folder": str(folder)},
@@ -53,10 +60,10 @@ def export(
                 f"{folder} is written: AutoModelForSequenceClassification.from_pretrained loads it",
             )
             return
-        from potstill.core.progress import Progress
+        from potstill.core.progress import Progress, StopSignal
         from potstill.pipeline.exporting import export_bundle
 
-        progress = Progress(quiet=quiet)
+        progress = Progress(quiet=quiet, stop=StopSignal(continues=False))
         with progress.stop.catch_interrupts():
             done = export_bundle(
                 student,

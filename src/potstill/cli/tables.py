@@ -29,7 +29,7 @@ def engine_table(done: Exported) -> Table:
             c.engine,
             *[f"{c.ms[shape]:.1f}" for shape in shapes],
             f"{c.size_bytes / 1e6:.0f}",
-            chosen + (c.refused or _largest_drop(c)),
+            chosen + (f"refused: {c.refused}" if c.refused else _largest_drop(c)),
         )
     return table
 

@@ -37,10 +37,12 @@ class StopSignal:
     Attributes:
         deadline: ``time.monotonic()`` value after which work stops; None for no limit.
         requested: Why to stop now, or None.
+        continues: Whether the same work, asked again, goes on from there.
     """
 
     deadline: float | None = None
     requested: str | None = None
+    continues: bool = True
 
     @classmethod
     def after(cls, seconds: float | None) -> StopSignal:
@@ -68,7 +70,8 @@ class StopSignal:
                 f"stopped: {doing}",
                 got=reason,
                 wanted="the end of the work",
-                todo="run the same command again: it continues where it stopped",
+                todo="run the same command again: "
+                + ("it continues where it stopped" if self.continues else "it begins anew"),
             )
 
     @contextmanager

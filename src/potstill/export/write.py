@@ -78,7 +78,7 @@ def write_bundle(
 
     Args:
         network: The student.
-        folder: Where the bundle goes: a new or empty folder.
+        folder: Where the bundle goes: a new or empty folder, with nothing at :func:`aside_of` it.
         name: Name of the bundle.
         student: The student's folder, for its model card and digest.
         splits: Task to its dev rows.
@@ -102,10 +102,6 @@ def write_bundle(
         network, graphs, splits, engines, max_drop=max_drop, threads=threads, progress=progress
     )
     graph_file = ENGINES[chosen].graph
-    aside = folder.with_name(folder.name + PARTIAL_SUFFIX)
-    shutil.rmtree(aside, ignore_errors=True)
-    network.tokenizer.save(aside)
-    write_bytes(aside / graph_file, graphs[graph_file])
     made = {
         "potstill": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -126,12 +122,18 @@ def write_bundle(
         engines=[c.to_json() for c in candidates],
         made=made,
     )
-    write_json(aside / BUNDLE_FILE, facts)
-    write_text(aside / CARD_FILE, _card(student, chosen, candidates, scores, made))
-    seal(aside, {"format": FORMAT, "version": VERSION})
-    if folder.is_dir():
-        folder.rmdir()  # empty, as its caller has seen
-    publish(aside, folder)
+    aside = aside_of(folder)
+    try:
+        network.tokenizer.save(aside)
+        write_bytes(aside / graph_file, graphs[graph_file])
+        write_json(aside / BUNDLE_FILE, facts)
+        write_text(aside / CARD_FILE, _card(student, chosen, candidates, scores, made))
+        seal(aside, {"format": FORMAT, "version": VERSION})
+        if folder.is_dir():
+            folder.rmdir()  # empty, as its caller has seen
+        publish(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # of what went wrong nothing stays
     if packed is not None:
         pack(folder, packed)
     return Exported(
@@ -142,6 +144,11 @@ def write_bundle(
         scores=scores,
         threads=threads,
     )
+
+
+def aside_of(folder: Path) -> Path:
+    """Where a bundle is written before it appears in its folder."""
+    return folder.with_name(folder.name + PARTIAL_SUFFIX)
 
 
 def _card(

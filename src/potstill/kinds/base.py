@@ -164,6 +164,15 @@ class Kind(ABC):
     def decode(self, predictions: np.ndarray) -> list[dict[str, Any]]:
         """Answers for people: ``{"prediction": ..., "scores": {...}}`` a row."""
 
+    def answer_schema(self) -> dict[str, Any]:
+        """JSON schema of one answer of :meth:`decode`; a number, where a kind says nothing else."""
+        return {
+            "type": "object",
+            "properties": {"prediction": {"type": "number"}},
+            "required": ["prediction"],
+            "additionalProperties": False,
+        }
+
 
 def covered_mean(members: np.ndarray, cover: np.ndarray) -> np.ndarray:
     """Mean over the members that cover each row: (M, N, C) and (M, N) to (N, C), fp32."""

@@ -142,6 +142,23 @@ class Classification(Kind):
             for b, row in zip(best, predictions, strict=True)
         ]
 
+    def answer_schema(self) -> dict[str, Any]:
+        share = {"type": "number", "minimum": 0, "maximum": 1}
+        return {
+            "type": "object",
+            "properties": {
+                "prediction": {"enum": list(self.classes)},
+                "scores": {
+                    "type": "object",
+                    "properties": dict.fromkeys(self.classes, share),
+                    "required": list(self.classes),
+                    "additionalProperties": False,
+                },
+            },
+            "required": ["prediction", "scores"],
+            "additionalProperties": False,
+        }
+
 
 def _text(value: object) -> str:
     """A label as text: ``1``, ``1.0``, ``True`` and ``"1"`` from different file types agree."""

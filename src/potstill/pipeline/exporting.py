@@ -12,7 +12,7 @@ from potstill.core.errors import DataError, UsageError
 from potstill.core.files import MANIFEST, read_manifest
 from potstill.core.progress import Progress
 from potstill.export.engines import ENGINES, engines_here, n_cores
-from potstill.export.write import Exported, write_bundle
+from potstill.export.write import Exported, aside_of, write_bundle
 from potstill.pipeline.loading import load_tasks
 from potstill.pipeline.run import RUN_FILE
 from potstill.students.student import Student
@@ -48,7 +48,7 @@ def export_bundle(
     """
     out = out.resolve()
     packed_file = out.with_name(out.name + ".zip") if packed else None
-    for place in (out, packed_file):
+    for place in (out, aside_of(out), packed_file):
         if place is not None:
             need_new(place)
     names = _engines(engines)

@@ -88,17 +88,27 @@ def predict_file(
     for name in sorted(set(loaded.tasks) - set(names) if tasks is None else ()):
         lacking = set(loaded.heads[name].inputs.columns) - set(column_names(file))
         progress.say(f"task '{name}' is left out: no column {', '.join(sorted(lacking))}")
-    n_rows = n_blank = 0
+    n_rows = n_blank = n_cut = 0
+
+    def on_cut(n: int) -> None:
+        nonlocal n_cut
+        n_cut += n
+
     with _sink(out, loaded, names) as sink, progress.bar("predicting", _n_rows(file)) as bar:
         for start, table in stream_rows(file, columns=columns, chunk_rows=_CHUNK_ROWS):
             progress.stop.check(f"predicting {file}, row {start}")
-            rows = list(loaded.answer(table, names, start=start))
+            rows = list(loaded.answer(table, names, start=start, on_cut=on_cut))
             n_blank += sum(not str(value).strip() for c in columns for value in table[c])
             sink.write(rows)
             n_rows += len(rows)
             bar.advance(len(rows), info=f"row {n_rows}")
     if n_blank:
         progress.warn(f"{n_blank} texts are blank: what is answered there means nothing")
+    if n_cut:
+        progress.warn(
+            f"{n_cut} of {n_rows} rows are longer than the {loaded.max_tokens} tokens that the "
+            "student reads, and were answered without their end"
+        )
     if not n_rows:
         progress.warn(f"{file} holds no rows")
     return n_rows

@@ -9,29 +9,33 @@ import json
 import logging
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
 
-from fastapi import FastAPI, Query, Request
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi import FastAPI, Query, Request, Security
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from potstill import __version__
 from potstill.serving.batcher import Batcher
-from potstill.serving.faults import fault
+from potstill.serving.faults import REASON, Fault
 from potstill.serving.metrics import Metrics
 from potstill.serving.predictions import Predictions, Service
 from potstill.serving.predictor import BundlePredictor
-from potstill.serving.schema import body_schema, describe, example
+from potstill.serving.schema import answer_schema, body_schema, describe, example, tasks_schema
 from potstill.serving.settings import ServeSettings
 
 log = logging.getLogger("potstill.serve")
 
-_KNOWN = ("/predict", "/tasks", "/healthz", "/readyz", "/metrics", "/", "/docs", "/openapi.json")
 _OPEN = ("/healthz", "/readyz", "/", "/docs", "/openapi.json")  # without the token
+_SWAGGER = "/swagger"  # files of the page at /docs: not from a CDN, which not everybody reaches
+_KNOWN = ("/predict", "/tasks", "/metrics", _SWAGGER, *_OPEN)
 
 
 def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
@@ -55,8 +59,10 @@ def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
         await asyncio.wrap_future(batcher.submit(first, within=math.inf))
         gc.freeze()  # what stands now stays: later collections need not walk it, for 30 ms
         service.ready = True
+        noting = asyncio.create_task(_note_load(service))
         yield
         service.ready = False
+        noting.cancel()
         await asyncio.to_thread(batcher.close, settings.stop_seconds)
         service.texts.shutdown(wait=False)
         service.answers.shutdown(wait=False)
@@ -66,22 +72,30 @@ def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
         version=__version__,
         description=f"{len(predictor.tasks)} tasks from one encoder pass.",
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     app.state.service = service
     _add_routes(app, service)
 
     @app.exception_handler(HTTPException)
-    async def no_such_endpoint(request: Request, error: HTTPException) -> JSONResponse:
-        return fault(error.status_code, str(error.detail), headers=error.headers)
+    async def no_such_endpoint(request: Request, error: HTTPException) -> Fault:
+        return Fault(error.status_code, str(error.detail), headers=error.headers)
 
     app.middleware_stack = _Guard(app.build_middleware_stack(), service)
     return app
 
 
+async def _note_load(service: Service) -> None:
+    """For scrapes that another worker answers."""
+    while True:
+        service.metrics.note(service.batcher.load())
+        await asyncio.sleep(1)
+
+
 def _add_routes(app: FastAPI, service: Service) -> None:
     faults: dict[int | str, dict[str, Any]] = {
-        code: {"description": text, "content": {"application/json": {}}}
+        code: _json(text, Fault.SCHEMA)
         for code, text in {
             400: "The body is no JSON.",
             401: "The token is missing or wrong.",
@@ -91,11 +105,16 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             422: "The request is JSON, but no request that can be answered.",
             503: "Too much to do; `Retry-After` says when to come again.",
         }.items()
+        if code != 401 or service.settings.token is not None
     }
+    locked, refused = list[Any](), dict[int | str, dict[str, Any]]()
+    if service.settings.token is not None:  # only described here: the guard checks it
+        locked, refused = [Security(HTTPBearer(auto_error=False))], {401: faults[401]}
 
     @app.post(
         "/predict",
-        responses=faults,
+        dependencies=locked,
+        responses=faults | {200: _json("One answer a row.", answer_schema(service.predictor))},
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -115,7 +134,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         """Answer one or many rows, for some or all tasks."""
         raise HTTPException(404)  # the guard answers it; this only describes it
 
-    @app.get("/tasks", responses={401: faults[401]})
+    @app.get(
+        "/tasks",
+        dependencies=locked,
+        responses=refused | {200: _json("What is served.", tasks_schema())},
+    )
     async def tasks() -> dict[str, Any]:
         """The tasks: what they read and what they answer."""
         return describe(service.predictor)
@@ -125,20 +148,20 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         """The process is alive."""
         return PlainTextResponse("alive\n")
 
-    @app.get("/readyz", response_class=PlainTextResponse, responses={503: faults[503]})
+    not_ready = {"description": "Not yet, or no longer.", "content": {"text/plain": {}}}
+
+    @app.get("/readyz", response_class=PlainTextResponse, responses={503: not_ready})
     async def readyz() -> Response:
         """Requests are welcome."""
         if service.ready:
             return PlainTextResponse("ready\n")
         return PlainTextResponse("not ready\n", 503, headers={"Retry-After": "1"})
 
-    for path, endpoint in (("/healthz", healthz), ("/readyz", readyz)):
-        app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
-
-    @app.get("/metrics", response_class=PlainTextResponse, responses={401: faults[401]})
+    @app.get("/metrics", response_class=PlainTextResponse, dependencies=locked, responses=refused)
     async def metrics() -> Response:
         """Counters for Prometheus."""
-        text = await asyncio.to_thread(service.metrics.text, service.batcher.load())
+        service.metrics.note(service.batcher.load())
+        text = await asyncio.to_thread(service.metrics.text)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
@@ -147,6 +170,25 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         html = resources.files("potstill.serving").joinpath("page.html").read_text("utf-8")
         facts = json.dumps(describe(service.predictor)).replace("<", "\\u003c")
         return html.replace("/*TASKS*/null", facts)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        """What the schema says, to read and to try."""
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=app.title,
+            swagger_js_url=f"{_SWAGGER[1:]}/swagger-ui-bundle.js",
+            swagger_css_url=f"{_SWAGGER[1:]}/swagger-ui.css",
+            swagger_favicon_url=f"{_SWAGGER[1:]}/favicon-32x32.png",
+            swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
+        )
+
+    app.mount(_SWAGGER, StaticFiles(packages=[("fastapi_swagger", "resources")]))
+
+
+def _json(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer in JSON, as OpenAPI describes it."""
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
 class _Guard:
@@ -167,7 +209,9 @@ class _Guard:
             await self._app(scope, receive, send)
             return
         start = time.monotonic()
-        status = 500
+        method, path, status = scope["method"], scope["path"], 500
+        if method == "HEAD":  # servers send no body then
+            scope["method"] = "GET"
 
         async def noted(message: Message) -> None:
             nonlocal status
@@ -177,27 +221,33 @@ class _Guard:
 
         try:
             if not self._allowed(scope):
-                await fault(
+                await Fault(
                     401,
                     "no token, or a wrong one",
                     wanted="the header 'Authorization: Bearer TOKEN'",
                     headers={"WWW-Authenticate": "Bearer"},
                 )(scope, receive, noted)
-            elif scope["path"] == "/predict" and scope["method"] == "POST":
+            elif path == "/predict" and method == "POST":
                 await self._predictions(scope, receive, noted)
             else:
                 await self._app(scope, receive, noted)
         finally:
             seconds = time.monotonic() - start
-            path = scope["path"] if scope["path"] in _KNOWN else "other"
-            self._service.metrics.request(path, status, seconds)
-            if scope["path"] not in ("/healthz", "/readyz", "/metrics"):
-                line = {"path": scope["path"], "status": status, "ms": round(1000 * seconds, 1)}
+            known = _SWAGGER if path.startswith(f"{_SWAGGER}/") else path
+            self._service.metrics.request(known if known in _KNOWN else "other", status, seconds)
+            if path not in ("/healthz", "/readyz", "/metrics"):
+                line = {
+                    "method": method,
+                    "path": path,
+                    "status": status,
+                    "ms": round(1000 * seconds, 1),
+                    **({"why": scope[REASON][:200]} if REASON in scope else {}),
+                }
                 log.info(json.dumps(line))
 
     def _allowed(self, scope: Scope) -> bool:
         token = self._service.settings.token
-        if token is None or scope["path"] in _OPEN:
+        if token is None or scope["path"] in _OPEN or scope["path"].startswith(f"{_SWAGGER}/"):
             return True
         given = dict(scope["headers"]).get(b"authorization", b"")
         scheme, _, sent = given.partition(b" ")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from potstill.core.errors import PotstillError
 from potstill.serving.batcher import Closed, Late, Overloaded, retry_after
@@ -30,6 +32,7 @@ class Refused(Exception):
         super().__init__(got)
 
 
+REASON = "potstill.reason"  # of a fault, in the scope of its request
 FAULTS = (PotstillError, Refused, BadBody, Overloaded, Late, Closed)
 _BUSY: Mapping[type[Exception], str] = {
     Overloaded: "more to do than can be answered in time",
@@ -38,28 +41,53 @@ _BUSY: Mapping[type[Exception], str] = {
 }
 
 
-def fault(
-    status: int,
-    got: str,
-    *,
-    thing: str = "request",
-    wanted: str | None = None,
-    todo: str | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> JSONResponse:
-    """``{"error": {"thing", "got", "wanted", "next"}}`` with a status."""
-    parts = {"thing": thing, "got": got, "wanted": wanted, "next": todo}
-    content = {"error": {k: v for k, v in parts.items() if v is not None}}
-    return JSONResponse(content, status, headers=headers)
+class Fault(JSONResponse):
+    """``{"error": {"thing", "got", "wanted", "next"}}`` with a status.
+
+    Leaves its reason in the scope, for the log.
+    """
+
+    SCHEMA: Mapping[str, Any] = {
+        "type": "object",
+        "properties": {
+            "error": {
+                "type": "object",
+                "properties": {k: {"type": "string"} for k in ("thing", "got", "wanted", "next")},
+                "required": ["thing", "got"],
+                "additionalProperties": False,
+            }
+        },
+        "required": ["error"],
+        "additionalProperties": False,
+    }
+
+    def __init__(
+        self,
+        status: int,
+        got: str,
+        *,
+        thing: str = "request",
+        wanted: str | None = None,
+        todo: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        parts = {"thing": thing, "got": got, "wanted": wanted, "next": todo}
+        content = {"error": {k: v for k, v in parts.items() if v is not None}}
+        self._reason = f"{thing}: {got}"
+        super().__init__(content, status, headers=headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[REASON] = self._reason
+        await super().__call__(scope, receive, send)
 
 
-def to_response(error: Exception) -> JSONResponse:
+def to_response(error: Exception) -> Fault:
     """The answer to a request that raised one of :data:`FAULTS`."""
     match error:
         case PotstillError():
-            return fault(422, error.got, thing=error.thing, wanted=error.wanted, todo=error.todo)
+            return Fault(422, error.got, thing=error.thing, wanted=error.wanted, todo=error.todo)
         case Refused():
-            return fault(
+            return Fault(
                 error.status,
                 error.got,
                 wanted=error.wanted,
@@ -68,8 +96,8 @@ def to_response(error: Exception) -> JSONResponse:
             )
         case BadBody():
             wanted = 'JSON: {"rows": [{column: text}], "tasks": [names]}'
-            return fault(error.status, error.got, wanted=wanted, todo="GET /docs has an example")
+            return Fault(error.status, error.got, wanted=wanted, todo="GET /docs has an example")
         case _:
             after = retry_after(error) if isinstance(error, Overloaded) else 1
             headers = {"Retry-After": str(after)}
-            return fault(503, _BUSY[type(error)], todo=f"try again in {after} s", headers=headers)
+            return Fault(503, _BUSY[type(error)], todo=f"try again in {after} s", headers=headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from prometheus_client import (
     CollectorRegistry,
@@ -61,14 +62,23 @@ class Metrics:
         if path == "/predict" and status == 200:
             self._seconds.observe(seconds)
 
-    def text(self, load: Load) -> bytes:
-        """All counters."""
+    def note(self, load: Load) -> None:
+        """How busy this process is now."""
         self._gauges["queue_requests"].set(load.requests)
         self._gauges["queue_tokens"].set(load.tokens)
         self._gauges["tokens_per_second"].set(load.tokens_per_second)
         self._gauges["batches"].set(load.batches)
+
+    def text(self) -> bytes:
+        """All counters."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
+        for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("gauge_live*_*.db"):
+            pid = int(file.stem.rpartition("_")[2])
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:  # a worker that was killed and replaced
+                multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
         whole = CollectorRegistry()
         multiprocess.MultiProcessCollector(whole)  # type: ignore[no-untyped-call]
         return generate_latest(whole)

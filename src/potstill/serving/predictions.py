@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from potstill.serving.batcher import Batcher, Closed, Late, Overloaded
-from potstill.serving.faults import FAULTS, Refused, fault, to_response
+from potstill.serving.faults import FAULTS, Fault, Refused, to_response
 from potstill.serving.metrics import Metrics
 from potstill.serving.predictor import BundlePredictor
 from potstill.serving.requests import Prepared, decode, parse_body, prepare
@@ -103,10 +103,10 @@ class Predictions:
         except FAULTS as error:
             response = to_response(error)
         except ClientDisconnect:  # if the caller is gone, the log reads it
-            response = fault(400, "a body that breaks off", wanted="a whole one")
+            response = Fault(400, "a body that breaks off", wanted="a whole one")
         except Exception:
             log.exception("a fault of potstill")
-            response = fault(500, "a fault of the service; its log says more")
+            response = Fault(500, "a fault of the service; its log says more")
         await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:

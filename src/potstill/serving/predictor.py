@@ -34,7 +34,7 @@ class BundlePredictor(Predictor):
         self.name = bundle.name
         self.digest = bundle.digest
         self.engine_name = engine or bundle.engine
-        self.max_tokens = bundle.max_tokens
+        self._max_tokens = bundle.max_tokens
         self._heads = dict(bundle.heads)
         self._place = {task: i for i, task in enumerate(bundle.heads)}
         self._task_token = bundle.task_token
@@ -71,22 +71,26 @@ class BundlePredictor(Predictor):
     def task_token(self) -> bool:
         return self._task_token
 
+    @property
+    def max_tokens(self) -> int:
+        return self._max_tokens
+
     def tokenise(self, task: str, inputs: Mapping[str, Sequence[str]]) -> TokenRows:
         """Token ids of rows of a task."""
         return self._heads[task].inputs.tokenise(
             inputs,
             self._tokenizer,
-            max_tokens=self.max_tokens,
+            max_tokens=self._max_tokens,
             task=task if self._task_token else None,
         )
 
     def outputs(
         self, tasks: Sequence[str], inputs: Mapping[str, Sequence[str]]
-    ) -> Mapping[str, np.ndarray]:
+    ) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
         tokens = self.tokenise(tasks[0], inputs)
         kept, place = distinct_rows(tokens)
         once = self.run(join_rows([(tokens, kept)]))
-        return {task: once[self._place[task]][place] for task in tasks}
+        return {task: once[self._place[task]][place] for task in tasks}, tokens.truncated
 
     def run(self, tokens: TokenRows) -> list[np.ndarray]:
         """Every task's outputs (N, ...) for N tokenised rows, each encoded."""

@@ -8,6 +8,53 @@ from potstill.kinds import classes_of
 from potstill.serving.predictor import BundlePredictor
 
 
+def tasks_schema() -> dict[str, Any]:
+    """The schema of what :func:`describe` gives."""
+    texts = {"type": "array", "items": {"type": "string"}}
+    return {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "engine": {"type": "string"},
+            "max_tokens": {"type": "integer"},
+            "tasks": {
+                "type": "object",
+                "additionalProperties": {
+                    "type": "object",
+                    "properties": {"kind": {"type": "string"}, "columns": texts, "classes": texts},
+                    "required": ["kind", "columns"],
+                    "additionalProperties": False,
+                },
+            },
+        },
+        "required": ["name", "engine", "max_tokens", "tasks"],
+        "additionalProperties": False,
+    }
+
+
+def answer_schema(predictor: BundlePredictor) -> dict[str, Any]:
+    """The schema of an answer of ``POST /predict``: each task's as its kind says."""
+    row = {
+        "type": "object",
+        "properties": {
+            "row": {"type": "integer", "minimum": 0, "description": "Its index in the request."},
+            "tasks": {
+                "type": "object",
+                "properties": {n: head.kind.answer_schema() for n, head in predictor.heads.items()},
+                "additionalProperties": False,
+            },
+        },
+        "required": ["row", "tasks"],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {"rows": {"type": "array", "items": row}},
+        "required": ["rows"],
+        "additionalProperties": False,
+    }
+
+
 def describe(predictor: BundlePredictor) -> dict[str, Any]:
     """What ``GET /tasks`` says."""
     return {

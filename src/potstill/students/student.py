@@ -89,11 +89,15 @@ class Student(Predictor):
     def task_token(self) -> bool:
         return self.network.task_token
 
+    @property
+    def max_tokens(self) -> int:
+        return self.network.max_tokens
+
     def outputs(
         self, tasks: Sequence[str], inputs: Mapping[str, Sequence[str]]
-    ) -> Mapping[str, np.ndarray]:
+    ) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
         tokens = self.network.tokenise(tasks[0], inputs)
-        return self.network.outputs(tokens, tasks, self.device)
+        return self.network.outputs(tokens, tasks, self.device), tokens.truncated
 
     def save_classifier(self, task: str, folder: str | Path) -> Path:
         """Write one task as a standard transformers classifier.

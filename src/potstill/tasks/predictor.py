@@ -7,7 +7,7 @@ and decodes. How outputs are computed is the business of what derives from :clas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -51,11 +51,20 @@ class Predictor(ABC):
     def task_token(self) -> bool:
         """A task-identifier token stands before each text, so each task needs its own pass."""
 
+    @property
+    @abstractmethod
+    def max_tokens(self) -> int:
+        """Longer rows lose their end."""
+
     @abstractmethod
     def outputs(
         self, tasks: Sequence[str], inputs: Mapping[str, Sequence[str]]
-    ) -> Mapping[str, np.ndarray]:
-        """Outputs (N, C) of tasks that share a pass, for N rows given as columns."""
+    ) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
+        """Outputs (N, C) of tasks that share a pass, for N rows given as columns.
+
+        Returns:
+            Task to outputs, and (N,) which rows were too long and lost their end.
+        """
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -141,23 +150,36 @@ class Predictor(ABC):
         return chosen
 
     def answer(
-        self, table: Mapping[str, Sequence[object]], tasks: Sequence[str], *, start: int
+        self,
+        table: Mapping[str, Sequence[object]],
+        tasks: Sequence[str],
+        *,
+        start: int,
+        on_cut: Callable[[int], object] = lambda n_rows: None,
     ) -> Iterator[dict[str, Any]]:
         """Answer a table of rows, numbered from ``start``.
+
+        Args:
+            table: Columns of values.
+            tasks: Which to answer; all can be.
+            start: Number of the first row.
+            on_cut: Called with how many rows were too long for a task and lost their end.
 
         Raises:
             DataError: A value is missing or not text, with its row.
         """
         answers: dict[str, list[dict[str, Any]]] = {}
-        n_rows = 0
+        n_rows = len(next(iter(table.values())))
+        cut = np.zeros(n_rows, bool)
         for group in passes(self.heads, tasks, task_token=self.task_token):
-            head = self.heads[group[0]]
-            numbers = range(start, start + len(table[head.inputs.columns[0]]))
-            inputs = head.inputs.checked(table, numbers)
-            for task, outputs in self.outputs(group, inputs).items():
+            inputs = self.heads[group[0]].inputs.checked(table, range(start, start + n_rows))
+            found, too_long = self.outputs(group, inputs)
+            cut |= too_long
+            for task, outputs in found.items():
                 kind = self.heads[task].kind
                 answers[task] = kind.decode(kind.predict(outputs))
-                n_rows = len(outputs)
+        if cut.any():
+            on_cut(int(cut.sum()))
         for i in range(n_rows):
             yield {"row": start + i, "tasks": {task: answers[task][i] for task in tasks}}
 
