@@ -17,14 +17,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from potstill.api import load, run
     from potstill.core.errors import PotstillError
-    from potstill.pipeline.run import RunResult
+    from potstill.pipeline.run_folder import RunResult
     from potstill.students.student import Student
 
 __all__ = ["PotstillError", "RunResult", "Student", "__version__", "load", "run"]
 
 _HOMES = {
     "PotstillError": "potstill.core.errors",
-    "RunResult": "potstill.pipeline.run",
+    "RunResult": "potstill.pipeline.run_folder",
     "Student": "potstill.students.student",
     "load": "potstill.api",
     "run": "potstill.api",

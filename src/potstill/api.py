@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from potstill.tasks.predictor import Predictor
 
 if TYPE_CHECKING:
-    from potstill.pipeline.run import RunResult
+    from potstill.pipeline.run_folder import RunResult
 
 
 def run(

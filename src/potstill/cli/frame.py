@@ -17,7 +17,8 @@ from rich.console import Console
 from potstill.core.errors import PotstillError, UsageError
 
 if TYPE_CHECKING:
-    from potstill.pipeline.run import Run, RunResult
+    from potstill.pipeline.run import Run
+    from potstill.pipeline.run_folder import RunResult
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN.YAML", help="The run file.")]
 Overrides = Annotated[

@@ -14,7 +14,7 @@ from potstill.core.progress import Progress
 from potstill.export.engines import ENGINES, engines_here, n_cores
 from potstill.export.write import Exported, aside_of, write_bundle
 from potstill.pipeline.loading import load_tasks
-from potstill.pipeline.run import RUN_FILE
+from potstill.pipeline.run_folder import RUN_FILE
 from potstill.students.student import Student
 from potstill.tasks.task import Split
 

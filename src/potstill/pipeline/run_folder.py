@@ -1,0 +1,280 @@
+"""What a run leaves in its folder: the student, results, what the report draws, a manifest."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from potstill import __version__
+from potstill.config import RunFile, show
+from potstill.core.device import Device, describe_hardware
+from potstill.core.errors import ArtefactError
+from potstill.core.files import (
+    MANIFEST,
+    PARTIAL_SUFFIX,
+    copy_file,
+    file_facts,
+    publish,
+    read_json,
+    seal,
+    verify,
+    write_json,
+    write_manifest,
+    write_text,
+)
+from potstill.core.stages import METHOD_VERSION, Stage
+from potstill.evaluation.details import curve, folder_bytes, task_details
+from potstill.evaluation.evaluate import evaluate
+from potstill.evaluation.latency import ms_per_text
+from potstill.evaluation.outcome import SeedOutcome
+from potstill.evaluation.report import write_report
+from potstill.pipeline.loading import reported_counts
+from potstill.pipeline.seed_run import SeedRun
+from potstill.students.card import model_card
+from potstill.students.student import Student
+from potstill.teachers.member import Member
+from potstill.training.network import load_network
+from potstill.training.prepare import training_record
+
+RESULTS_FILE = "results.json"
+DETAILS_FILE = "details.json"
+REPORT_FILE = "report.html"
+RUN_FILE = "run.yaml"
+STUDENT_FOLDER = "student"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        folder: The run's folder.
+        results: The content of ``results.json``.
+        report: The path of the report.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+    report: Path
+
+    @property
+    def student(self) -> Student:
+        """The student, loaded."""
+        return Student.load(self.folder)
+
+
+def draw_report(folder: Path) -> RunResult:
+    """Draw the report of a run that was evaluated.
+
+    Raises:
+        ArtefactError: The run was not evaluated yet, or its results are damaged.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise ArtefactError(
+            f"run {folder}",
+            got="no results yet",
+            wanted="a run that was evaluated",
+            todo="evaluate it first: potstill run RUN.YAML",
+        )
+    verify(folder)
+    results = read_json(folder / RESULTS_FILE)
+    details = read_json(folder / DETAILS_FILE)
+    write_report(results, details, folder / REPORT_FILE)
+    return RunResult(folder=folder, results=results, report=folder / REPORT_FILE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A run whose stages all stand.
+
+    Attributes:
+        run: The run file.
+        id: Digest of the run file and its data.
+        device: Where its networks ran.
+        seeds: One a seed, in the order of the run file.
+        outcomes: What the systems of each said.
+        stages: All that were used.
+    """
+
+    run: RunFile
+    id: str
+    device: Device
+    seeds: Sequence[SeedRun]
+    outcomes: Sequence[SeedOutcome]
+    stages: Sequence[Stage]
+
+    @cached_property
+    def best(self) -> int:
+        """Which seed has the student with the best mean dev score."""
+        return max(range(len(self.outcomes)), key=lambda i: self.outcomes[i].dev_mean)
+
+    def write(self, folder: Path) -> None:
+        """Write all but the report; the manifest comes last."""
+        chosen = self.seeds[self.best]
+        cost, more_cost = self._cost(chosen, self.outcomes)
+        results = evaluate(self.outcomes, cost, resamples=self.run.evaluate.resamples)
+        details = self._details(chosen, self.outcomes[self.best], more_cost)
+        self._publish_student(folder, chosen, results)
+        write_json(folder / RESULTS_FILE, results)
+        write_json(folder / DETAILS_FILE, details)
+        write_text(folder / RUN_FILE, show(self.run))
+        write_manifest(folder, self._manifest(folder))
+
+    def _publish_student(self, folder: Path, chosen: SeedRun, results: dict[str, Any]) -> None:
+        """Copy the student into the run's folder, whole or not at all."""
+        aside = folder / (STUDENT_FOLDER + PARTIAL_SUFFIX)
+        shutil.rmtree(aside, ignore_errors=True)
+        stage = chosen.student.folder
+        for path in sorted(p for p in stage.rglob("*") if p.is_file() and p != stage / MANIFEST):
+            copy_file(path, aside / path.relative_to(stage))
+        network = load_network(aside)
+        base = self.run.student.base or self.run.base
+        card = model_card(network, results, name=self.run.name, base=base, version=__version__)
+        write_text(aside / "README.md", card)
+        seal(aside, {"stage": "student", "digest": chosen.student.digest, "seed": chosen.seed})
+        final = folder / STUDENT_FOLDER
+        shutil.rmtree(final, ignore_errors=True)
+        publish(aside, final)
+
+    def _manifest(self, folder: Path) -> dict[str, Any]:
+        return {
+            "format": "potstill run",
+            "version": 1,
+            "name": self.run.name,
+            "id": self.id,
+            "potstill": __version__,
+            "method": METHOD_VERSION,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "asked": self.run.record(),
+            "hardware": describe_hardware(self.device),
+            "data": {
+                f"{seed}/{task.name}": {
+                    "train": task.train.digest,
+                    "dev": task.dev.digest,
+                    "test": None if task.test is None else task.test.digest,
+                    "pool": None if task.pool is None else task.pool.digest,
+                }
+                for seed, tasks in ((s.seed, s.tasks) for s in self.seeds)
+                for task in tasks.values()
+            },
+            "stages": [s.folder.name for s in self.stages],
+            "files": file_facts(folder, [RESULTS_FILE, DETAILS_FILE, RUN_FILE]),
+        }
+
+    def _cost(
+        self, chosen: SeedRun, outcomes: Sequence[SeedOutcome]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The ``cost`` of results.json, and what the report shows of it."""
+        student = load_network(chosen.student.folder)
+        shown: dict[str, Any] = {
+            "student": {
+                "params": student.n_parameters,
+                "bytes": folder_bytes(chosen.student.folder),
+            }
+        }
+        systems = {"student": {name: [student] for name in chosen.tasks}}
+        networks = {
+            m.folder: load_network(m.folder)
+            for members in chosen.rivals.values()
+            for m in members
+            if m.source == "network"
+        }
+        if networks:
+            # Teachers that are no networks of ours have no time here, nor has their task.
+            systems["ensemble"] = {
+                name: [networks[m.folder] for m in members]
+                for name, members in chosen.rivals.items()
+                if all(m.folder in networks for m in members)
+            }
+            systems["student"] = {name: [student] for name in systems["ensemble"]}
+            shown["ensemble"] = {
+                "params": sum(network.n_parameters for network in networks.values()),
+                "bytes": sum(folder_bytes(folder) for folder in networks),
+            }
+        splits = {name: task.reported for name, task in chosen.tasks.items()}
+        for name, ms in ms_per_text(systems, splits, self.device).items():
+            shown[name]["ms_per_text"] = ms
+        cost: dict[str, Any] = {"student_params": student.n_parameters}
+        if networks:
+            cost["ensemble_params"] = shown["ensemble"]["params"]
+        if self.run.student.finetune:
+            folders = [chosen.finetuned(t).folder for t in chosen.all_tasks]
+            cost["student_finetuned_params"] = sum(load_network(f).n_parameters for f in folders)
+        cost["train_seconds"] = {
+            stage: round(sum(o.train_seconds[stage] for o in outcomes), 1)
+            for stage in ("teach", "label", "distill")
+        }
+        return cost, shown
+
+    def _details(
+        self, chosen: SeedRun, outcome: SeedOutcome, cost: dict[str, Any]
+    ) -> dict[str, Any]:
+        student = training_record(chosen.student.folder)
+        curves = [curve("student", student)]
+        if "multitask" in self.run.evaluate.baselines:
+            curves.append(curve("multitask", training_record(chosen.multitask.folder)))
+        teachers: dict[Path, Member] = {
+            m.folder: m for ms in chosen.rivals.values() for m in ms if m.source == "network"
+        }
+        curves += [
+            curve(training_record(folder)["name"], training_record(folder)) for folder in teachers
+        ]
+        tasks = {}
+        for name, task in chosen.tasks.items():
+            facts: dict[str, Any] = dict(reported_counts(task))
+            cover = student.get("cover", {}).get(name)
+            if cover is not None:
+                n_rows = cover["train_rows"] + cover["pool_rows"]
+                facts["covered"] = (cover["train_covered"] + cover["pool_covered"]) / n_rows
+            facts["distilling_stopped_at"] = student["stopped"].get(name)
+            truncated = student["truncated"][name]
+            if truncated > 0:
+                facts["warnings"] = [f"{truncated:.1%} of the training texts lost their end"]
+            tasks[name] = task_details(outcome.tasks[name], facts)
+        return {
+            "version": 1,
+            "name": self.run.name,
+            "run_id": self.id,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "hardware": describe_hardware(self.device),
+            "settings": _flat(self.run.record()),
+            "tasks": tasks,
+            "curves": curves,
+            "cost": cost,
+            "members": [m for o in outcome.tasks.values() for m in o.members],
+            "stages": [
+                {
+                    "name": s.name,
+                    "digest": s.digest[:16],
+                    "seconds": _seconds(s),
+                    "reused": s.reused,
+                }
+                for s in self.stages
+            ],
+        }
+
+
+def _seconds(stage: Stage) -> float | None:
+    for name in ("training.json", "timing.json"):
+        if (stage.folder / name).is_file():
+            seconds = read_json(stage.folder / name)["seconds"]
+            return float(seconds)
+    return None
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as dotted keys, tasks left out (each has its own section)."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if key == "tasks" and not prefix:
+            continue
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = str(value)
+    return flat
