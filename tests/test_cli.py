@@ -172,7 +172,7 @@ def test_a_fault_of_ours_is_1_without_traceback(
     def broken(*arguments: object, **keys: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("potstill.pipeline.run.evaluate", broken)
+    monkeypatch.setattr("potstill.pipeline.run_folder.evaluate", broken)
     result = call("run", small, "--quiet", "--jobs", 1)
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ZeroDivisionError: oh")
@@ -691,10 +691,15 @@ def test_export_refuses_a_folder_that_holds_something(run_folder: Path, tmp_path
     result = call("export", run_folder, "--out", tmp_path / "c", "--zip")
     assert result.exit_code == 2
     assert (tmp_path / "c.zip").read_text() == "mine"
+    (tmp_path / "e.zip").mkdir()
+    result = call("export", run_folder, "--out", tmp_path / "e", "--zip")
+    assert result.exit_code == 2
+    assert "e.zip" in result.stderr
     (tmp_path / "d.partial").mkdir()
     (tmp_path / "d.partial" / "mine").write_text("text")
     result = call("export", run_folder, "--out", tmp_path / "d")
     assert result.exit_code == 2
+    assert "of an export that was killed" in result.stderr
     assert (tmp_path / "d.partial" / "mine").read_text() == "text"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import resource
 import shlex
@@ -150,6 +151,12 @@ def serve(toys: ToyBundle) -> Iterator[Callable[..., Service]]:
 def test_it_answers_and_stops_with_0(serve: Callable[..., Service]) -> None:
     service = serve()
     assert "classification" in service.ask()["rows"][0]["tasks"]
+    two = b"HEAD /tasks HTTP/1.1\r\nHost: x\r\n\r\n"
+    two += b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    first, second, body = service.talk(two).split(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 200")
+    assert second.startswith(b"HTTP/1.1 200")
+    assert body == b"alive\n"
     code, errors = service.stop()
     assert code == 0, errors
     assert errors.count('"path": "/predict"') == 1
@@ -206,9 +213,11 @@ def test_accepted_requests_finish_after_sigterm(serve: Callable[..., Service]) -
 
 
 def test_more_callers_than_files_wait(serve: Callable[..., Service]) -> None:
-    service = serve(files=1024)
+    service = serve("--header-time", "60", files=1024)
     ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip("this process may not open as many connections")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
     with contextlib.ExitStack() as many:
         many.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
@@ -239,11 +248,14 @@ def test_too_few_files_are_named(toys: ToyBundle) -> None:
 
 
 def test_a_scrape_knows_all_workers_and_no_dead_one(serve: Callable[..., Service]) -> None:
-    service = serve("--workers", "2")
+    service = serve("--workers", "2", "--deadline", "60")
 
     def batches() -> float:
-        with urllib.request.urlopen(service.url("/metrics"), timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
+        try:
+            with urllib.request.urlopen(service.url("/metrics"), timeout=5) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:  # the worker was killed while it answered
+            return math.nan
         return float(
             next(line for line in lines if line.startswith("potstill_batches ")).split()[1]
         )
@@ -251,8 +263,9 @@ def test_a_scrape_knows_all_workers_and_no_dead_one(serve: Callable[..., Service
     for _ in range(20):  # whichever worker a connection falls to
         service.ask()
     wait_until(lambda: batches() == 22)  # each has run one to warm up
-    os.kill(service.workers()[0], signal.SIGKILL)
-    wait_until(lambda: len(service.workers()) == 2 and batches() < 22)
+    for pid in service.workers():
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: batches() == 2)
 
 
 def test_a_name_for_loopback(serve: Callable[..., Service]) -> None:

@@ -179,6 +179,6 @@ def _card(
     for c in candidates:
         ms = " | ".join(f"{c.ms[shape]:.1f}" for shape in shapes)
         kept = " | ".join(f"{c.scores[t]:.4f}" if t in c.scores else "–" for t in scores)
-        why = "chosen" if c.engine == chosen else c.refused or ""
+        why = "chosen" if c.engine == chosen else f"refused: {c.refused}" if c.refused else ""
         lines.append(f"| {c.engine} | {ms} | {c.size_bytes / 1e6:.0f} | {kept} | {why} |")
     return "\n".join([*lines, ""])

@@ -48,9 +48,7 @@ def export_bundle(
     """
     out = out.resolve()
     packed_file = out.with_name(out.name + ".zip") if packed else None
-    for place in (out, aside_of(out), packed_file):
-        if place is not None:
-            need_new(place)
+    _need_place(out, packed_file)
     names = _engines(engines)
     loaded = Student.load(student, device="cpu", precision="fp32")
     run_folder = loaded.folder.parent
@@ -90,29 +88,57 @@ def export_classifier(student: Path, task: str, out: Path) -> Path:
     return Student.load(student, device="cpu", precision="fp32").save_classifier(task, out)
 
 
-def need_new(place: Path) -> None:
-    """Check that something can be written here, before minutes are spent on it.
+def need_new(folder: Path) -> None:
+    """Check that a folder can be written here, before minutes are spent on it.
 
     Raises:
         UsageError: Something is there, or nothing can be written.
     """
-    got = None
     try:
-        if place.exists() and (not place.is_dir() or any(place.iterdir())):
-            got = "a file or folder that holds something already"
-        else:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=place.parent):
-                pass
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise _taken(folder)
+        place = folder if folder.is_dir() else folder.parent
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place):
+            pass
     except OSError as error:
-        got = f"a place where nothing can be written ({error.strerror})"
-    if got is not None:
         raise UsageError(
-            f"--out {place}",
-            got=got,
+            f"--out {folder}",
+            got=f"a place where nothing can be written ({error.strerror})",
             wanted="a new or empty folder, in one that can be written",
             todo="name another",
+        ) from error
+
+
+def _need_place(out: Path, packed: Path | None) -> None:
+    """Check the places of a bundle, which appears by renaming what was written beside it."""
+    need_new(out)
+    if out.is_mount():
+        raise UsageError(
+            f"--out {out}",
+            got="a mount point, which nothing can be renamed to",
+            wanted="a new or empty folder",
+            todo=f"name a folder in it: --out {out / 'bundle'}",
         )
+    if packed is not None and packed.exists():
+        raise _taken(packed)
+    aside = aside_of(out)
+    if aside.exists():
+        raise UsageError(
+            str(aside),
+            got="something is there, perhaps of an export that was killed",
+            wanted="nothing: the bundle is written there before it appears",
+            todo="remove it if it is of no more use, or name another --out",
+        )
+
+
+def _taken(place: Path) -> UsageError:
+    return UsageError(
+        f"--out {place}",
+        got="a file or folder that holds something already",
+        wanted="a new or empty folder",
+        todo="name another",
+    )
 
 
 def _engines(asked: Sequence[str] | None) -> list[str]:

@@ -89,15 +89,11 @@ def predict_file(
         lacking = set(loaded.heads[name].inputs.columns) - set(column_names(file))
         progress.say(f"task '{name}' is left out: no column {', '.join(sorted(lacking))}")
     n_rows = n_blank = n_cut = 0
-
-    def on_cut(n: int) -> None:
-        nonlocal n_cut
-        n_cut += n
-
     with _sink(out, loaded, names) as sink, progress.bar("predicting", _n_rows(file)) as bar:
         for start, table in stream_rows(file, columns=columns, chunk_rows=_CHUNK_ROWS):
             progress.stop.check(f"predicting {file}, row {start}")
-            rows = list(loaded.answer(table, names, start=start, on_cut=on_cut))
+            rows, n_rows_cut = loaded.answer(table, names, start=start)
+            n_cut += n_rows_cut
             n_blank += sum(not str(value).strip() for c in columns for value in table[c])
             sink.write(rows)
             n_rows += len(rows)

@@ -11,20 +11,22 @@ import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Query, Request, Security
+import fastapi_swagger
+from fastapi import FastAPI, Request, Security
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from potstill import __version__
 from potstill.serving.batcher import Batcher
-from potstill.serving.faults import REASON, Fault
+from potstill.serving.faults import WHY, Fault
 from potstill.serving.metrics import Metrics
 from potstill.serving.predictions import Predictions, Service
 from potstill.serving.predictor import BundlePredictor
@@ -33,9 +35,10 @@ from potstill.serving.settings import ServeSettings
 
 log = logging.getLogger("potstill.serve")
 
-_OPEN = ("/healthz", "/readyz", "/", "/docs", "/openapi.json")  # without the token
-_SWAGGER = "/swagger"  # files of the page at /docs: not from a CDN, which not everybody reaches
-_KNOWN = ("/predict", "/tasks", "/metrics", _SWAGGER, *_OPEN)
+# Files of the page at /docs: not from a CDN, which not everybody reaches.
+_SWAGGER = ("/swagger-ui-bundle.js", "/swagger-ui.css", "/favicon-32x32.png")
+_OPEN = ("/healthz", "/readyz", "/", "/docs", "/openapi.json", *_SWAGGER)  # without the token
+_KNOWN = ("/predict", "/tasks", "/metrics", *_OPEN)
 
 
 def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
@@ -59,10 +62,11 @@ def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
         await asyncio.wrap_future(batcher.submit(first, within=math.inf))
         gc.freeze()  # what stands now stays: later collections need not walk it, for 30 ms
         service.ready = True
-        noting = asyncio.create_task(_note_load(service))
+        noting = asyncio.create_task(_note_load(service)) if settings.workers > 1 else None
         yield
         service.ready = False
-        noting.cancel()
+        if noting is not None:
+            noting.cancel()
         await asyncio.to_thread(batcher.close, settings.stop_seconds)
         service.texts.shutdown(wait=False)
         service.answers.shutdown(wait=False)
@@ -74,13 +78,18 @@ def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        servers=[{"url": "."}],  # beside the description, whatever a proxy puts before both
     )
     app.state.service = service
     _add_routes(app, service)
 
     @app.exception_handler(HTTPException)
-    async def no_such_endpoint(request: Request, error: HTTPException) -> Fault:
+    async def http_fault(request: Request, error: HTTPException) -> Fault:
         return Fault(error.status_code, str(error.detail), headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def own_fault(request: Request, error: Exception) -> Fault:
+        return Fault(500, "a fault of the service; its log says more")
 
     app.middleware_stack = _Guard(app.build_middleware_stack(), service)
     return app
@@ -116,6 +125,14 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         dependencies=locked,
         responses=faults | {200: _json("One answer a row.", answer_schema(service.predictor))},
         openapi_extra={
+            "parameters": [
+                {
+                    "name": "truncate",
+                    "in": "query",
+                    "description": "Let too long texts lose their end.",
+                    "schema": {"type": "boolean", "default": False},
+                }
+            ],
             "requestBody": {
                 "required": True,
                 "content": {
@@ -124,13 +141,10 @@ def _add_routes(app: FastAPI, service: Service) -> None:
                         "example": example(service.predictor),
                     }
                 },
-            }
+            },
         },
     )
-    async def predict(
-        request: Request,
-        truncate: bool = Query(False, description="Let too long texts lose their end."),
-    ) -> Response:
+    async def predict() -> Response:
         """Answer one or many rows, for some or all tasks."""
         raise HTTPException(404)  # the guard answers it; this only describes it
 
@@ -177,13 +191,19 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return get_swagger_ui_html(
             openapi_url="openapi.json",
             title=app.title,
-            swagger_js_url=f"{_SWAGGER[1:]}/swagger-ui-bundle.js",
-            swagger_css_url=f"{_SWAGGER[1:]}/swagger-ui.css",
-            swagger_favicon_url=f"{_SWAGGER[1:]}/favicon-32x32.png",
+            swagger_js_url=_SWAGGER[0][1:],
+            swagger_css_url=_SWAGGER[1][1:],
+            swagger_favicon_url=_SWAGGER[2][1:],
             swagger_ui_parameters={"validatorUrl": None, "tryItOutEnabled": True},
         )
 
-    app.mount(_SWAGGER, StaticFiles(packages=[("fastapi_swagger", "resources")]))
+    folder = Path(fastapi_swagger.__file__).parent / "resources"
+
+    async def answer_file(file: Path, request: Request) -> FileResponse:
+        return FileResponse(file)
+
+    for path in _SWAGGER:
+        app.add_route(path, partial(answer_file, folder / path[1:]))
 
 
 def _json(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,14 +229,14 @@ class _Guard:
             await self._app(scope, receive, send)
             return
         start = time.monotonic()
-        method, path, status = scope["method"], scope["path"], 500
-        if method == "HEAD":  # servers send no body then
-            scope["method"] = "GET"
+        method, path, status, started = scope["method"], scope["path"], 500, False
+        # A HEAD is a GET here: the server sends no body to it.
+        scope = {**scope, "method": "GET" if method == "HEAD" else method}
 
         async def noted(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
             await send(message)
 
         try:
@@ -231,23 +251,26 @@ class _Guard:
                 await self._predictions(scope, receive, noted)
             else:
                 await self._app(scope, receive, noted)
+        except Exception:
+            log.exception("a fault of potstill")
+            if not started:
+                await Fault(500, "a fault of the service; its log says more")(scope, receive, noted)
         finally:
             seconds = time.monotonic() - start
-            known = _SWAGGER if path.startswith(f"{_SWAGGER}/") else path
-            self._service.metrics.request(known if known in _KNOWN else "other", status, seconds)
+            self._service.metrics.request(path if path in _KNOWN else "other", status, seconds)
             if path not in ("/healthz", "/readyz", "/metrics"):
                 line = {
                     "method": method,
-                    "path": path,
+                    "path": path[:200],
                     "status": status,
                     "ms": round(1000 * seconds, 1),
-                    **({"why": scope[REASON][:200]} if REASON in scope else {}),
+                    **({"why": scope[WHY]} if WHY in scope else {}),
                 }
                 log.info(json.dumps(line))
 
     def _allowed(self, scope: Scope) -> bool:
         token = self._service.settings.token
-        if token is None or scope["path"] in _OPEN or scope["path"].startswith(f"{_SWAGGER}/"):
+        if token is None or scope["path"] in _OPEN:
             return True
         given = dict(scope["headers"]).get(b"authorization", b"")
         scheme, _, sent = given.partition(b" ")

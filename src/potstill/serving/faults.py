@@ -32,7 +32,7 @@ class Refused(Exception):
         super().__init__(got)
 
 
-REASON = "potstill.reason"  # of a fault, in the scope of its request
+WHY = "potstill.why"  # of a fault, in its request's scope, which no layer here copies
 FAULTS = (PotstillError, Refused, BadBody, Overloaded, Late, Closed)
 _BUSY: Mapping[type[Exception], str] = {
     Overloaded: "more to do than can be answered in time",
@@ -44,7 +44,14 @@ _BUSY: Mapping[type[Exception], str] = {
 class Fault(JSONResponse):
     """``{"error": {"thing", "got", "wanted", "next"}}`` with a status.
 
-    Leaves its reason in the scope, for the log.
+    Args:
+        status: Of the answer.
+        got: What it was.
+        thing: What is at fault.
+        wanted: What it should have been.
+        todo: What to do next.
+        headers: More of them.
+        why: For the log, which must not quote the request as ``got`` may; ``got`` where None.
     """
 
     SCHEMA: Mapping[str, Any] = {
@@ -70,22 +77,26 @@ class Fault(JSONResponse):
         wanted: str | None = None,
         todo: str | None = None,
         headers: Mapping[str, str] | None = None,
+        why: str | None = None,
     ) -> None:
         parts = {"thing": thing, "got": got, "wanted": wanted, "next": todo}
         content = {"error": {k: v for k, v in parts.items() if v is not None}}
-        self._reason = f"{thing}: {got}"
+        self._why = why or got
         super().__init__(content, status, headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[REASON] = self._reason
+        scope[WHY] = self._why
         await super().__call__(scope, receive, send)
 
 
 def to_response(error: Exception) -> Fault:
     """The answer to a request that raised one of :data:`FAULTS`."""
+    why = type(error).__name__
     match error:
         case PotstillError():
-            return Fault(422, error.got, thing=error.thing, wanted=error.wanted, todo=error.todo)
+            return Fault(
+                422, error.got, thing=error.thing, wanted=error.wanted, todo=error.todo, why=why
+            )
         case Refused():
             return Fault(
                 error.status,
@@ -93,10 +104,12 @@ def to_response(error: Exception) -> Fault:
                 wanted=error.wanted,
                 todo=error.todo,
                 headers=error.headers,
+                why=why,
             )
         case BadBody():
             wanted = 'JSON: {"rows": [{column: text}], "tasks": [names]}'
-            return Fault(error.status, error.got, wanted=wanted, todo="GET /docs has an example")
+            todo = "GET /docs has an example"
+            return Fault(error.status, error.got, wanted=wanted, todo=todo, why=why)
         case _:
             after = retry_after(error) if isinstance(error, Overloaded) else 1
             headers = {"Retry-After": str(after)}

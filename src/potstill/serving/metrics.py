@@ -77,8 +77,8 @@ class Metrics:
             pid = int(file.stem.rpartition("_")[2])
             try:
                 os.kill(pid, 0)
-            except ProcessLookupError:  # a worker that was killed and replaced
-                multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+            except (ProcessLookupError, PermissionError):  # a worker that was killed and replaced
+                file.unlink(missing_ok=True)
         whole = CollectorRegistry()
         multiprocess.MultiProcessCollector(whole)  # type: ignore[no-untyped-call]
         return generate_latest(whole)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +27,6 @@ from potstill.serving.predictor import BundlePredictor
 from potstill.serving.requests import Prepared, decode, parse_body, prepare
 from potstill.serving.settings import ServeSettings
 
-log = logging.getLogger("potstill.serve")
 _BOOL = TypeAdapter(bool)
 _BODIES_COMING = 64  # of the largest size, in memory before they are whole
 
@@ -104,9 +102,6 @@ class Predictions:
             response = to_response(error)
         except ClientDisconnect:  # if the caller is gone, the log reads it
             response = Fault(400, "a body that breaks off", wanted="a whole one")
-        except Exception:
-            log.exception("a fault of potstill")
-            response = Fault(500, "a fault of the service; its log says more")
         await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:

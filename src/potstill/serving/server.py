@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from potstill.serving.settings import ServeSettings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+_PACKAGES = ("granian", "fastapi", "fastapi_swagger", "prometheus_client")
 _ENVIRONMENT = "POTSTILL_SERVE_SETTINGS"
 _FILES_A_WORKER = 64  # that are no connections
 SWITCH_SECONDS = 0.0005  # for so long a thread holds up the event loop at most
@@ -62,17 +64,18 @@ def serve(
     address = _need_port(settings)
     # What is wrong with the bundle is said here, once, and not by every worker.
     need_engine(read_bundle(Path(settings.bundle)).engine)
-    try:
-        from granian import Granian  # noqa: PLC0415 (an extra)
-        from granian.constants import HTTPModes, Interfaces  # noqa: PLC0415
-        from granian.http import HTTP1Settings  # noqa: PLC0415
-    except ImportError as error:
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
         raise ResourceError(
             "serve",
-            got=f"a package is missing ({error})",
-            wanted="granian, fastapi and prometheus-client",
+            got=f"without {', '.join(missing)}",
+            wanted=f"{', '.join(_PACKAGES)}",
             todo="pip install 'potstill[serve]'",
-        ) from error
+        )
+    from granian import Granian  # noqa: PLC0415 (an extra)
+    from granian.constants import HTTPModes, Interfaces  # noqa: PLC0415
+    from granian.http import HTTP1Settings  # noqa: PLC0415
+
     announce()
     os.environ[_ENVIRONMENT] = settings.to_json()
     # The engine has its threads; other libraries' pools would only be in its way.

@@ -7,7 +7,7 @@ and decodes. How outputs are computed is the business of what derives from :clas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -117,7 +117,7 @@ class Predictor(ABC):
         names = self.answerable(list(rows[0]), tasks)
         columns = {c for t in names for c in self.heads[t].inputs.columns}
         table = {c: [row.get(c) for row in rows] for c in columns}
-        return list(self.answer(table, names, start=0))
+        return self.answer(table, names, start=0)[0]
 
     def answerable(self, columns: Sequence[str], tasks: Sequence[str] | None) -> tuple[str, ...]:
         """The tasks to answer for rows with these columns.
@@ -155,15 +155,11 @@ class Predictor(ABC):
         tasks: Sequence[str],
         *,
         start: int,
-        on_cut: Callable[[int], object] = lambda n_rows: None,
-    ) -> Iterator[dict[str, Any]]:
+    ) -> tuple[list[dict[str, Any]], int]:
         """Answer a table of rows, numbered from ``start``.
 
-        Args:
-            table: Columns of values.
-            tasks: Which to answer; all can be.
-            start: Number of the first row.
-            on_cut: Called with how many rows were too long for a task and lost their end.
+        Returns:
+            The answers, and how many rows were too long for a task and lost their end.
 
         Raises:
             DataError: A value is missing or not text, with its row.
@@ -178,10 +174,11 @@ class Predictor(ABC):
             for task, outputs in found.items():
                 kind = self.heads[task].kind
                 answers[task] = kind.decode(kind.predict(outputs))
-        if cut.any():
-            on_cut(int(cut.sum()))
-        for i in range(n_rows):
-            yield {"row": start + i, "tasks": {task: answers[task][i] for task in tasks}}
+        rows = [
+            {"row": start + i, "tasks": {task: answers[task][i] for task in tasks}}
+            for i in range(n_rows)
+        ]
+        return rows, int(cut.sum())
 
     def unknown_task(self, name: str) -> UsageError:
         """The error for a task that is not there."""
