@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import potstill
 from potstill.core.errors import ArtefactError
 from potstill.core.files import seal
 from potstill.export import bundle
@@ -49,6 +51,23 @@ def test_is_bundle(toys: ToyBundle, tmp_path: Path) -> None:
     assert is_bundle(toys.done.packed)
     assert not is_bundle(toys.student.folder)
     assert not is_bundle(tmp_path / "nothing")
+
+
+def test_what_was_a_bundle_is_told_as_one(copy: Path, tmp_path: Path) -> None:
+    (copy / BUNDLE_FILE).unlink()
+    with pytest.raises(ArtefactError, match=f"wanted: a folder with {BUNDLE_FILE}"):
+        potstill.load(copy)
+    (tmp_path / "half.zip").write_bytes(b"PK")
+    with pytest.raises(ArtefactError, match="not a zip file"):
+        potstill.load(tmp_path / "half.zip")
+
+
+@pytest.mark.parametrize("name", ["README.md", "manifest.json"])
+def test_only_plain_files_are_read(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises(ArtefactError, match="wanted: a plain file"):
+        read_bundle(copy)
 
 
 def test_packing_gives_the_same_bytes(toys: ToyBundle, tmp_path: Path) -> None:

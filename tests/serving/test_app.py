@@ -98,6 +98,7 @@ BAD: dict[str, tuple[bytes, int, str]] = {
     "too long": (b'{"rows": [{"text": "' + b"a " * 300 + b'"}]}', 422, "truncate=true"),
     "too many rows": (b'{"rows": [' + b'{"text":"a"},' * 50 + b'{"text":"a"}]}', 422, "at most 50"),
     "too large": (b" " * 30_000, 413, "at most 20000 bytes"),
+    "long name": (b'{"rows": [{"' + b"x" * 9000 + b'": "a"}]}', 422, "xxx"),
 }
 
 
@@ -106,18 +107,15 @@ def test_bad_requests_are_told_what_is_wrong(client: TestClient, name: str) -> N
     body, status, says = BAD[name]
     answer = client.post("/predict", content=body, headers=JSON)
     assert answer.status_code == status, answer.text
-    assert says in " ".join(str(part) for part in answer.json()["error"].values())
+    error = answer.json()["error"]
+    assert error.keys() == {"thing", "got", "wanted", "next"}
+    assert says in " ".join(error.values())
+    assert len(answer.content) < 5000
 
 
 def test_a_chunked_body_is_limited_too(client: TestClient) -> None:
     answer = client.post("/predict", content=iter([b" " * 1000] * 30), headers=JSON)
     assert answer.status_code == 413
-
-
-def test_every_fault_says_what_to_do(client: TestClient) -> None:
-    for body in (b"{", b"[]", b'{"rows": []}'):
-        error = client.post("/predict", content=body, headers=JSON).json()["error"]
-        assert error.keys() == {"thing", "got", "wanted", "next"}
 
 
 def test_other_content_types_are_refused(client: TestClient) -> None:

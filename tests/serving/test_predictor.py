@@ -96,6 +96,15 @@ def test_half_a_character_is_named(predictor: BundlePredictor) -> None:
     with pytest.raises(DataError, match="row 1, column 'text'") as told:
         predictor.predict([{"text": "fine ü"}, {"text": "a \ud83d film"}], tasks=["regression"])
     assert "half a character" in told.value.got
+    with pytest.raises(DataError, match="NUL"):
+        predictor.predict({"text": "a\0b"})
+
+
+def test_tasks_are_a_list(predictor: BundlePredictor) -> None:
+    empty: list[str] = []
+    for tasks in ("regression", empty):
+        with pytest.raises(UsageError, match="a list of names"):
+            predictor.predict({"text": "a"}, tasks=tasks)
 
 
 def test_a_sample_is_of_about_the_size(predictor: BundlePredictor) -> None:

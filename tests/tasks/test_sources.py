@@ -237,9 +237,9 @@ def test_ragged_rows(tmp_path: Path, suffix: str, comma: str) -> None:
     path = save(tmp_path / f"a{suffix}", f"text{comma}label\na\nb{comma}1{comma}2\nc{comma}3\n")
     error = fault(lambda: read(path))
     assert error.thing == f"rte: {path}, line 2"
-    assert error.got == "got 1 field, wanted 2"
+    assert error.got == "1 field, wanted 2"
     rows = read(path, skip=2)
-    assert [b.reason for b in rows.skipped] == ["got 1 field, wanted 2", "got 3 fields, wanted 2"]
+    assert [b.reason for b in rows.skipped] == ["1 field, wanted 2", "3 fields, wanted 2"]
     assert rows.places.tolist() == [4]
 
 
@@ -355,8 +355,8 @@ def test_one_bad_row_more_than_allowed_raises_with_the_first_ones(tmp_path: Path
     path = save(tmp_path / "a.csv", "text,label\n" + "x\n" * 9 + "a,1\n")
     assert len(read(path, skip=9).skipped) == 9
     error = fault(lambda: read(path, skip=8))
-    assert "9 faulty rows or more: line 2: got 1 field, wanted 2; line 3" in error.got
-    assert error.got.endswith("…; line 10: got 1 field, wanted 2")
+    assert "9 faulty rows or more: line 2: 1 field, wanted 2; line 3" in error.got
+    assert error.got.endswith("…; line 10: 1 field, wanted 2")
     assert "--skip-bad-rows" in error.todo
     assert "8" in error.todo
 

@@ -109,7 +109,7 @@ def errors(debug: bool) -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        print("error: broken off; run the same command again to continue", file=sys.stderr)
+        print("error: broken off; run the same command again", file=sys.stderr)
         raise typer.Exit(1) from None
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise

@@ -6,6 +6,7 @@ Progress goes to standard error only, so that standard output stays free for res
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -82,6 +83,8 @@ class StopSignal:
             if self.requested is not None:
                 raise KeyboardInterrupt
             self.requested = f"{signal.Signals(number).name} was received"
+            # Not through sys.stderr, which may be in the middle of a line of its own.
+            os.write(2, b"\nstopping at the next step; once more breaks off\n")
 
         try:
             before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -111,8 +111,15 @@ def bundle_facts(
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a path looks like a bundle: a folder with ``bundle.json``, or a zip file."""
-    return (path / BUNDLE_FILE).is_file() or (path.is_file() and zipfile.is_zipfile(path))
+    """Whether a path can only be meant as a bundle: a file, or a folder made by an export."""
+    if path.is_file() or (path / BUNDLE_FILE).exists():
+        return True
+    if not (path / MANIFEST).is_file():
+        return False
+    try:
+        return bool(json.loads((path / MANIFEST).read_bytes())["format"] == FORMAT)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -185,6 +192,8 @@ def _read_folder(path: Path) -> dict[str, bytes]:
             got="no bundle there" if path.is_dir() else "no such file or folder",
             wanted=f"a folder with {BUNDLE_FILE}, or a zip file of it",
         )
+    if (path / MANIFEST).exists() and not (path / MANIFEST).is_file():
+        raise _fault(path / MANIFEST, got="a folder, pipe or device", wanted="a plain file")
     try:
         listed = {MANIFEST, *json.loads((path / MANIFEST).read_bytes())["files"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -192,6 +201,8 @@ def _read_folder(path: Path) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     total = 0
     for file in (p for p in path.rglob("*") if p.relative_to(path).as_posix() in listed):
+        if not file.is_file():
+            raise _fault(file, got="a folder, pipe or device", wanted="a plain file")
         total += file.stat().st_size
         if len(files) >= MOST_FILES or total > MOST_BYTES:
             raise _too_much(path)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from potstill.core.errors import UsageError
+from potstill.core.errors import DataError, UsageError
 from potstill.core.files import atomic_writer
 from potstill.core.progress import Progress
 from potstill.export.bundle import is_bundle
@@ -66,9 +66,9 @@ def predict_file(
     if is_bundle(student):
         if (device, precision) not in (("auto", "auto"), ("cpu", "auto")):
             raise UsageError(
-                f"--device {device} --precision {precision}",
+                f"--device {device}, --precision {precision}",
                 got="a bundle, which runs on the CPU with the engine it was exported for",
-                wanted="neither of them",
+                wanted="both left at auto",
                 todo="leave them out, or give the run's folder instead of the bundle",
             )
         loaded = BundlePredictor.load(student)
@@ -92,7 +92,13 @@ def predict_file(
     with _sink(out, loaded, names) as sink, progress.bar("predicting", _n_rows(file)) as bar:
         for start, table in stream_rows(file, columns=columns, chunk_rows=_CHUNK_ROWS):
             progress.stop.check(f"predicting {file}, row {start}")
-            rows, n_rows_cut = loaded.answer(table, names, start=start)
+            try:
+                rows, n_rows_cut = loaded.answer(table, names, start=start)
+            except DataError as error:
+                thing = f"{file}, {error.thing} (the first is 0)"
+                raise DataError(
+                    thing, got=error.got, wanted=error.wanted, todo=error.todo
+                ) from None
             n_cut += n_rows_cut
             n_blank += sum(not str(value).strip() for c in columns for value in table[c])
             sink.write(rows)

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from potstill import __version__
 from potstill.serving.batcher import Batcher
-from potstill.serving.faults import WHY, Fault
+from potstill.serving.faults import WHY, Fault, own_fault
 from potstill.serving.metrics import Metrics
 from potstill.serving.predictions import Predictions, Service
 from potstill.serving.predictor import BundlePredictor
@@ -85,11 +85,13 @@ def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     async def http_fault(request: Request, error: HTTPException) -> Fault:
-        return Fault(error.status_code, str(error.detail), headers=error.headers)
+        wanted = "POST /predict, or GET of /tasks, /healthz, /readyz, /metrics, /docs, /"
+        todo = "GET /docs describes them"
+        return Fault(error.status_code, str(error.detail), wanted, todo, headers=error.headers)
 
     @app.exception_handler(Exception)
-    async def own_fault(request: Request, error: Exception) -> Fault:
-        return Fault(500, "a fault of the service; its log says more")
+    async def fault_of_ours(request: Request, error: Exception) -> Fault:
+        return own_fault()
 
     app.middleware_stack = _Guard(app.build_middleware_stack(), service)
     return app
@@ -244,7 +246,8 @@ class _Guard:
                 await Fault(
                     401,
                     "no token, or a wrong one",
-                    wanted="the header 'Authorization: Bearer TOKEN'",
+                    "the header 'Authorization: Bearer TOKEN'",
+                    "send the token that the service was started with",
                     headers={"WWW-Authenticate": "Bearer"},
                 )(scope, receive, noted)
             elif path == "/predict" and method == "POST":
@@ -254,7 +257,7 @@ class _Guard:
         except Exception:
             log.exception("a fault of potstill")
             if not started:
-                await Fault(500, "a fault of the service; its log says more")(scope, receive, noted)
+                await own_fault()(scope, receive, noted)
         finally:
             seconds = time.monotonic() - start
             self._service.metrics.request(path if path in _KNOWN else "other", status, seconds)

@@ -25,7 +25,7 @@ class Refused(Exception):
     """
 
     def __init__(
-        self, status: int, got: str, wanted: str, *, todo: str | None = None, close: bool = False
+        self, status: int, got: str, wanted: str, todo: str, *, close: bool = False
     ) -> None:
         self.status, self.got, self.wanted, self.todo = status, got, wanted, todo
         self.headers = {"Connection": "close"} if close else None
@@ -33,6 +33,7 @@ class Refused(Exception):
 
 
 WHY = "potstill.why"  # of a fault, in its request's scope, which no layer here copies
+_LONGEST = 1000  # characters of a part: names that callers give may be of any length
 FAULTS = (PotstillError, Refused, BadBody, Overloaded, Late, Closed)
 _BUSY: Mapping[type[Exception], str] = {
     Overloaded: "more to do than can be answered in time",
@@ -47,9 +48,9 @@ class Fault(JSONResponse):
     Args:
         status: Of the answer.
         got: What it was.
-        thing: What is at fault.
         wanted: What it should have been.
         todo: What to do next.
+        thing: What is at fault.
         headers: More of them.
         why: For the log, which must not quote the request as ``got`` may; ``got`` where None.
     """
@@ -60,7 +61,7 @@ class Fault(JSONResponse):
             "error": {
                 "type": "object",
                 "properties": {k: {"type": "string"} for k in ("thing", "got", "wanted", "next")},
-                "required": ["thing", "got"],
+                "required": ["thing", "got", "wanted", "next"],
                 "additionalProperties": False,
             }
         },
@@ -72,15 +73,15 @@ class Fault(JSONResponse):
         self,
         status: int,
         got: str,
+        wanted: str,
+        todo: str,
         *,
         thing: str = "request",
-        wanted: str | None = None,
-        todo: str | None = None,
         headers: Mapping[str, str] | None = None,
         why: str | None = None,
     ) -> None:
         parts = {"thing": thing, "got": got, "wanted": wanted, "next": todo}
-        content = {"error": {k: v for k, v in parts.items() if v is not None}}
+        content = {"error": {k: v[:_LONGEST] for k, v in parts.items()}}
         self._why = why or got
         super().__init__(content, status, headers=headers)
 
@@ -94,23 +95,25 @@ def to_response(error: Exception) -> Fault:
     why = type(error).__name__
     match error:
         case PotstillError():
-            return Fault(
-                422, error.got, thing=error.thing, wanted=error.wanted, todo=error.todo, why=why
-            )
+            return Fault(422, error.got, error.wanted, error.todo, thing=error.thing, why=why)
         case Refused():
             return Fault(
-                error.status,
-                error.got,
-                wanted=error.wanted,
-                todo=error.todo,
-                headers=error.headers,
-                why=why,
+                error.status, error.got, error.wanted, error.todo, headers=error.headers, why=why
             )
         case BadBody():
             wanted = 'JSON: {"rows": [{column: text}], "tasks": [names]}'
             todo = "GET /docs has an example"
-            return Fault(error.status, error.got, wanted=wanted, todo=todo, why=why)
+            return Fault(error.status, error.got, wanted, todo, why=why)
         case _:
             after = retry_after(error) if isinstance(error, Overloaded) else 1
-            headers = {"Retry-After": str(after)}
-            return Fault(503, _BUSY[type(error)], todo=f"try again in {after} s", headers=headers)
+            todo = f"try again in {after} s"
+            if isinstance(error, Late):
+                todo += "; if it happens again, send fewer rows at once"
+            wanted = "an answer within the deadline"
+            return Fault(503, _BUSY[type(error)], wanted, todo, headers={"Retry-After": str(after)})
+
+
+def own_fault() -> Fault:
+    """The answer where potstill itself is at fault."""
+    got = "a fault of the service"
+    return Fault(500, got, "an answer", "tell those who run it: its log says more")

@@ -101,7 +101,7 @@ class Predictions:
         except FAULTS as error:
             response = to_response(error)
         except ClientDisconnect:  # if the caller is gone, the log reads it
-            response = Fault(400, "a body that breaks off", wanted="a whole one")
+            response = Fault(400, "a body that breaks off", "a whole one", "send it again")
         await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
@@ -130,11 +130,11 @@ def _check_headers(headers: Mapping[bytes, bytes], settings: ServeSettings) -> N
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind != b"application/json":
         got = kind[:80].decode("latin-1")
-        raise Refused(415, f"content type '{got}'", "application/json")
+        raise Refused(415, f"content type '{got}'", "application/json", "send JSON and say so")
     packed = headers.get(b"content-encoding", b"identity").strip().lower()
     if packed != b"identity":
         got = packed[:80].decode("latin-1")
-        raise Refused(415, f"content encoding '{got}'", "a plain body")
+        raise Refused(415, f"content encoding '{got}'", "a plain body", "send it unpacked")
     length = headers.get(b"content-length", b"0")  # chunked bodies are counted as they come
     if length.isdigit():
         _check_size(int(length), settings)
@@ -146,7 +146,7 @@ def _check_size(size: int, settings: ServeSettings) -> None:
             413,
             f"a body of {size} bytes",
             f"at most {settings.most_body_bytes} bytes",
-            todo="send the rows in several requests",
+            "send the rows in several requests",
             close=True,
         )
 
@@ -157,7 +157,7 @@ def _flag(query: bytes, name: str) -> bool:
         return False if given is None else _BOOL.validate_python(given[-1])
     except ValidationError:
         got = f"query.{name} '{given[-1][:80] if given else ''}'"
-        raise Refused(422, got, "true or false") from None
+        raise Refused(422, got, "true or false", "correct it, or leave it out") from None
 
 
 async def _body(receive: Receive, service: Service) -> bytes:
@@ -182,6 +182,7 @@ async def _body(receive: Receive, service: Service) -> bytes:
             408,
             f"a body that took more than {settings.body_seconds:g} s",
             "a body that comes at once",
+            "send it again, in one go",
             close=True,
         ) from None
     finally:

@@ -154,8 +154,6 @@ def _check_values(predictor: BundlePredictor, rows: Sequence[Mapping[str, object
         for column in readers.keys() & row.keys():
             value = row[column]
             fault = readers[column].value_fault(value)
-            if fault is None and isinstance(value, str) and "\0" in value:
-                fault = "a NUL character, the sign of binary data"
             if fault is not None:
                 raise DataError(
                     f"row {i}, column '{column}'",

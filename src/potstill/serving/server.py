@@ -56,9 +56,12 @@ def serve(
             wanted="a token that callers must send",
             todo="set POTSTILL_TOKEN, bind to 127.0.0.1 behind a proxy, or say --insecure",
         )
-    if settings.token is not None and not settings.token.strip():
+    if settings.token is not None and not (settings.token.strip() and settings.token.isprintable()):
         raise UsageError(
-            "the token", got="blanks", wanted="something to check", todo="set POTSTILL_TOKEN"
+            "the token",
+            got="only blanks, or a sign that no header can carry",
+            wanted="something that callers can send",
+            todo="set POTSTILL_TOKEN",
         )
     connections = min(_need_files() - _FILES_A_WORKER, _MOST_CONNECTIONS)
     address = _need_port(settings)

@@ -54,7 +54,8 @@ class Student(Predictor):
                 f"student folder {place}",
                 got="no student there" if place.is_dir() else "no such folder",
                 wanted=f"a folder with {STUDENT_FILE}, as a run leaves it under student/",
-                todo="give the folder that `potstill run` printed; `potstill runs` lists them",
+                todo="give the folder that `potstill run` printed (`potstill runs` lists them); "
+                "a bundle, which `predict` and `serve` take, has no student in it",
             )
         if precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision '{precision}': wanted auto, fp32 or bf16")

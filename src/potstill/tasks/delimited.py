@@ -33,7 +33,7 @@ def delimited_columns(path: Path, origin: Origin, *, tabs: bool) -> list[str]:
     Raises:
         DataError: The file cannot be read or is empty, or its header is faulty.
     """
-    faults = RowFaults(origin=origin)
+    faults = RowFaults(origin=origin, may_skip=False)
     with closing(_records(TextLines(path, origin), faults, tabs=tabs)) as records:
         return next(records)[1]
 
@@ -139,7 +139,7 @@ class _Checks:
             return False
         n, n_wanted = len(fields), len(self.names)
         if n != n_wanted:
-            reason = f"got {n} field{'s' * (n != 1)}, wanted {n_wanted}{hint}"
+            reason = f"{n} field{'s' * (n != 1)}, wanted {n_wanted}{hint}"
             self.refuse(first, last, reason, f"{n_wanted} fields, as in the header")
             return False
         return True

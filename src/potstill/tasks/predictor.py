@@ -127,6 +127,13 @@ class Predictor(ABC):
         """
         there = set(columns)
         readable = {n: set(head.inputs.columns) <= there for n, head in self.heads.items()}
+        if isinstance(tasks, str) or (tasks is not None and not tasks):
+            raise UsageError(
+                "tasks",
+                got=f"'{tasks}'" if tasks else "none",
+                wanted=f"a list of names: of {', '.join(self.heads)}",
+                todo="name some, or leave the tasks out to get all",
+            )
         wanted = list(readable) if tasks is None else list(tasks)
         for name in wanted:
             if name not in readable:

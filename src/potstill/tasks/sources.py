@@ -156,7 +156,7 @@ def column_names(path: str | Path, *, what: str = "") -> list[str]:
     if form == "parquet":
         return parquet_columns(place, origin)
     if form == "jsonl":
-        return json_columns(place, RowFaults(origin=origin))
+        return json_columns(place, RowFaults(origin=origin, may_skip=False))
     return delimited_columns(place, origin, tabs=form == "tsv")
 
 

@@ -40,6 +40,8 @@ class TextInputs:
             return "no value"
         if not isinstance(value, str):
             return f"{type(value).__name__} {value!r:.60}"
+        if "\0" in value:
+            return "a NUL character, the sign of binary data"
         if not value.isascii():
             try:
                 value.encode()
