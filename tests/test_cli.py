@@ -325,6 +325,26 @@ def test_runs_lists_runs_and_stages(place: Path, run_folder: Path) -> None:
     assert run_folder.name in good("runs", place / "runs").stdout
 
 
+def test_runs_does_not_show_what_was_changed(run_folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run_folder, tmp_path / "runs" / run_folder.name)
+    text = (copy / "results.json").read_text()
+    (copy / "results.json").write_text(text.replace('"version": 1', '"version": 1 '))
+    (run,) = document(good("runs", tmp_path / "runs", "--json"))["runs"]
+    assert run["student"] is None
+    assert run["created"].startswith("damaged")
+
+
+def test_check_tries_the_teachers_that_are_given(small: Path) -> None:
+    lines = [{"text": "no row", "bad": 1, "good": 0}]
+    as_jsonl(small.parent / "scores", lines)
+    run = json.loads(small.read_text())
+    run["tasks"]["mood"]["teachers"] = {"scores": "scores.jsonl"}
+    small.write_text(json.dumps(run))
+    result = call("check", small)
+    assert result.exit_code == 1
+    assert "has a score in" in result.stdout
+
+
 def test_clean_never_removes_what_a_run_uses(small: Path) -> None:
     output = small.parent / "runs"
     good("run", small, "--quiet", "--jobs", 1)

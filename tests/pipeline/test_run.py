@@ -16,6 +16,9 @@ import pytest
 
 import potstill
 from potstill.config import load_run_file, parse_run
+from potstill.core.errors import BaseModelError, DataError
+from potstill.core.files import read_manifest, write_manifest
+from potstill.evaluation.report_words import headline
 from tests.pipeline.contract import SYSTEMS, check_results
 from tests.pipeline.toy_runs import (
     SPLITS,
@@ -234,6 +237,56 @@ def test_means_cover_the_tasks_with_teachers(base: Path, tmp_path: Path) -> None
     assert results["mean"]["tasks"] == ["stars"]
     assert "ensemble" not in results["tasks"]["mood"]["scores"]
     assert results["mean"]["student"] == results["tasks"]["stars"]["scores"]["student"]
+    assert "on the mean of 1 of 2 tasks (without mood)" in headline(results)
+
+
+def test_rows_that_test_shares_with_train_are_said(base: Path, tmp_path: Path) -> None:
+    task = toy_task()
+    task["test"] = task["train"][:4] + task["test"]
+    result = potstill.run(toy_run(tmp_path, base, {"mood": task}))
+    said = "4 rows of test (33.3%) stand in train too"
+    assert said in (result.folder / "log.jsonl").read_text()
+    assert said in read(result.folder / "details.json")["tasks"]["mood"]["warnings"][0]
+    assert said in result.report.read_text()
+
+
+def test_a_ranking_counts_its_queries(base: Path, tmp_path: Path) -> None:
+    task = toy_task("ranking")
+    results = potstill.run(toy_run(tmp_path, base, {"rank": task})).results
+    assert results["tasks"]["rank"]["n"] == len({row["query"] for row in task["test"]}) < 8
+
+
+def test_a_ranking_with_nothing_to_rank_is_refused(base: Path, tmp_path: Path) -> None:
+    task = toy_task("ranking")
+    task["test"] = [dict(row, query=f"{row['query']} {i}") for i, row in enumerate(task["test"])]
+    with pytest.raises(DataError, match="test: none of its 8 queries"):
+        potstill.run(toy_run(tmp_path, base, {"rank": task}))
+
+
+def test_given_teachers_are_tried_before_others_are_trained(base: Path, tmp_path: Path) -> None:
+    run = toy_run(tmp_path, base)
+    scores = [{"text": row["text"], "bad": 0.2, "good": 0.8} for row in toy_task()["train"]]
+    with_scores = with_key(run, "tasks.mood.teachers", {"scores": [dict(scores[0], good="x")]})
+    with pytest.raises(DataError, match="a number"):
+        potstill.run(with_scores)
+    clash = [*scores, dict(scores[3], good=0.1)]
+    with pytest.raises(DataError, match="other scores than"):
+        potstill.run(with_key(run, "tasks.mood.teachers", {"scores": clash}))
+    with pytest.raises(BaseModelError):
+        potstill.run(with_key(run, "tasks.mood.teachers", {"models": [str(base)]}))
+    assert not list(tmp_path.glob("stages/*"))
+    result = potstill.run(with_key(run, "tasks.mood.teachers", {"scores": scores[:9]}))
+    assert "its scores cover 9 of 16 rows of train" in (result.folder / "log.jsonl").read_text()
+
+
+def test_a_finished_run_keeps_its_date(base: Path, tmp_path: Path) -> None:
+    run = toy_run(tmp_path, base, {"mood": toy_task()})
+    folder = potstill.run(run).folder
+    manifest = read_manifest(folder)
+    write_manifest(folder, manifest | {"created": "2001-01-01T00:00:00+00:00"})
+    potstill.run(run)
+    assert read_manifest(folder)["created"].startswith("2001")
+    assert read(folder / "details.json")["created"].startswith("2001")
 
 
 def test_gain_kept_is_null_where_the_ensemble_does_not_gain(base: Path, tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from potstill.tasks.findings import (
     Finding,
     count_classes,
+    count_values,
     find_absent_classes,
     find_duplicates,
     find_empty_split,
     find_empty_texts,
+    find_lone_candidates,
     find_missing_labels,
     find_non_texts,
     find_shared_rows,
@@ -141,8 +143,23 @@ def test_labels_out_of_range() -> None:
     with pytest.raises(TypeError):
         find_unfit_labels("y", labels, where, in_range, numeric=True)  # encode's own bug shows
     found = find_unfit_labels("y", labels[:4], where, in_range, numeric=True)
-    assert [f.where for f in found] == ["a.csv, line 3", "a.csv, line 4"]
-    assert "5.1 lies outside the range [0, 5]; 1 row" in found[0].what
+    assert [f.where for f in found] == ["a.csv, line 3"]  # one fault, whichever the numbers
+    assert "5.1 lies outside the range [0, 5]; 2 rows" in found[0].what
+
+
+def test_lone_candidates() -> None:
+    (found,) = find_lone_candidates(["a", "b", "b"], [1.0, 0.0, 0.0], "train", where)
+    assert found.severity == "error"
+    assert "none of its 2 queries" in found.what
+    (found,) = find_lone_candidates(["a", "b", "b"], [1.0, 0.0, 1.0], "dev", where)
+    assert found.severity == "note"
+    assert "3 rows of 2 queries, 1 to 2 candidates each; in 1 queries" in found.what
+
+
+def test_values_are_counted() -> None:
+    assert (
+        "2 rows, labels from 1 to 4, 2.5 on the mean" in count_values(np.array([1, 4]), "dev").what
+    )
 
 
 def test_class_counts() -> None:

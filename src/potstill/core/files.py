@@ -222,7 +222,7 @@ def verify(folder: Path) -> dict[str, Any]:
                 todo=f"delete {folder} and run the same command again: the stage is made anew",
             )
         if path.stat().st_size != wanted["bytes"] or digest_file(path) != wanted["sha256"]:
-            raise _damaged(path, "its bytes are not those that the manifest recorded")
+            raise _damaged(path, "its bytes are not those that the manifest recorded", folder)
     return manifest
 
 
@@ -331,10 +331,11 @@ def need_disk(folder: Path, size_bytes: int, what: str) -> None:
         )
 
 
-def _damaged(path: Path, how: str) -> ArtefactError:
+def _damaged(path: Path, how: str, folder: Path | None = None) -> ArtefactError:
     return ArtefactError(
         str(path),
         got=f"a damaged file: {how}",
         wanted="the bytes that were written",
-        todo=f"delete the folder {path.parent} and run the same command again: it is made anew",
+        todo=f"delete the folder {folder or path.parent} and run the same command again: it is "
+        "made anew",
     )

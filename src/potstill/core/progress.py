@@ -141,18 +141,21 @@ class Progress:
     log_file: Path | None = None
     stop: StopSignal = field(default_factory=StopSignal)
     _console: Console = field(default_factory=lambda: Console(file=sys.stderr), init=False)
-    _warned: set[str] = field(default_factory=set, init=False)
+    _said: set[str] = field(default_factory=set, init=False)
 
-    def say(self, text: str) -> None:
-        """A line for the person who waits."""
+    def say(self, text: str, *, once: bool = False) -> None:
+        """A line for the person who waits; with ``once`` not again."""
+        if once and text in self._said:
+            return
+        self._said.add(text)
         if not self.quiet:
             self._console.print(text, highlight=False, markup=False)
 
     def warn(self, text: str) -> None:
         """A line that matters even to those who asked for quiet; each is said once."""
-        if text in self._warned:
+        if text in self._said:
             return
-        self._warned.add(text)
+        self._said.add(text)
         self._console.print(f"warning: {text}", style="yellow", highlight=False, markup=False)
         self.log("warning", text=text)
 

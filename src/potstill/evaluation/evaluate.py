@@ -69,11 +69,13 @@ def _task(
     outcomes: Sequence[TaskOutcome], resamples: int
 ) -> tuple[dict[str, Any], dict[str, Comparison]]:
     first = outcomes[0]
+    groups = first.split.groups
+    n_units = len(first.split if groups is None else np.unique(groups))  # queries of a ranking
     entry: dict[str, Any] = {
         "kind": first.kind.name,
         "metric": first.metric.name,
         "split": first.split_name,
-        "n": len(first.split),
+        "n": n_units,
         "scores": _scores(outcomes),
     }
     made = {}
@@ -102,7 +104,6 @@ def _task(
             )
             for o in outcomes
         )
-    n_units = len(first.split if first.split.groups is None else np.unique(first.split.groups))
     entry["verdict"] = verdict(made["multitask"].interval, n_units) if "multitask" in made else None
     return entry, made
 

@@ -50,7 +50,7 @@ def remarks(run: RunResults) -> list[str]:
         if interval.low <= 0 <= interval.high:
             tail = ", which holds zero: these rows do not tell the two apart on the mean."
         found.append(
-            f"Mean of student − multi-task: {signed(interval.delta)}, "
+            f"Mean of student − multi-task{_of_tasks(run)}: {signed(interval.delta)}, "
             f"95 % interval {from_to(interval)}{tail}"
         )
     elif {"student", "multitask", "ensemble"} <= set(run.mean):
@@ -62,7 +62,8 @@ def remarks(run: RunResults) -> list[str]:
     versus = run.mean_versus.get("ensemble")
     if versus is not None:
         found.append(
-            f"Mean of student − ensembles: {signed(versus.delta)}, 95 % interval {from_to(versus)}."
+            f"Mean of student − ensembles{_of_tasks(run)}: {signed(versus.delta)}, "
+            f"95 % interval {from_to(versus)}."
         )
     student, ensemble = run.params.get("student"), run.params.get("ensemble")
     if student and ensemble:
@@ -95,7 +96,8 @@ def remarks(run: RunResults) -> list[str]:
 def task_sentence(task: TaskResult) -> str:
     """One task's verdict in a sentence."""
     interval = task.versus.get("multitask")
-    rows = f" over {count(task.n)} {task.split} rows" if task.n is not None else ""
+    unit = "queries" if task.kind == "ranking" else "rows"
+    rows = f" over {count(task.n)} {task.split} {unit}" if task.n is not None else ""
     if interval is None:
         if "student" not in task.scores:
             return "No score of the student was recorded."
@@ -114,9 +116,13 @@ def task_sentence(task: TaskResult) -> str:
     )
 
 
+def _of_tasks(run: RunResults) -> str:
+    return f" ({run.mean_words})" if run.mean_words else ""
+
+
 def _gain_clause(run: RunResults) -> str:
     several = len(run.mean_tasks) > 1
-    mean, on_mean = run.mean, " on the mean" if several else ""
+    mean, on_mean = run.mean, _on_mean(run)
     ensembles, whose = (
         ("the ensembles", "the ensembles'")
         if several
@@ -146,11 +152,23 @@ def _gain_clause(run: RunResults) -> str:
                 f"{_against(delta)} multi-task training"
             )
         kept = percent_of_gain(run.gain_kept)
-        return f"keeps {'none' if kept == '0 %' else kept} of {whose} gain over multi-task training"
+        return (
+            f"keeps {'none' if kept == '0 %' else kept} of {whose} gain over multi-task training"
+            f"{on_mean if run.mean_words else ''}"
+        )
     for baseline, name in (("multitask", "multi-task training"), ("ensemble", ensembles)):
         if baseline in mean:
             return f"scores {score(own)}{on_mean}, {_against(own - mean[baseline])} {name}"
     return f"scores {score(own)}{on_mean}"
+
+
+def _on_mean(run: RunResults) -> str:
+    """Of which tasks a mean is: those without it could turn its sign."""
+    left_out = [task.name for task in run.tasks if task.name not in run.mean_tasks]
+    if left_out:
+        counts = f"{len(run.mean_tasks)} of {len(run.tasks)} tasks"
+        return f" on the mean of {counts} (without {', '.join(left_out)})"
+    return " on the mean" if len(run.tasks) > 1 else ""
 
 
 def _against(delta: float) -> str:

@@ -46,7 +46,7 @@ class TaskResult:
         kind: Its kind, such as ``classification``.
         metric: What the scores measure; larger is better.
         split: The rows that were scored: ``dev`` or ``test``.
-        n: Number of those rows.
+        n: Number of those rows; of the queries of a ranking, whose candidates count together.
         scores: By system; a system that was not asked for is absent.
         versus: Student minus baseline, by baseline, with 95 % intervals.
         calibration: By system, ``nll`` (nats, mean over rows) and ``ece`` (a share of 1).

@@ -268,7 +268,7 @@ def load_encoder(
     """
     check_weights(folder)
     try:
-        with _silence():
+        with silence():
             backbone, report = AutoModel.from_pretrained(
                 folder,
                 attn_implementation=ATTENTION,
@@ -301,7 +301,7 @@ def build_encoder(config_file: Path, *, pooling: Pooling, dropout: float | None 
     """An encoder with the architecture of ``config_file`` and weights that are still to come."""
     settings = json.loads(config_file.read_text(encoding="utf-8"))
     config = AutoConfig.for_model(**settings)
-    with _silence(), no_init_weights():  # drawing random ones takes longer than loading
+    with silence(), no_init_weights():  # drawing random ones takes longer than loading
         backbone = AutoModel.from_config(config, attn_implementation=ATTENTION)
     return _finish(backbone, pooling, None, dropout)
 
@@ -368,7 +368,7 @@ def _layers(backbone: PreTrainedModel) -> nn.ModuleList:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keep transformers' load reports and bars off the user's screen."""
     level = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()

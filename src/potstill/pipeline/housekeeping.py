@@ -11,8 +11,8 @@ from typing import Any
 
 from rich.table import Table
 
-from potstill.core.errors import UsageError
-from potstill.core.files import MANIFEST, PARTIAL_SUFFIX, read_json, read_manifest
+from potstill.core.errors import ArtefactError, UsageError
+from potstill.core.files import MANIFEST, PARTIAL_SUFFIX, read_json, verify
 from potstill.core.stages import STAGES_FOLDER
 
 
@@ -63,15 +63,19 @@ def list_runs(output: Path) -> Listing:
     users: dict[str, list[str]] = {}
     for folder in sorted(p for p in output.iterdir() if (p / "log.jsonl").is_file()):
         finished = (folder / MANIFEST).is_file()
-        manifest = read_manifest(folder) if finished else {}
-        for stage in manifest.get("stages", []) if finished else _stages_so_far(folder):
+        try:
+            manifest, damaged = verify(folder) if finished else {}, None
+        except ArtefactError as error:
+            manifest, damaged = {}, f"damaged: {error.got}"
+        for stage in manifest.get("stages") or _stages_so_far(folder):
             users.setdefault(stage, []).append(folder.name)
         results = folder / "results.json"
-        score = read_json(results)["mean"].get("student") if results.is_file() else None
+        shown = finished and damaged is None and results.is_file()
+        score = read_json(results)["mean"].get("student") if shown else None
         runs.append(
             {
                 "folder": folder.name,
-                "created": manifest.get("created"),
+                "created": damaged or manifest.get("created"),
                 "student": score,
                 "bytes": _size(folder),
             }

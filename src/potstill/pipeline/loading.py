@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from typing import Any, cast
 
 from potstill.config import RunFile
 from potstill.config.tasks import GivenScores, RankingTask
 from potstill.core.progress import Progress
 from potstill.models.encoder import Pooling
+from potstill.tasks.findings import find_shared_rows
 from potstill.tasks.load import load_task
 from potstill.tasks.pools import join_pools, pool_of_others
 from potstill.tasks.task import Split, Task
@@ -60,6 +62,21 @@ def load_tasks(
                     f"task '{task.name}': {split.skipped} faulty rows of {split.source} skipped"
                 )
     return tasks
+
+
+def shared_rows(task: Task) -> list[str]:
+    """Warnings of rows that two splits share: the score of the later one flatters."""
+    splits = {"train": task.train, "dev": task.dev, "test": task.test}
+    there = {name: split for name, split in splits.items() if split is not None}
+    return [
+        f"{finding.what}; {finding.todo}"
+        for one, other in combinations(there, 2)
+        for finding in find_shared_rows(
+            (one, other),
+            (there[one].ids, there[other].ids),
+            (there[one].where, there[other].where),
+        )
+    ]
 
 
 def settings_for(run: RunFile, side: str) -> TrainSettings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -15,20 +15,24 @@ from rich.table import Table
 from rich.text import Text
 
 from potstill.config import RunFile
+from potstill.config.tasks import RankingTask
 from potstill.config.tasks import Task as TaskSection
 from potstill.core.device import resolve_device
 from potstill.core.errors import DataError, PotstillError
 from potstill.core.progress import Progress
-from potstill.kinds import KINDS, Classification
+from potstill.kinds import KINDS, Classification, Kind
 from potstill.pipeline.estimate import Estimate, Trial, estimate, try_steps
+from potstill.pipeline.given import look_at_given
 from potstill.pipeline.loading import load_tasks
 from potstill.tasks.findings import (
     Finding,
     count_classes,
+    count_values,
     find_absent_classes,
     find_duplicates,
     find_empty_split,
     find_empty_texts,
+    find_lone_candidates,
     find_missing_labels,
     find_non_texts,
     find_shared_rows,
@@ -37,9 +41,11 @@ from potstill.tasks.findings import (
 )
 from potstill.tasks.rowids import row_ids
 from potstill.tasks.sources import Rows, read_rows
+from potstill.tasks.task import Task
 
 _ALL = 10**9  # faulty rows that `check` lists rather than stops at
 _SHOWN_BAD_ROWS = 5
+_LABELS = {"classification": "class", "regression": "value", "ranking": "relevance"}
 _MARKS = {"error": "red", "warning": "yellow", "note": "dim"}
 
 
@@ -147,6 +153,10 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
         if isinstance(task.kind, Classification) and task.train.labels is not None:
             used = task.train.labels.astype(np.int64)
             findings[name] += find_absent_classes(task.kind.classes, used, "train")
+    for name, task in tasks.items():
+        findings[name] += _given_findings(run, task)
+    if any(f.severity == "error" for fs in findings.values() for f in fs):
+        return Look(findings=findings, cost=None, trial=None, free_bytes=free)
     trial = try_steps(run, tasks, device, progress)
     for name, share in trial.truncated.items():
         if share > 0:
@@ -191,7 +201,7 @@ def _task_findings(name: str, section: TaskSection, allowed: int) -> Iterator[Fi
         yield from find_non_texts(inputs, rows.where)
         yield from find_missing_labels(label, labels, rows.where, numeric=numeric)
         if split == "train":
-            single = find_single_value(label, labels, rows.where)
+            single = find_single_value(label, labels, rows.where, thing=_LABELS[section.kind])
             yield from single
             try:
                 known = [v for v in labels if v is not None and v != ""]
@@ -199,31 +209,56 @@ def _task_findings(name: str, section: TaskSection, allowed: int) -> Iterator[Fi
             except ValueError as error:
                 yield Finding(severity="error", what=str(error), where=None, todo="mend the labels")
         if kind is not None:
-            yield from find_unfit_labels(
-                label, labels, rows.where, kind.encode_label, numeric=numeric
-            )
-            if isinstance(kind, Classification):
-                encoded = _encoded(kind, labels)
-                yield count_classes(kind.classes, encoded, split)
-                if split != "train":
-                    yield from find_absent_classes(kind.classes, encoded, split)
+            yield from _label_findings(kind, section, label, split, rows.columns, rows.where)
         ids[split] = (row_ids([[str(v) for v in values] for values in inputs.values()]), rows.where)
-        numbers = [str(v) for v in labels]
-        yield from find_duplicates(ids[split][0], numbers, split, rows.where)
+        yield from find_duplicates(ids[split][0], [str(v) for v in labels], split, rows.where)
     for one, other in combinations(ids, 2):
         yield from find_shared_rows(
             (one, other), (ids[one][0], ids[other][0]), (ids[one][1], ids[other][1])
         )
 
 
-def _encoded(kind: Classification, labels: list[object]) -> np.ndarray:
-    numbers = []
-    for value in labels:
-        try:
-            numbers.append(int(kind.encode_label(value)))
-        except ValueError:  # reported by find_unfit_labels
-            continue
-    return np.array(numbers, np.int64)
+def _given_findings(run: RunFile, task: Task) -> list[Finding]:
+    try:
+        warnings = look_at_given(run, task)
+    except PotstillError as error:
+        what = f"{error.thing}: {error.got}; wanted {error.wanted}"
+        return [Finding(severity="error", what=what, where=None, todo=error.todo)]
+    todo = "give scores of all rows, or leave it so: rows without learn from their labels alone"
+    return [Finding(severity="warning", what=w, where=None, todo=todo) for w in warnings]
+
+
+def _label_findings(
+    kind: Kind,
+    section: TaskSection,
+    label: str,
+    split: str,
+    columns: Mapping[str, Sequence[object]],
+    where: Callable[[int], str],
+) -> Iterator[Finding]:
+    labels = columns[label]
+    numeric = section.kind != "classification"
+    yield from find_unfit_labels(label, labels, where, kind.encode_label, numeric=numeric)
+    fit = [i for i, value in enumerate(labels) if _fits(kind, value)]
+    encoded = np.array([kind.encode_label(labels[i]) for i in fit])
+    if isinstance(kind, Classification):
+        classes = encoded.astype(np.int64)
+        yield count_classes(kind.classes, classes, split)
+        if split != "train":
+            yield from find_absent_classes(kind.classes, classes, split)
+    elif isinstance(section, RankingTask) and fit:
+        queries = [columns[section.query][i] for i in fit]
+        yield from find_lone_candidates(queries, encoded, split, where)
+    elif fit:
+        yield count_values(encoded, split)
+
+
+def _fits(kind: Kind, label: object) -> bool:
+    try:
+        kind.encode_label(label)
+    except ValueError:  # reported by find_unfit_labels
+        return False
+    return True
 
 
 def _bad_rows(rows: Rows, split: str, allowed: int) -> Iterator[Finding]:

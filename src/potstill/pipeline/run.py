@@ -13,8 +13,9 @@ from potstill.core.files import digest_json, need_disk
 from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER, NotMade, Stage, StageFolder
 from potstill.pipeline.estimate import estimate
+from potstill.pipeline.given import look_at_given
 from potstill.pipeline.jobs import Executor, Job
-from potstill.pipeline.loading import load_tasks
+from potstill.pipeline.loading import load_tasks, shared_rows
 from potstill.pipeline.outcomes import gather, task_outcome
 from potstill.pipeline.run_folder import Finished, RunResult, draw_report
 from potstill.pipeline.seed_run import SeedRun
@@ -181,7 +182,11 @@ class Run:
                 wanted="a folder, there or to be made",
                 todo="set another `output:`",
             ) from error
-        cost = estimate(self.run, self.tasks[self.run.seeds[0]])
+        first = self.seeds[0]
+        for name, task in first.tasks.items():
+            for warning in [*shared_rows(task), *look_at_given(self.run, task)]:
+                self.progress.warn(f"task '{name}': {warning}")
+        cost = estimate(self.run, first.tasks)
         need_disk(Path(self.run.output), cost.disk_bytes, "checkpoints, networks and soft targets")
         hardware = describe_hardware(self.device)
         self.progress.log("start", run=self.run.name, id=self.id, **hardware)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,6 +22,7 @@ from potstill.core.files import (
     file_facts,
     publish,
     read_json,
+    read_manifest,
     seal,
     verify,
     write_json,
@@ -33,7 +35,7 @@ from potstill.evaluation.evaluate import evaluate
 from potstill.evaluation.latency import ms_per_text
 from potstill.evaluation.outcome import SeedOutcome
 from potstill.evaluation.report import write_report
-from potstill.pipeline.loading import reported_counts
+from potstill.pipeline.loading import reported_counts, shared_rows
 from potstill.pipeline.seed_run import SeedRun
 from potstill.students.card import model_card
 from potstill.students.student import Student
@@ -118,12 +120,13 @@ class Finished:
         chosen = self.seeds[self.best]
         cost, more_cost = self._cost(chosen, self.outcomes)
         results = evaluate(self.outcomes, cost, resamples=self.run.evaluate.resamples)
-        details = self._details(chosen, self.outcomes[self.best], more_cost)
+        created = _created(folder)
+        details = self._details(chosen, self.outcomes[self.best], more_cost, created)
         self._publish_student(folder, chosen, results)
         write_json(folder / RESULTS_FILE, results)
         write_json(folder / DETAILS_FILE, details)
         write_text(folder / RUN_FILE, show(self.run))
-        write_manifest(folder, self._manifest(folder))
+        write_manifest(folder, self._manifest(folder, created))
 
     def _publish_student(self, folder: Path, chosen: SeedRun, results: dict[str, Any]) -> None:
         """Copy the student into the run's folder, whole or not at all."""
@@ -141,7 +144,7 @@ class Finished:
         shutil.rmtree(final, ignore_errors=True)
         publish(aside, final)
 
-    def _manifest(self, folder: Path) -> dict[str, Any]:
+    def _manifest(self, folder: Path, created: str) -> dict[str, Any]:
         return {
             "format": "potstill run",
             "version": 1,
@@ -149,7 +152,7 @@ class Finished:
             "id": self.id,
             "potstill": __version__,
             "method": METHOD_VERSION,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": created,
             "asked": self.run.record(),
             "hardware": describe_hardware(self.device),
             "data": {
@@ -212,7 +215,7 @@ class Finished:
         return cost, shown
 
     def _details(
-        self, chosen: SeedRun, outcome: SeedOutcome, cost: dict[str, Any]
+        self, chosen: SeedRun, outcome: SeedOutcome, cost: dict[str, Any], created: str
     ) -> dict[str, Any]:
         student = training_record(chosen.student.folder)
         curves = [curve("student", student)]
@@ -232,15 +235,16 @@ class Finished:
                 n_rows = cover["train_rows"] + cover["pool_rows"]
                 facts["covered"] = (cover["train_covered"] + cover["pool_covered"]) / n_rows
             facts["distilling_stopped_at"] = student["stopped"].get(name)
+            facts["warnings"] = shared_rows(task)
             truncated = student["truncated"][name]
             if truncated > 0:
-                facts["warnings"] = [f"{truncated:.1%} of the training texts lost their end"]
+                facts["warnings"].append(f"{truncated:.1%} of the training texts lost their end")
             tasks[name] = task_details(outcome.tasks[name], facts)
         return {
             "version": 1,
             "name": self.run.name,
             "run_id": self.id,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": created,
             "hardware": describe_hardware(self.device),
             "settings": _flat(self.run.record()),
             "tasks": tasks,
@@ -257,6 +261,13 @@ class Finished:
                 for s in self.stages
             ],
         }
+
+
+def _created(folder: Path) -> str:
+    """When the run was first finished: what is only read again is not made again."""
+    with suppress(ArtefactError, KeyError):
+        return str(read_manifest(folder)["created"])
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _seconds(stage: Stage) -> float | None:

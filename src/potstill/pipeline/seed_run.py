@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import cast
 
 import numpy as np
 
 from potstill.config import RunFile
-from potstill.config.tasks import GivenModels, GivenScores
 from potstill.core.device import Device
 from potstill.core.stages import Stage, StageFolder
 from potstill.models.base_folder import find_base
+from potstill.pipeline.given import given_members
 from potstill.pipeline.jobs import Job
 from potstill.pipeline.loading import head_dropouts, pooling_of, settings_for, task_weights
 from potstill.students.distill import Lesson, TaskDistillation, distill
 from potstill.targets.label import ensemble_labels
-from potstill.tasks.sources import Source
 from potstill.tasks.task import Split, Task
-from potstill.teachers.external import classifier_member, scores_member
 from potstill.teachers.finetune import finetune
 from potstill.teachers.member import Member
 from potstill.teachers.recipes import NetPlan, train_ensembles
@@ -122,20 +119,8 @@ class SeedRun:
             prefix=self.prefix,
             only=only,
         )
-        for name, section in run.tasks.items():
-            given = section.teachers
-            if isinstance(given, GivenModels):
-                made[name] = [
-                    classifier_member(str(m), given.labels, f"given {i + 1}")
-                    for i, m in enumerate(given.models)
-                ]
-            elif isinstance(given, GivenScores):
-                made[name] = [
-                    scores_member(
-                        self.tasks[name], cast("Source", given.scores), given.key, "given scores"
-                    )
-                ]
-        return made
+        given = {task.name: given_members(run, task) for task in self.all_tasks}
+        return made | {name: members for name, members in given.items() if members}
 
     # -- work for others ------------------------------------------------------------------------
 

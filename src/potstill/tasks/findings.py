@@ -7,6 +7,7 @@ place comes from the caller's ``where``, such as :meth:`potstill.tasks.sources.R
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,7 @@ Severity = Literal["error", "warning", "note"]
 Where = Callable[[int], str]
 """Row index, from 0, to its place in words."""
 
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 _SHOWN_PLACES = 5
 _SHOWN_REASONS = 20
 _SHOWN_CLASSES = 50
@@ -176,14 +178,19 @@ def find_unfit_labels(
         One finding for each distinct reason, twenty at most and one that counts the others.
     """
     rows: dict[str, list[int]] = {}
+    reasons: dict[str, str] = {}
     for i, label in enumerate(labels):
         try:
             encode(label)
         except ValueError as error:
             if label_fault(label, numeric=numeric) is None:
-                rows.setdefault(str(error), []).append(i)
+                # Numbers out of range are one fault, whichever they are.
+                same = _NUMBER.sub("", str(error), count=1) if numeric else str(error)
+                rows.setdefault(same, []).append(i)
+                reasons.setdefault(same, str(error))
     found = []
-    for reason, unfit in list(rows.items())[:_SHOWN_REASONS]:
+    for same, unfit in list(rows.items())[:_SHOWN_REASONS]:
+        reason = reasons[same]
         what = f"column '{column}': {reason}; {_rows(len(unfit))}{_also(unfit, where)}"
         todo = "correct the label; or the train data, the classes or the range, if those are wrong"
         found.append(_error(what, where(unfit[0]), todo))
@@ -193,6 +200,44 @@ def find_unfit_labels(
         what = f"column '{column}': {len(rest)} more kinds of unfit labels in {_rows(n_rows)}"
         found.append(_error(what, where(rest[0][0]), "correct those above first"))
     return found
+
+
+def find_lone_candidates(
+    queries: Sequence[object], labels: Sequence[float] | np.ndarray, split: str, where: Where
+) -> list[Finding]:
+    """An error where no query has two candidates of different relevance; else a note with counts.
+
+    Args:
+        queries: The query of each row.
+        labels: Its relevance.
+        split: The split's name.
+        where: Place of a row.
+    """
+    relevances: dict[object, list[float]] = {}
+    for query, label in zip(queries, labels, strict=True):
+        relevances.setdefault(query, []).append(float(label))
+    rankable = sum(len(set(values)) > 1 for values in relevances.values())
+    if not rankable:
+        what = (
+            f"{split}: none of its {len(relevances)} queries has two candidates of different "
+            "relevance, so there is nothing to rank"
+        )
+        return [_error(what, where(0), "check the query column, and give each query candidates")]
+    sizes = sorted(map(len, relevances.values()))
+    what = (
+        f"{split}: {_rows(len(labels))} of {len(relevances)} queries, {sizes[0]} to {sizes[-1]} "
+        f"candidates each; in {rankable} queries their relevance differs"
+    )
+    return [Finding(severity="note", what=what, where=None, todo="")]
+
+
+def count_values(labels: np.ndarray, split: str) -> Finding:
+    """A note with the range of a regression's labels."""
+    what = (
+        f"{split}: {_rows(len(labels))}, labels from {labels.min():g} to {labels.max():g}, "
+        f"{labels.mean():.3g} on the mean"
+    )
+    return Finding(severity="note", what=what, where=None, todo="")
 
 
 def count_classes(classes: Sequence[str], labels: np.ndarray, split: str) -> Finding:

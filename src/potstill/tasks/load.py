@@ -16,6 +16,7 @@ import numpy as np
 from potstill.core.errors import DataError
 from potstill.kinds import KINDS, Kind
 from potstill.metrics.named import metric as named_metric
+from potstill.tasks.findings import find_lone_candidates
 from potstill.tasks.pools import join_pools
 from potstill.tasks.rowids import row_ids, sample_groups, sort_keys, stratified_sample
 from potstill.tasks.sources import Source, read_rows
@@ -91,6 +92,8 @@ def load_task(
     else:
         chosen_dev = reader.encode(reader.read(dev, "dev", True), fixed)
     share, rest = _share(whole, rows, seed)
+    if fixed.grouped:
+        _need_lists(name, {"train": share, "dev": chosen_dev, "test": given_test})
     held_out = [s.ids for s in (chosen_dev, given_test) if s is not None]
     pools = [
         rest if isinstance(source, str) and source == "rest" else reader.pool(source)
@@ -179,7 +182,7 @@ class _Reader:
                 labels[i] = kind.encode_label(value)
             except ValueError as error:
                 keep[i] = False
-                faults.add(f"{split.source}, {split.unit} {split.places[i]}", str(error))
+                faults.add(split.where(i), str(error))
         faults.settle()
         whole = replace(split, labels=labels, skipped=split.skipped + len(faults.found))
         if kind.grouped:
@@ -220,6 +223,21 @@ class _Faults:
             + (f", at most {self.allowed} faulty" if self.allowed else ""),
             todo=f"mend the rows, or leave them out with --skip-bad-rows {len(self.found)}",
         )
+
+
+def _need_lists(name: str, splits: Mapping[str, Split | None]) -> None:
+    """Refuse a ranking that ranks nothing."""
+    for split, rows in splits.items():
+        if rows is None or rows.groups is None or rows.labels is None:
+            continue
+        for finding in find_lone_candidates(rows.groups.tolist(), rows.labels, split, rows.where):
+            if finding.severity == "error":
+                raise DataError(
+                    f"task '{name}', {finding.where}",
+                    got=finding.what,
+                    wanted="queries with candidates of different relevance",
+                    todo=finding.todo,
+                )
 
 
 def _set_dev_aside(name: str, whole: Split, seed: int) -> tuple[Split, Split]:

@@ -68,6 +68,10 @@ class Split:
             keys=None if self.keys is None else [self.keys[i] for i in rows],
         )
 
+    def where(self, i: int) -> str:
+        """The place of row ``i``, for a message: ``data/rte.csv, line 12``."""
+        return f"{self.source}, {self.unit} {self.places[i]}"
+
     def without_labels(self) -> Split:
         """The same rows as a pool."""
         return replace(self, labels=None)

@@ -21,7 +21,7 @@ from potstill.core.errors import BaseModelError, DataError, MismatchError
 from potstill.core.files import digest_json
 from potstill.kinds import Classification, Kind
 from potstill.models.base_folder import check_weights, find_base
-from potstill.models.encoder import longest_text, refuse_missing
+from potstill.models.encoder import longest_text, refuse_missing, silence
 from potstill.models.tokenizer import load_tokenizer
 from potstill.tasks.batches import token_batches
 from potstill.tasks.rowids import digest_rows, row_ids, sort_keys
@@ -55,6 +55,35 @@ def scores_member(task: Task, scores: Source, key: str | None, name: str) -> Mem
     path = Path(scores) if isinstance(scores, str | Path) else Path()
     given = None if isinstance(scores, str | Path) else scores
     return Member(name=name, folder=path, digest=digest, source="scores", key=key, scores=given)
+
+
+def look_at(member: Member, task: Task) -> list[str]:
+    """Try a given teacher on a task, without asking it anything.
+
+    Returns:
+        Warnings: splits that its scores do not cover.
+
+    Raises:
+        BaseModelError: It is no classifier that transformers can load.
+        MismatchError: Its labels are not the task's.
+        DataError: A score is missing or no number, or rows of one text differ.
+    """
+    if member.source == "classifier":
+        _label_order(_load(member), member, task)
+        load_tokenizer(member.folder)
+        return []
+    splits = {"train": task.train, "pool": task.pool, "dev": task.dev, "test": task.test}
+    there = {name: split for name, split in splits.items() if split is not None}
+    cover = scores_outputs(member, task, list(there.values()))[1]
+    found, start = [], 0
+    for name, split in there.items():
+        n = int(cover[start : start + len(split)].sum())
+        start += len(split)
+        if n < len(split):
+            then = {"dev": "no member can be chosen by it", "test": "the ensemble has no score"}
+            why = then.get(name, "the others have no soft targets")
+            found.append(f"its scores cover {n} of {len(split)} rows of {name}: {why}")
+    return found
 
 
 def classifier_outputs(
@@ -122,6 +151,16 @@ def scores_outputs(
         dicts.append(row)
     outputs = task.kind.from_scores(dicts)
     keys = sort_keys(known)
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    clashes = np.flatnonzero((outputs != outputs[first[group]]).any(axis=1))
+    if len(clashes):
+        i = int(clashes[0])
+        raise DataError(
+            table.where(i),
+            got=f"other scores than {table.where(int(first[group[i]]))} has for the same row",
+            wanted="one row of scores for each " + ", ".join(joint),
+            todo="decide on one of them",
+        )
     order = np.argsort(keys, kind="stable")
     places = np.searchsorted(keys[order], sort_keys(wanted)).clip(max=max(len(keys) - 1, 0))
     found = order[places]
@@ -162,13 +201,14 @@ def _score_columns(kind: Kind) -> list[str]:
 def _load(member: Member) -> PreTrainedModel:
     try:
         check_weights(member.folder)
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            member.folder,
-            use_safetensors=True,
-            local_files_only=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        with silence():
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                member.folder,
+                use_safetensors=True,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
         refuse_missing(report["missing_keys"])
         return cast("PreTrainedModel", model)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

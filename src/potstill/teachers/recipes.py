@@ -97,7 +97,8 @@ def train_ensembles(
     if keep < len(shared):
         shared = sorted(shared, key=lambda s: (-_mean_dev(s[3], select_on), s[0]))[:keep]
         kept = ", ".join(f"{k + 1} ({_mean_dev(s, select_on):.4f})" for k, _, _, s in shared)
-        stages.progress.say(f"kept networks {kept} by the mean dev score of {', '.join(select_on)}")
+        by = f"by the mean dev score of {', '.join(select_on)}"
+        stages.progress.say(f"{prefix}kept networks {kept} {by}", once=True)
     for k, net, fold, stage in shared:
         for task in wanted:
             made = stage

@@ -1,0 +1,42 @@
+"""Teachers that exist already, as the run file names them: tried before anything is trained."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from potstill.config import RunFile
+from potstill.config.tasks import GivenModels, GivenScores
+from potstill.tasks.sources import Source
+from potstill.tasks.task import Task
+from potstill.teachers.external import classifier_member, look_at, scores_member
+from potstill.teachers.member import Member
+
+
+def given_members(run: RunFile, task: Task) -> list[Member]:
+    """The given teachers of a task; none where its teachers are trained.
+
+    Raises:
+        BaseModelError: A model is missing.
+        DataError: The scores cannot be read.
+    """
+    section = run.tasks[task.name].teachers
+    if isinstance(section, GivenModels):
+        return [
+            classifier_member(str(model), section.labels, f"given {i + 1}")
+            for i, model in enumerate(section.models)
+        ]
+    if isinstance(section, GivenScores):
+        return [scores_member(task, cast("Source", section.scores), section.key, "given scores")]
+    return []
+
+
+def look_at_given(run: RunFile, task: Task) -> list[str]:
+    """Try the given teachers of a task.
+
+    Returns:
+        Warnings, such as of rows that they do not cover.
+
+    Raises:
+        PotstillError: One of them cannot teach this task.
+    """
+    return [warning for member in given_members(run, task) for warning in look_at(member, task)]
