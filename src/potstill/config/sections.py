@@ -244,7 +244,8 @@ class Evaluate(Section):
     match_steps: bool = Field(
         default=True,
         description=(
-            "Also train the multitask baseline for as many steps as the student; the better counts."
+            "Also train the multitask baseline for as many steps as the student, in whole epochs; "
+            "the better counts."
         ),
     )
     resamples: int = Field(

@@ -117,7 +117,8 @@ def task_sentence(task: TaskResult) -> str:
 
 
 def _of_tasks(run: RunResults) -> str:
-    return f" ({run.mean_words})" if run.mean_words else ""
+    n, of = len(run.mean_tasks), len(run.tasks)
+    return f" over {n} of {of} tasks" if n < of else ""
 
 
 def _gain_clause(run: RunResults) -> str:
