@@ -272,8 +272,9 @@ def test_given_teachers_are_tried_before_others_are_trained(base: Path, tmp_path
     clash = [*scores, dict(scores[3], good=0.1)]
     with pytest.raises(DataError, match="other scores than"):
         potstill.run(with_key(run, "tasks.mood.teachers", {"scores": clash}))
-    with pytest.raises(BaseModelError):
-        potstill.run(with_key(run, "tasks.mood.teachers", {"models": [str(base)]}))
+    for model, thing in ((str(base), "teacher "), ("./nowhere", "teacher '")):
+        with pytest.raises(BaseModelError, match=thing):
+            potstill.run(with_key(run, "tasks.mood.teachers", {"models": [model]}))
     assert not list(tmp_path.glob("stages/*"))
     result = potstill.run(with_key(run, "tasks.mood.teachers", {"scores": scores[:9]}))
     assert "its scores cover 9 of 16 rows of train" in (result.folder / "log.jsonl").read_text()

@@ -105,7 +105,9 @@ class Teachers(Section):
     @property
     def n_nets(self) -> int:
         """Networks that are trained."""
-        return self.members if self.nets is None else self.nets
+        if self.recipe != PAPER_RECIPE or self.nets is None:
+            return self.members
+        return self.nets
 
     @model_validator(mode="after")
     def _numbers_agree(self) -> Teachers:

@@ -34,8 +34,20 @@ VALUE = "value"
 
 
 def classifier_member(model: str, labels: Sequence[str] | None, name: str) -> Member:
-    """A member from a classifier's folder or hub id; nothing is opened but its digests."""
-    found = find_base(model)
+    """A member from a classifier's folder or hub id; nothing is opened but its digests.
+
+    Raises:
+        BaseModelError: It is not there.
+    """
+    try:
+        found = find_base(model)
+    except BaseModelError as error:
+        raise BaseModelError(
+            f"teacher '{model}'",
+            got=error.got,
+            wanted="a classifier's folder, or the hub id of one that is stored on this machine",
+            todo="correct `teachers: {models: …}` of its task",
+        ) from error
     digest = digest_json({"model": found.digest, "labels": list(labels or [])})
     return Member(
         name=name, folder=found.path, digest=digest, source="classifier", labels=tuple(labels or ())
