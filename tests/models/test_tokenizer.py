@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -172,6 +172,10 @@ WORDS = ("good", "film", "unheardof", "never", "a", "é", "0123456789" * 3)
 
 
 @settings(max_examples=60)
+@example(["good"] * 7, ["good"] * 5, 4, True)
+@example(["good"] * 5, ["good"] * 7, 4, True)
+@example(["good"] * 90, ["good"] * 90, 6, True)
+@example(["good"] * 91, ["good"] * 90, 6, True)
 @given(
     st.lists(st.sampled_from(WORDS), max_size=300),
     st.lists(st.sampled_from(WORDS), max_size=300),

@@ -7,9 +7,10 @@ Wraps the ``tokenizers`` library; needs neither torch nor transformers for folde
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -161,9 +162,9 @@ class TextTokenizer:
                 token, where the base has one).
         """
         room = max_tokens - (task is not None)
-        first = self._shortened(first, room)
-        second = None if second is None else self._shortened(second, room)
-        rows = list(first) if second is None else list(zip(first, second, strict=True))
+        rows = self._shortened(
+            [(t,) for t in first] if second is None else zip(first, second, strict=True), room
+        )
         with self._lock:
             self._backend.enable_truncation(room, strategy="longest_first")
             encoded = self._backend.encode_batch_fast(rows)
@@ -189,30 +190,46 @@ class TextTokenizer:
             truncated=np.array([bool(e.overflowing) for e in encoded], bool),
         )
 
-    def _shortened(self, texts: Sequence[str], room: int) -> Sequence[str]:
-        """The texts, without what is far behind the limit: no token that is kept changes.
+    def _shortened(self, rows: Iterable[tuple[str, ...]], room: int) -> list[Any]:
+        """Texts or pairs, without what is far behind the limit: no token that is kept changes.
 
         The backend keeps what truncation cuts off, for pairs every combination of the pieces of
-        both: two texts of 50 KB would take gigabytes.
+        both: two texts of 50 KB would take gigabytes. Which text of a pair is the longer decides
+        which keeps an odd token, so it stays the longer.
         """
-        far = [i for i, text in enumerate(texts) if len(text) > _FAR * room]
-        if not far:
-            return texts
-        shortened = list(texts)
+        made = list(rows)
+        far = [i for i, row in enumerate(made) if any(len(text) > _FAR * room for text in row)]
         with self._lock:
-            encoded = self._backend.encode_batch([texts[i] for i in far], add_special_tokens=False)
-        for i, found in zip(far, encoded, strict=True):
-            words = found.word_ids
-            end = room + 1  # one more than can be kept, so that it still counts as cut
-            while end < min(len(words), 2 * room) and words[end] == words[end - 1]:
-                end += 1
-            if end < len(words):
-                shortened[i] = texts[i][: found.offsets[end - 1][1]]
-        return shortened
+            found = self._backend.encode_batch(
+                [text for i in far for text in made[i]], add_special_tokens=False
+            )
+        pieces = iter(found)
+        for i in far:
+            encoded = [next(pieces) for _ in made[i]]
+            words = [one.word_ids for one in encoded]
+            # One more than can be kept, so that it still counts as cut.
+            ends = [_word_end(own, room + 1, room) for own in words]
+            if len(ends) == 2 and len(words[0]) > len(words[1]) and ends[0] <= ends[1]:
+                ends[0] = _word_end(words[0], ends[1] + 1, room)
+            elif len(ends) == 2 and len(words[0]) <= len(words[1]) and ends[0] > ends[1]:
+                ends[1] = _word_end(words[1], ends[0], room)
+            made[i] = tuple(
+                text[: one.offsets[end - 1][1]] if end < len(own) else text
+                for text, one, own, end in zip(made[i], encoded, words, ends, strict=True)
+            )
+        return [row if len(row) == 2 else row[0] for row in made]
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` and the little that transformers wants beside it."""
         write_text(folder / "tokenizer.json", self._backend.to_str(pretty=False))
+
+
+def _word_end(words: Sequence[int | None], end: int, room: int) -> int:
+    """Where the word of the last of ``end`` tokens ends; a word without end is cut."""
+    end = min(end, len(words))
+    while end < min(len(words), 3 * room) and words[end] == words[end - 1]:
+        end += 1
+    return end
 
 
 def task_token(task: str) -> str:
