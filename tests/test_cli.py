@@ -28,6 +28,7 @@ from typer.testing import CliRunner, Result
 import potstill
 from potstill import cli
 from potstill.config import load_run_file
+from potstill.core.progress import StopSignal
 from potstill.pipeline import prediction
 from potstill.students.student import Student
 from tests.bundles import quick_measuring
@@ -720,7 +721,22 @@ def test_export_refuses_a_folder_that_holds_something(run_folder: Path, tmp_path
     result = call("export", run_folder, "--out", tmp_path / "d")
     assert result.exit_code == 2
     assert "of an export that was killed" in result.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "is_mount", lambda path: path.name == "m")
+        result = call("export", run_folder, "--out", tmp_path / "m")
+    assert result.exit_code == 2
+    assert "a mount point" in result.stderr
     assert (tmp_path / "d.partial" / "mine").read_text() == "text"
+
+
+def test_an_export_that_is_stopped_begins_anew(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StopSignal, "reason", "SIGINT was received")
+    result = call("export", run_folder, "--out", tmp_path / "b", "--threads", 1)
+    assert result.exit_code == 1
+    assert "it begins anew" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_student_without_its_run_is_exported_exactly(run_folder: Path, tmp_path: Path) -> None:
@@ -767,6 +783,8 @@ def test_an_interrupt_stops_cleanly_and_the_same_command_continues(small: Path) 
     assert process.returncode == 1, errors
     assert out == ""
     assert "SIGINT" in errors
+    assert "stopping at the next step" in errors
+    assert "it continues where it stopped" in errors
     assert "Traceback" not in errors
     assert len(list((runs / "stages").glob("*.partial/checkpoint.json"))) == 1
     keys = ("--set", "training.epochs=40", "--quiet", "--jobs", 1)

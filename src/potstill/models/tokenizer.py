@@ -7,7 +7,7 @@ Wraps the ``tokenizers`` library; needs neither torch nor transformers for folde
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,9 +162,8 @@ class TextTokenizer:
                 token, where the base has one).
         """
         room = max_tokens - (task is not None)
-        rows = self._shortened(
-            [(t,) for t in first] if second is None else zip(first, second, strict=True), room
-        )
+        texts = zip(first) if second is None else zip(first, second, strict=True)
+        rows = self._shortened(list(texts), room)
         with self._lock:
             self._backend.enable_truncation(room, strategy="longest_first")
             encoded = self._backend.encode_batch_fast(rows)
@@ -190,22 +189,21 @@ class TextTokenizer:
             truncated=np.array([bool(e.overflowing) for e in encoded], bool),
         )
 
-    def _shortened(self, rows: Iterable[tuple[str, ...]], room: int) -> list[Any]:
+    def _shortened(self, rows: list[tuple[str, ...]], room: int) -> list[Any]:
         """Texts or pairs, without what is far behind the limit: no token that is kept changes.
 
         The backend keeps what truncation cuts off, for pairs every combination of the pieces of
         both: two texts of 50 KB would take gigabytes. Which text of a pair is the longer decides
         which keeps an odd token, so it stays the longer.
         """
-        made = list(rows)
-        far = [i for i, row in enumerate(made) if any(len(text) > _FAR * room for text in row)]
-        with self._lock:
-            found = self._backend.encode_batch(
-                [text for i in far for text in made[i]], add_special_tokens=False
-            )
-        pieces = iter(found)
+        far = [i for i, row in enumerate(rows) if any(len(text) > _FAR * room for text in row)]
+        pieces: Iterator[Any] = iter(())
+        if far:
+            texts = [text for i in far for text in rows[i]]
+            with self._lock:
+                pieces = iter(self._backend.encode_batch(texts, add_special_tokens=False))
         for i in far:
-            encoded = [next(pieces) for _ in made[i]]
+            encoded = [next(pieces) for _ in rows[i]]
             words = [one.word_ids for one in encoded]
             # One more than can be kept, so that it still counts as cut.
             ends = [_word_end(own, room + 1, room) for own in words]
@@ -213,11 +211,11 @@ class TextTokenizer:
                 ends[0] = _word_end(words[0], ends[1] + 1, room)
             elif len(ends) == 2 and len(words[0]) <= len(words[1]) and ends[0] > ends[1]:
                 ends[1] = _word_end(words[1], ends[0], room)
-            made[i] = tuple(
+            rows[i] = tuple(
                 text[: one.offsets[end - 1][1]] if end < len(own) else text
-                for text, one, own, end in zip(made[i], encoded, words, ends, strict=True)
+                for text, one, own, end in zip(rows[i], encoded, words, ends, strict=True)
             )
-        return [row if len(row) == 2 else row[0] for row in made]
+        return [row if len(row) == 2 else row[0] for row in rows]
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` and the little that transformers wants beside it."""
