@@ -35,6 +35,8 @@ def toy_task(
     key: str | None = None,
     skip_bad_rows: int = 0,
     options: Mapping[str, Any] | None = None,
+    columns: Sequence[str] | None = None,
+    like: Task | None = None,
 ) -> Task:
     """A toy task; a number of rows stands for that many toy rows of the split."""
     toy = TOYS[kind]
@@ -46,7 +48,7 @@ def toy_task(
     return load_task(
         name or kind,
         kind=toy.kind,
-        columns=toy.columns,
+        columns=toy.columns if columns is None else columns,
         label=toy.label,
         group=toy.group,
         options=toy.options if options is None else options,
@@ -59,6 +61,7 @@ def toy_task(
         seed=seed,
         key=key,
         skip_bad_rows=skip_bad_rows,
+        like=like,
     )
 
 

@@ -3,13 +3,15 @@
     make_base(folder)            config.json, model.safetensors and tokenizer.json of a tiny BERT
     toy_rows(kind, n, seed)      n rows with labels; equal arguments give equal rows
     oracle(kind, row)            the label that the rule gives
-    TOYS[kind]                   columns, label column, group column and options of a kind
+    TOYS[kind]                   columns, label columns, group column and options of a kind
     write_rows(path, rows)       the rows as JSON lines
 
 Kinds: ``classification`` (one text), ``pair`` (classification of two texts), ``regression``,
-``ranking`` (lists of ``LIST_ROWS`` candidates). The rule is always one of counting: a text is
-as good as it has more good words than bad ones. A bag of words can learn it, so a tiny network
-can within seconds; it never changes, because golden files hang on it.
+``ranking`` (lists of ``LIST_ROWS`` candidates), ``multilabel``, ``tagging``, ``span``, and
+``unanswerable`` (spans where some rows have no answer). The rule is always one of good and bad
+words: a text is as good as it has more good words than bad ones; two of either make a label; runs
+of them are tagged, and are the answer to a word of their sort. A tiny network can learn it within
+seconds; it never changes, because golden files hang on it.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ PLAIN = (
 )
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY = (*SPECIAL, *GOOD, *BAD, *PLAIN, "never", "seen", "spare")
+ANIMALS = ("cat", "dog", "bird")
 LIST_ROWS = 4
 
 
@@ -42,27 +45,37 @@ class Toy:
 
     Attributes:
         kind: Name of the task kind.
+        stream: Which stream of random numbers its rows come from: another one gives other rows.
         columns: Input columns.
-        label: Label column.
+        label: Label column, or columns.
         group: The column whose equal values make a list, or None.
         options: The kind's options.
     """
 
     kind: str
+    stream: int
     columns: tuple[str, ...]
-    label: str
+    label: str | tuple[str, ...]
     group: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
 
 
 TOYS: Mapping[str, Toy] = {
-    "classification": Toy(kind="classification", columns=("text",), label="label"),
-    "pair": Toy(kind="classification", columns=("first", "second"), label="label"),
+    "classification": Toy(kind="classification", stream=0, columns=("text",), label="label"),
+    "pair": Toy(kind="classification", stream=1, columns=("first", "second"), label="label"),
     "regression": Toy(
-        kind="regression", columns=("text",), label="score", options={"range": (0.0, 5.0)}
+        kind="regression", stream=3, columns=("text",), label="score", options={"range": (0.0, 5.0)}
     ),
     "ranking": Toy(
-        kind="ranking", columns=("query", "candidate"), label="relevance", group="query"
+        kind="ranking", stream=2, columns=("query", "candidate"), label="relevance", group="query"
+    ),
+    "multilabel": Toy(kind="multilabel", stream=4, columns=("remark",), label="labels"),
+    "tagging": Toy(kind="tagging", stream=5, columns=("tokens",), label="tags"),
+    "span": Toy(
+        kind="span", stream=6, columns=("question", "context"), label=("answers", "answer_starts")
+    ),
+    "unanswerable": Toy(
+        kind="span", stream=7, columns=("question", "context"), label=("answers", "answer_starts")
     ),
 }
 
@@ -110,33 +123,49 @@ def toy_tokenizer() -> Tokenizer:
 def toy_rows(kind: str, n: int, seed: int = 0) -> list[dict[str, object]]:
     """``n`` rows of a kind with different inputs; for ranking rounded up to whole lists."""
     toy = TOYS[kind]
-    rng = np.random.default_rng([seed, sorted(TOYS).index(kind)])
+    rng = np.random.default_rng([seed, toy.stream])
     rows: list[dict[str, object]] = []
     seen: set[tuple[str, ...]] = set()
     while len(rows) < n:
-        texts = _list(rng) if toy.group else [tuple(_text(rng) for _ in toy.columns)]
+        texts = _list(rng) if toy.group else [_texts(kind, rng)]
         if toy.group and any(text[0] == query for text in seen for query, _ in texts):
             continue
         if seen & set(texts):
             continue
         seen |= set(texts)
         fresh = [dict[str, object](zip(toy.columns, text, strict=True)) for text in texts]
-        if toy.group is not None:
-            best = max(_balance(str(row["candidate"])) for row in fresh)
-            for row in fresh:
-                row[toy.label] = float(_balance(str(row["candidate"])) == best)
-        else:
-            for row in fresh:
-                row[toy.label] = oracle(kind, row)
+        for row in fresh:
+            if toy.group is not None:
+                best = max(_balance(str(other["candidate"])) for other in fresh)
+                row["relevance"] = float(_balance(str(row["candidate"])) == best)
+                continue
+            if kind == "tagging":
+                row["tokens"] = str(row["tokens"]).split()
+            label = oracle(kind, row)
+            if isinstance(toy.label, str):
+                row[toy.label] = label
+            elif isinstance(label, tuple):
+                row.update(zip(toy.label, label, strict=True))
         rows += fresh
     return rows
 
 
 def oracle(kind: str, row: Mapping[str, object]) -> object:
-    """The rule's label of a row; for ranking the score that orders candidates."""
+    """The rule's label of a row, one for each column; for ranking the score that orders them."""
     toy = TOYS[kind]
     if kind == "ranking":
         return float(_balance(str(row["candidate"])))
+    if toy.kind == "span":
+        return _answer(str(row["question"]), str(row["context"]))
+    if kind == "tagging":
+        words = row["tokens"]
+        assert isinstance(words, list)
+        return _tags(words)
+    if kind == "multilabel":
+        words = str(row["remark"]).split()
+        counts = {"praise": GOOD, "blame": BAD}
+        found = [name for name, bank in counts.items() if sum(w in bank for w in words) > 1]
+        return found + ["animal"] * any(w in ANIMALS for w in words)
     balance = sum(_balance(str(row[column])) for column in toy.columns)
     if kind == "regression":
         return float(np.clip(2.5 + 0.5 * balance, 0.0, 5.0))
@@ -165,6 +194,44 @@ def _text(rng: np.random.Generator) -> str:
         words = " ".join(bank[int(rng.integers(0, len(bank)))] for bank in picked)
         if _balance(words):
             return words
+
+
+def _texts(kind: str, rng: np.random.Generator) -> tuple[str, ...]:
+    """The inputs of a row as texts."""
+    if TOYS[kind].kind == "span":
+        return _question_and_passage(rng, none=0.35 if kind == "unanswerable" else 0.0)
+    return tuple(_text(rng) for _ in TOYS[kind].columns)
+
+
+def _question_and_passage(rng: np.random.Generator, none: float) -> tuple[str, str]:
+    """A good or bad word, and plain words with a run of good and one of bad words among them."""
+    plain = [PLAIN[int(i)] for i in rng.integers(0, len(PLAIN), int(rng.integers(6, 12)))]
+    asked = int(rng.integers(0, 2))
+    left_out = asked if rng.random() < none else None
+    first, second = sorted(rng.choice(np.arange(1, len(plain)), 2, replace=False).tolist())
+    order = rng.permutation(2).tolist()
+    for sort, place in zip(order, (second, first), strict=True):  # from behind: places stay
+        run = [(GOOD, BAD)[sort][int(i)] for i in rng.integers(0, 6, int(rng.integers(1, 4)))]
+        plain[place:place] = [] if sort == left_out else run
+    return (GOOD, BAD)[asked][int(rng.integers(0, 6))], " ".join(plain)
+
+
+def _answer(question: str, context: str) -> tuple[list[str], list[int]]:
+    """The run of words of the question's sort, and where it starts."""
+    bank = GOOD if question in GOOD else BAD
+    words = context.split()
+    places = [i for i, word in enumerate(words) if word in bank]
+    if not places:
+        return [], []
+    start = sum(len(word) + 1 for word in words[: places[0]])
+    return [" ".join(words[places[0] : places[-1] + 1])], [start]
+
+
+def _tags(words: list[str]) -> list[str]:
+    """Runs of good and of bad words in IOB2."""
+    types = ["good" if w in GOOD else "bad" if w in BAD else "" for w in words]
+    marks = ["I-" if a == b else "B-" for a, b in zip(["", *types], types, strict=False)]
+    return [mark + name if name else "O" for mark, name in zip(marks, types, strict=True)]
 
 
 def _list(rng: np.random.Generator) -> list[tuple[str, ...]]:

@@ -125,7 +125,7 @@ def test_faults_outside_tasks(refuse: Refuse, line: str, place: str, parts: list
     ("override", "key", "parts"),
     [
         ("kind=clasification", "kind", ["nearest: 'classification'"]),
-        ("kind=tagging", "kind", ["not in this version", "classification, regression, ranking"]),
+        ("kind=translation", "kind", ["not in this version", "classification, regression, "]),
         ("kind=null", "kind", ["no `kind`"]),
         ("kind=[a]", "kind", ["one of: classification"]),
         ("train=null", "train", ["nothing (null)", "parquet, csv, tsv or jsonl"]),
@@ -260,7 +260,7 @@ def test_contradictions_show_beside_faults(refuse: Refuse) -> None:
     said = refuse(TWO + "teachers: {tasks: [rte, x]}\nstudent: {layers: 0}\n")
     has(said, "2 faults", "key 'teachers.tasks.1'", "key 'student.layers'")
     # A faulty task is still a task: its name is no second fault.
-    said = refuse(TWO + "teachers: {tasks: [rte, sst]}\n", "tasks.sst.kind=span")
+    said = refuse(TWO + "teachers: {tasks: [rte, sst]}\n", "tasks.sst.kind=generation")
     has(said, "key 'tasks.sst.kind'")
     assert "faults" not in said
 

@@ -186,7 +186,6 @@ def test_what_is_left_out_is_said(init: Init) -> None:
         {
             "ok/train.csv": ONE,
             "ok/test.csv": {"sentence": list(SENTENCES), "label": [None] * 8},
-            "ner/train.csv": {"tokens": [["a"]], "tags": [["O"]], "label": ["x"]},
             "qa/train.csv": {"question": ["a"], "context": ["b"], "answers": [["c"]]},
             "texts/train.csv": {"text": list(SENTENCES)},
             "codes/train.csv": {"code": [1, 2], "label": ["a", "b"]},
@@ -203,8 +202,7 @@ def test_what_is_left_out_is_said(init: Init) -> None:
     assert run.tasks["ok"].test is None
     for part in (
         "not used as test: test.csv lacks label",
-        "ner/train.csv: looks like tagging, which is not in this version",
-        "qa/train.csv: looks like span",
+        "qa/train.csv: no column 'answer_starts'",
         "texts/train.csv: no column with labels among: text",
         "codes/train.csv: no column with text among: code, label",
         "table/train.csv: no column with text",
@@ -276,3 +274,41 @@ def test_floats_of_0_and_1_are_classes() -> None:
     guess = guess_task({"train": {**ONE, "label": [0.0, 1.0] * 4}})
     assert not isinstance(guess, str)
     assert guess.kind == "classification"
+
+
+def test_lists_say_their_kind(init: Init) -> None:
+    n = range(12)
+    films: list[object] = [f"a film of {i} hours" for i in n]
+    classes: list[object] = ["ab"[i % 2] for i in n]
+    text, run = init(
+        {
+            "ner/train.jsonl": {
+                "tokens": [["see", f"Rome{i}"] for i in n],
+                "tags": [["O", "B-loc"] for _ in n],
+                "intent": classes,
+            },
+            "qa/train.jsonl": {
+                "question": ["who?" for _ in n],
+                "context": [f"Ada {i}" for i in n],
+                "answers": [["Ada"] for _ in n],
+                "answer_starts": [[0] for _ in n],
+            },
+            "genres/train.jsonl": {
+                "text": films,
+                "labels": [["long", "new"][: i % 3] for i in n],
+            },
+            "counts/train.jsonl": {
+                "text": films,
+                "words": [5 for _ in n],
+                "tags": ["drama" for _ in n],
+                "label": classes,
+            },
+        }
+    )
+    assert {name: task.kind for name, task in run.tasks.items()} == {
+        "ner": "tagging",
+        "qa": "span",
+        "genres": "multilabel",
+        "counts": "classification",
+    }
+    assert "{kind: classification, text: tokens, label: intent}" in text

@@ -11,7 +11,6 @@ from potstill.evaluation.compare import (
     Comparison,
     Interval,
     SeedPair,
-    agreement,
     mean_interval,
     paired_bootstrap,
     verdict,
@@ -219,20 +218,6 @@ def test_verdict_needs_the_interval_to_exclude_zero() -> None:
     assert verdict(Interval(delta=-0.1, low=-0.2, high=0.0), 10) == "no difference"
 
 
-def test_agreement_of_each_kind() -> None:
-    a = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]])
-    b = np.array([[0.6, 0.4], [0.4, 0.6], [0.9, 0.1], [0.7, 0.3]])
-    assert agreement(a, b, "classification") == 0.75
-    values = np.array([1.0, 2.0, 5.0])
-    assert agreement(values, values**3, "regression") == pytest.approx(1.0)
-    assert agreement(values, np.zeros(3), "regression") == 0.0
-    groups = np.array([4, 9, 4, 9, 2, 2])
-    one = np.array([0.1, 0.5, 0.9, 0.4, 0.3, 0.3])
-    other = np.array([3.0, 1.0, 7.0, 2.0, 0.5, 0.1])
-    # Query 4: row 2 for both; 9: rows 1 and 3; 2: a tie goes to row 4, which the other has too.
-    assert agreement(one, other, "ranking", groups) == pytest.approx(2 / 3)
-
-
 def test_faulty_input_is_refused() -> None:
     pair = make_pair(np.random.default_rng(0), 5)
     with pytest.raises(ValueError, match="0 pairs"):
@@ -243,7 +228,3 @@ def test_faulty_input_is_refused() -> None:
         mean_interval([])
     with pytest.raises(ValueError, match="wanted one number for all"):
         mean_interval([Comparison(delta=0.0, deltas=np.zeros(n)) for n in (2, 3)])
-    with pytest.raises(ValueError, match="wanted the same shape"):
-        agreement(pair.a, pair.a[:2], "classification")
-    with pytest.raises(ValueError, match="needs groups"):
-        agreement(np.zeros(2), np.zeros(2), "ranking")

@@ -13,13 +13,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from potstill.kinds import KINDS, Classification, Kind, Ranking, Regression, Space, kind_from_json
+from potstill.kinds import (
+    KINDS,
+    Classification,
+    Kind,
+    Multilabel,
+    Ranking,
+    Regression,
+    Space,
+    Span,
+    Tagging,
+    kind_from_json,
+)
 from potstill.kinds.base import covered_mean
 
 THREE = Classification(classes=("a", "b", "c"), positive_class="b")
 SCORE = Regression(low=0.0, high=5.0, mean=0.6, spread=0.25)
 LISTS = Ranking(highest=1.0)
-ALL: tuple[Kind, ...] = (THREE, SCORE, LISTS)
+LABELS = Multilabel(classes=("a", "b", "c"), thresholds=(0.3, 0.5, 0.9))
+TAGS = Tagging(tags=("O", "B-x", "I-x"))
+SPANS = Span(unanswerable=True, margin=0.25)
+ALL: tuple[Kind, ...] = (THREE, SCORE, LISTS, LABELS, TAGS, SPANS)
 N = 6
 GROUPS = np.array([0, 0, 0, 1, 1, 2])
 
@@ -29,7 +43,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def groups_of(kind: Kind) -> np.ndarray | None:
-    return GROUPS if kind.grouped else None
+    return GROUPS if kind.grouped or kind.slotted else None
 
 
 def outputs_of(kind: Kind, seed: int, n_members: int | None = None) -> np.ndarray:
@@ -48,7 +62,7 @@ def combined(
 def soft_loss(
     kind: Kind, outputs: torch.Tensor, targets: np.ndarray, temperature: float, space: Space
 ) -> torch.Tensor:
-    groups = torch.from_numpy(GROUPS) if kind.grouped else None
+    groups = None if groups_of(kind) is None else torch.from_numpy(GROUPS)
     return kind.soft_loss(
         outputs, torch.from_numpy(targets), groups, temperature=temperature, space=space
     )
@@ -101,7 +115,7 @@ def test_ensemble_of_one_is_its_member_and_order_changes_nothing(
     groups = groups_of(kind)
     single = kind.predict_ensemble(members[:1], groups)
     if not kind.grouped:  # a list's ensemble gives probabilities, a single net scores
-        np.testing.assert_allclose(single, kind.predict(members[0]), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(single, kind.predict(members[0], groups), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
         kind.predict_ensemble(members[::-1], groups), kind.predict_ensemble(members, groups), 1e-5
     )

@@ -16,6 +16,9 @@ METRICS = {
     "classification": {"accuracy", "f1", "matthews"},
     "regression": {"pearson", "spearman"},
     "ranking": {"mrr", "ndcg"},
+    "multilabel": {"micro_f1", "macro_f1"},
+    "tagging": {"span_f1", "accuracy"},
+    "span": {"token_f1", "exact_match"},
 }
 ROUNDING = 2e-6
 

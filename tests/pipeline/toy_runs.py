@@ -14,10 +14,14 @@ from tests.toys import TOYS, toy_rows, write_rows
 Keys = dict[str, Any]
 
 COLUMNS: Mapping[str, Keys] = {
-    "classification": {"text": "text"},
-    "pair": {"text": ["first", "second"]},
-    "regression": {"text": "text", "range": [0, 5]},
-    "ranking": {"query": "query", "text": "candidate"},
+    "classification": {"text": "text", "label": "label"},
+    "pair": {"text": ["first", "second"], "label": "label"},
+    "regression": {"text": "text", "label": "score", "range": [0, 5]},
+    "ranking": {"query": "query", "text": "candidate", "label": "relevance"},
+    "multilabel": {"text": "remark", "label": "labels"},
+    "tagging": {"tokens": "tokens", "tags": "tags"},
+    "span": {"question": "question", "context": "context"},
+    "unanswerable": {"question": "question", "context": "context"},
 }
 SPLITS = ("train", "dev", "test", "pool")
 
@@ -29,7 +33,6 @@ def toy_task(kind: str = "classification", *, train: int = 16, held: int = 8) ->
         "train": toy_rows(kind, train, 0),
         "dev": toy_rows(kind, held, 1),
         "test": toy_rows(kind, held, 2),
-        "label": TOYS[kind].label,
         **COLUMNS[kind],
     }
 

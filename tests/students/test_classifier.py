@@ -20,7 +20,7 @@ from tests.tiny import CPU, tiny_network, toy_task
 from tests.toys import TOYS, toy_rows
 
 
-@pytest.mark.parametrize("kind", list(TOYS))
+@pytest.mark.parametrize("kind", ["classification", "pair", "regression", "ranking"])
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_parity(base: Path, tmp_path: Path, pooling: Pooling, kind: str) -> None:
     network = make_student(base, tmp_path / "student", pooling)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,18 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
+from potstill.core.arrays import parts_of
 from potstill.core.device import Device
 from potstill.core.errors import DataError
 from potstill.core.stages import Stage, StageFolder
 from potstill.students import distill as distill_module
 from potstill.students.distill import Lesson, Objective, TaskDistillation, distill, prepare_lesson
+from potstill.students.student import Student
 from potstill.targets.store import SoftTargets
-from potstill.tasks.task import Task
-from potstill.training.prepare import training_record
+from potstill.tasks.load import label_array
+from potstill.tasks.task import Task, groups_of, slots_of, truth_of
+from potstill.training.prepare import best_dev, training_record
 from tests.tiny import CPU, stage_folder, tiny_plan, tiny_settings, toy_task
-from tests.toys import LIST_ROWS, toy_rows
+from tests.toys import LIST_ROWS, oracle, toy_rows
 
 TASK = toy_task(train=16, dev=8, pool=[toy_rows("classification", 6, seed=9)])
 PLAIN = toy_task(train=16, dev=8)
@@ -127,6 +131,176 @@ def test_stop_margin_and_teacher_dev_travel() -> None:
     extra, _ = prepare_lesson(PLAIN, lesson, TaskDistillation(stop_when_ahead=0.02))
     assert extra.soft is not None
     assert (extra.soft.teacher_dev, extra.soft.stop_margin) == (0.8, 0.02)
+
+
+# -- several answers a row ----------------------------------------------------------------------
+
+SLOTTED = ("tagging", "span", "unanswerable")
+
+
+def by_slot(task: Task, covered: np.ndarray | None = None, n_members: int = 2) -> Lesson:
+    """The same for tasks that answer at several slots of a row; ``covered`` is (M, rows)."""
+    splits = [task.train] + ([] if task.pool is None else [task.pool])
+    ids = np.concatenate([split.ids for split in splits])
+    counts = [slots for split in splits if (slots := slots_of(task, split)) is not None]
+    slots = np.concatenate(counts)
+    cover = np.ones((n_members, len(ids)), bool) if covered is None else covered
+    draw = np.random.default_rng(0).normal(0, 2, (n_members, int(slots.sum()), task.kind.n_outputs))
+    members = np.where(np.repeat(cover, slots, axis=1)[..., None], draw, 0).astype(np.float32)
+    order = np.random.default_rng(1).permutation(len(ids))
+    targets = SoftTargets(
+        ids=ids[order],
+        members=members[:, parts_of(slots, order)],
+        cover=cover[:, order],
+        slots=slots[order],
+    )
+    return Lesson(targets=targets, digests=["x"])
+
+
+@pytest.mark.parametrize("kind", SLOTTED)
+@pytest.mark.parametrize("objective", ["average", "logit_mse"])
+def test_weights_are_of_rows_and_targets_of_their_slots(kind: str, objective: Objective) -> None:
+    task = toy_task(kind, train=16, dev=8, pool=[toy_rows(kind, 6, seed=9)])
+    assert task.pool is not None
+    assert len(task.pool) == 6
+    cover = cover_but(22, 2, 5, 17)
+    cover[0, 3] = cover[1, 21] = False  # one member alone
+    lesson = by_slot(task, cover)
+    how = TaskDistillation(objective=objective, soft_weight=0.3, pool_weight=0.7, temperature=2.0)
+    extra, facts = prepare_lesson(task, lesson, how)
+    assert facts == {"train_rows": 16, "train_covered": 14, "pool_rows": 6, "pool_covered": 5}
+    assert extra.pool is not None
+    assert extra.soft is not None
+    assert extra.hard_weights is not None
+    missing = np.isin(np.arange(16), [2, 5])
+    np.testing.assert_allclose(extra.hard_weights, np.where(missing, 1.0, 0.7))
+    wanted = [*np.where(missing, 0.0, 0.3), *[0.7] * 5]
+    np.testing.assert_allclose(extra.soft.weights, wanted, rtol=1e-6)
+    assert extra.soft.temperature == 2.0
+    start = 0
+    for split in (task.train, extra.pool):
+        for row in range(len(split)):
+            one = split.take(np.array([row]))
+            slots = slots_of(task, one)
+            assert slots is not None
+            end = start + int(slots[0])
+            members, known = lesson.targets.find(one.ids, slots)
+            own = [k for k in range(2) if known[k, 0]]
+            got = extra.soft.targets[start:end]
+            if own:
+                combined = task.kind.combine(
+                    members[own],
+                    np.ones((len(own), end - start), bool),
+                    np.zeros(end - start, np.int64),
+                    temperature=2.0,
+                    space=extra.soft.space,
+                )
+                np.testing.assert_allclose(got, combined, rtol=1e-5, atol=1e-6)
+            else:
+                assert not got.any()
+            start = end
+    assert start == len(extra.soft.targets)
+
+
+def test_several_labels_are_distilled_row_by_row() -> None:
+    task = toy_task("multilabel", train=16, dev=8, pool=[toy_rows("multilabel", 6, seed=9)])
+    lesson = lesson_of(task, cover_but(22, 4, 18))
+    extra, facts = prepare_lesson(task, lesson, TaskDistillation(temperature=2.0))
+    assert facts == {"train_rows": 16, "train_covered": 15, "pool_rows": 6, "pool_covered": 5}
+    assert extra.soft is not None
+    assert extra.pool is not None
+    ids = np.concatenate([task.train.ids, extra.pool.ids])
+    members, _ = lesson.targets.find(ids)
+    wanted = expit(members / 2.0).mean(0)
+    wanted[4] = 0
+    np.testing.assert_allclose(extra.soft.targets, wanted, rtol=1e-5, atol=1e-6)
+
+
+def knowing(task: Task) -> Lesson:
+    """A teacher that knows the rule, of train and pool."""
+    assert task.pool is not None
+    splits = [task.train, task.pool]
+    slots, outputs = [], []
+    for split in splits:
+        rows = zip(*split.inputs.values(), strict=True)
+        found = [
+            task.kind.encode(oracle(task.name, dict(zip(split.inputs, row, strict=True))), row)
+            for row in rows
+        ]
+        counts = slots_of(task, split)
+        slots += [] if counts is None else [counts]
+        marks = task.kind.flat(label_array(found), counts)
+        if marks.ndim == 1:
+            marks = np.eye(task.kind.n_outputs)[marks.astype(np.int64)]
+        outputs.append((8 * marks - 4).astype(np.float32))
+    members = np.concatenate(outputs)[None]
+    ids = np.concatenate([split.ids for split in splits])
+    targets = SoftTargets(
+        ids=ids,
+        members=members,
+        cover=np.ones((1, len(ids)), bool),
+        slots=np.concatenate(slots) if slots else None,
+    )
+    return Lesson(targets=targets, digests=["knowing"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "pool", "epochs", "wanted"),
+    [("multilabel", 150, 6, 0.75), ("tagging", 150, 6, 0.55), ("span", 300, 8, 0.6)],
+)
+def test_a_student_learns_the_rule_from_its_pool(
+    base: Path, tmp_path: Path, kind: str, pool: int, epochs: int, wanted: float
+) -> None:
+    task = toy_task(kind, train=6, dev=40, pool=[toy_rows(kind, pool, seed=9)])
+    lesson = knowing(task)
+    scores = {}
+    for name, rows in (("pool", task), ("labels", replace(task, pool=None))):
+        stage = distill(
+            stage_folder(tmp_path / name),
+            [rows],
+            tiny_plan(base),
+            tiny_settings(epochs=epochs, dropout=0.0),
+            lessons={kind: lesson},
+            how={kind: TaskDistillation()},
+            seed=0,
+            device=CPU,
+            what="student",
+        )
+        scores[name] = best_dev(stage.folder, kind)
+    assert scores["pool"] > max(wanted, scores["labels"] + 0.1), scores
+
+
+def test_thresholds_of_the_dev_rows_go_with_the_student(base: Path, tmp_path: Path) -> None:
+    tasks = [
+        toy_task(kind, train=20, dev=16, pool=[toy_rows(kind, 6, seed=9)])
+        for kind in ("multilabel", "tagging", "unanswerable")
+    ]
+    lessons = {task.name: knowing(task) for task in tasks}
+    stage = made(stage_folder(tmp_path), base, tasks, lessons, epochs=1)
+    facts = json.loads((stage.folder / "student.json").read_text(encoding="utf-8"))["tasks"]
+    assert len(facts["multilabel"]["space"]["thresholds"]) == 3
+    assert "margin" in facts["unanswerable"]["space"]
+    assert set(facts["tagging"]["space"]) == {"kind", "tags"}
+    record = training_record(stage.folder)
+    assert {name: found["pool_covered"] for name, found in record["cover"].items()} == {
+        "multilabel": 6,
+        "tagging": 6,
+        "unanswerable": 6,
+    }
+    student = Student.load(stage.folder, device="cpu", precision="fp32")
+    for task in tasks:
+        rows = toy_rows(task.name, 16, seed=1)  # those of dev
+        answers = [one["tasks"][task.name] for one in student.predict(rows, tasks=[task.name])]
+        head = student.heads[task.name]
+        outputs, _ = student.outputs([task.name], task.dev.inputs)
+        groups = groups_of(task, task.dev)
+        predictions = head.kind.predict(outputs[task.name], groups)
+        inputs = task.inputs.in_order(task.dev.inputs)
+        assert answers == head.kind.decode(predictions, inputs, groups)
+        score = task.metric.score(
+            truth_of(task, task.dev), predictions, task.kind.score_groups(groups)
+        )
+        assert score == pytest.approx(best_dev(stage.folder, task.name))
 
 
 # -- the stage ----------------------------------------------------------------------------------

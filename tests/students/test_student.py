@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -15,7 +17,7 @@ from potstill.core.errors import ArtefactError, DataError, UsageError
 from potstill.students.student import Student
 from potstill.training.network import load_network
 from tests.tiny import CPU, flip_byte
-from tests.toys import toy_rows
+from tests.toys import TOYS, toy_rows
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "student-v1"
 
@@ -72,8 +74,75 @@ def test_answers_are_those_of_the_network(student: Student, student_folder: Path
 
 def test_all_tasks_of_a_row_with_all_columns(student: Student) -> None:
     row = {"text": "a", "first": "b", "second": "c", "query": "d", "candidate": "e"}
+    row |= {"remark": "f", "tokens": "g h", "question": "i", "context": "j"}
     assert list(student.predict(row)) == list(student.tasks)
     assert list(student.predict(row, tasks=["ranking", "pair"])) == ["ranking", "pair"]
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "tagging", "span", "unanswerable"])
+def test_answers_of_rows_with_several_parts(student: Student, kind: str) -> None:
+    rows = toy_rows(kind, 12)
+    answers = [one["tasks"][kind] for one in student.predict(rows, tasks=[kind])]
+    schema = student.heads[kind].kind.answer_schema()
+    for row, answer in zip(rows, answers, strict=True):
+        jsonschema.validate(json.loads(json.dumps(answer)), schema)
+        alone = student.predict(row, tasks=[kind])[kind]
+        assert alone["prediction"] == answer["prediction"]
+        if kind == "tagging":
+            words = row["tokens"]
+            assert isinstance(words, list)
+            assert len(answer["prediction"]) == len(words)
+            for span in answer["spans"]:
+                assert span["text"] == " ".join(words[span["first"] : span["last"] + 1])
+            # A text is its words.
+            assert student.predict({"tokens": "  ".join(words)}, tasks=[kind])[kind] == alone
+        elif kind != "multilabel" and answer["start"] is not None:
+            part = str(row["context"])[answer["start"] : answer["end"]]
+            assert answer["prediction"] == part
+
+
+def test_words_may_be_too_many_for_one_pass(student: Student) -> None:
+    words = ["good", "film", "never"] * 40
+    (answer,) = student.predict([{"tokens": words}])
+    assert len(answer["tasks"]["tagging"]["prediction"]) == 120
+    context = "A film. " * 60
+    rows = [{"question": "which film?", "context": context}]
+    found = student.predict(rows)[0]["tasks"]["span"]
+    assert context[found["start"] : found["end"]] == found["prediction"] != ""
+    table: dict[str, list[object]] = {
+        "tokens": [words, ["a"]],
+        "question": ["a", "b"],
+        "context": [context, "c"],
+    }
+    assert student.answer(table, ["tagging", "span"], start=0)[1] == 0  # nothing lost its end
+
+
+def test_a_passage_without_words_has_no_answer(student: Student) -> None:
+    row = {"question": "who?", "context": " "}
+    for task in ("span", "unanswerable"):
+        answer = student.predict(row, tasks=[task])[task]
+        assert (answer["prediction"], answer["start"], answer["end"]) == ("", None, None)
+        jsonschema.validate(answer, student.heads[task].kind.answer_schema())
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        (None, "no value"),
+        (3, "int 3"),
+        (["a", 3], "int 3 as word 2"),
+        (["a", None], "no value as word 2"),
+        (["a", ""], "an empty word 2"),
+        (["a b"], "word 1 with a blank in it, 'a b'"),
+        (["a", "b\0"], "a NUL character, the sign of binary data as word 2"),
+        ({"a": 1}, "dict"),
+    ],
+)
+def test_words_that_are_none_name_their_row(student: Student, value: object, got: str) -> None:
+    with pytest.raises(DataError, match="row 1, column 'tokens'") as refused:
+        student.predict([{"tokens": ["a"]}, {"tokens": value}])
+    assert got in refused.value.got
+    assert refused.value.wanted == "a list of words"
 
 
 def test_wrong_questions(student: Student) -> None:
@@ -88,7 +157,7 @@ def test_wrong_questions(student: Student) -> None:
         student.predict({})
 
 
-@pytest.mark.parametrize("value", [None, 3, ["a"]])
+@pytest.mark.parametrize("value", [None, 3, ["a", 3], []])
 def test_values_that_are_no_text_name_their_row(student: Student, value: object) -> None:
     with pytest.raises(DataError, match="row 1, column 'text'"):
         student.predict([{"text": "a"}, {"text": value}])
@@ -97,7 +166,7 @@ def test_values_that_are_no_text_name_their_row(student: Student, value: object)
 
 
 def test_facts(student: Student, student_folder: Path) -> None:
-    assert student.tasks == ("classification", "pair", "regression", "ranking")
+    assert student.tasks == tuple(TOYS)
     assert student.n_parameters == sum(
         p.numel() for p in load_network(student_folder).model.parameters()
     )

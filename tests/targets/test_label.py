@@ -17,7 +17,7 @@ from potstill.core.progress import Progress
 from potstill.models.tokenizer import TokenRows
 from potstill.targets import label as label_module
 from potstill.targets.label import ensemble_labels, label, read_labels
-from potstill.tasks.task import folds
+from potstill.tasks.task import folds, slots_of
 from potstill.teachers.member import Member
 from potstill.training.network import Network, load_network, save_network
 from tests.tiny import CPU, flip_byte, stage_folder, tiny_network, toy_task
@@ -52,6 +52,37 @@ def test_labels_are_the_networks_outputs(base: Path, tmp_path: Path) -> None:
         stage_folder(tmp_path), members, TASK, rows, device=CPU, what="labelling"
     )
     np.testing.assert_array_equal(again.members, opened.members)
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "tagging", "span", "unanswerable"])
+def test_labels_of_every_place_where_a_task_answers(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Also of texts that are read in windows, and labelled a part at a time."""
+    monkeypatch.setattr(label_module, "_PART_ROWS", 5)
+    task = toy_task(kind, train=12, dev=8, pool=[toy_rows(kind, 6, seed=9)])
+    assert task.pool is not None
+    rows = [task.train, task.pool]
+    network = tiny_network(base, [task], max_tokens=8)
+    save_network(network, tmp_path / "m")
+    seal(tmp_path / "m", {})
+    member = Member(name="m", folder=tmp_path / "m", digest="a digest")
+    opened, _ = ensemble_labels(stage_folder(tmp_path), [member], task, rows, device=CPU, what="w")
+    for split in rows:
+        tokens = network.tokenise(task.name, split.inputs)
+        assert kind == "multilabel" or len(tokens) > tokens.n_rows == len(split)
+        own = network.outputs(tokens, (task.name,), CPU)[task.name]
+        order = np.random.default_rng(0).permutation(len(split))
+        taken = split.take(order)
+        outputs, cover = opened.find(taken.ids, slots_of(task, taken))
+        assert cover.all()
+        slots = slots_of(task, split)
+        places = order
+        if slots is not None:
+            assert len(own) == slots.sum()
+            ends = np.cumsum(slots)
+            places = np.concatenate([np.arange(ends[i] - slots[i], ends[i]) for i in order])
+        np.testing.assert_allclose(outputs[0], own[places], rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_labelled_once_is_found_again(

@@ -13,7 +13,7 @@ import pytest
 
 from potstill.core import files
 from potstill.core.errors import ArtefactError, DataError, MismatchError, ResourceError
-from potstill.kinds import Classification, Kind, Ranking, Regression
+from potstill.kinds import Classification, Kind, Multilabel, Ranking, Regression, Span, Tagging
 from potstill.targets import store
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
 from potstill.tasks.rowids import row_ids
@@ -24,7 +24,10 @@ KINDS: list[Kind] = [
     CLASSES,
     Regression(low=0.0, high=5.0, mean=0.6, spread=0.25),
     Ranking(highest=2.0),
+    Multilabel(classes=("a", "b")),
 ]
+TAGS = Tagging(tags=("O", "B-x", "I-x"))
+SLOTTED: list[Kind] = [TAGS, Span(unanswerable=True)]
 GOLDEN = Path(__file__).parents[1] / "golden" / "soft-targets-v1"
 
 
@@ -221,6 +224,111 @@ def test_merging_members(tmp_path: Path) -> None:
     assert cover.tolist() == [[True] * 6, [True] * 6, known.tolist()]
     np.testing.assert_array_equal(members[2, known], outputs[2, known])
     assert not members[2, ~known].any()
+
+
+# -- several slots a row ------------------------------------------------------------------------
+
+SIZES = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5])
+
+
+def written_slots(folder: Path, kind: Kind = TAGS) -> list[np.ndarray]:
+    """Nine rows of these sizes; returns each row's outputs (M, slots, C)."""
+    outputs = outputs_of(kind, int(SIZES.sum()))
+    write_store(folder, facts_of(kind), kind, ids_of(9), list(outputs), slots=SIZES)
+    return np.split(outputs, np.cumsum(SIZES)[:-1], axis=1)
+
+
+@pytest.mark.parametrize("kind", SLOTTED, ids=lambda kind: kind.name)
+@pytest.mark.usefixtures("small_shards")
+def test_slots_round_trip_in_any_order(tmp_path: Path, kind: Kind) -> None:
+    by_row = written_slots(tmp_path / "s", kind)
+    assert len(list((tmp_path / "s").glob("shard-*"))) == 3
+    opened = read_store(tmp_path / "s", facts_of(kind), kind)
+    assert opened.slots is not None
+    assert opened.slots.tolist() == SIZES.tolist()
+    for seed in range(3):
+        order = np.random.default_rng(seed).integers(0, 9, 12)  # some of them twice
+        members, cover = opened.find(ids_of(9)[order], SIZES[order])
+        assert cover.all()
+        assert cover.shape == (2, 12)
+        wanted = np.concatenate([by_row[row] for row in order], axis=1)
+        rtol = 1e-6 if kind.storage == "float32" else 2**-11
+        np.testing.assert_allclose(members, wanted, rtol=rtol, atol=1e-6)
+
+
+def test_slots_of_unknown_rows_are_not_covered(tmp_path: Path) -> None:
+    by_row = written_slots(tmp_path / "s")
+    opened = read_store(tmp_path / "s", facts_of(TAGS), TAGS)
+    wanted = np.concatenate([ids_of(2, 100), ids_of(1, 2), ids_of(1, 200), ids_of(1, 5)])
+    members, cover = opened.find(wanted, np.array([7, 1, 4, 3, 9]))
+    assert cover.tolist() == [[False, False, True, False, True]] * 2
+    assert members.shape == (2, 24, 3)
+    parts = np.split(members, [7, 8, 12, 15], axis=1)
+    for known, row in ((2, 2), (4, 5)):
+        np.testing.assert_allclose(parts[known], by_row[row], rtol=1e-3, atol=1e-3)
+    for unknown in (0, 1, 3):
+        assert not parts[unknown].any()
+
+
+def test_rows_with_other_slots_are_refused(tmp_path: Path) -> None:
+    written_slots(tmp_path / "s")
+    opened = read_store(tmp_path / "s", facts_of(TAGS), TAGS)
+    with pytest.raises(ValueError, match="another number of slots"):
+        opened.find(ids_of(2), np.array([3, 2]))
+    with pytest.raises(ValueError, match="another number of slots"):
+        opened.find(ids_of(2))
+    opened.find(np.concatenate([ids_of(2), ids_of(1, 50)]), np.array([3, 1, 8]))
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_equal_ids_with_slots_are_stored_as_the_row_that_most_members_cover(tmp_path: Path) -> None:
+    rows = [0, 1, 2, 0, 1]
+    ids, slots = ids_of(9)[rows], SIZES[rows]
+    outputs = outputs_of(TAGS, int(slots.sum()))
+    cover = [np.array([False, False, True, True, False]), np.array([True] * 5)]
+    write_store(tmp_path / "s", facts_of(TAGS), TAGS, ids, list(outputs), cover, slots)
+    opened = read_store(tmp_path / "s", facts_of(TAGS), TAGS)
+    assert len(opened.ids) == 3
+    members, found = opened.find(ids_of(3), SIZES[:3])
+    assert found.tolist() == [[True, False, True], [True, True, True]]
+    by_row = np.split(outputs, np.cumsum(slots)[:-1], axis=1)
+    wanted = np.concatenate([by_row[3], by_row[1], by_row[2]], axis=1)
+    np.testing.assert_allclose(members, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_no_rows_with_slots(tmp_path: Path) -> None:
+    nothing = list(outputs_of(TAGS, 0))
+    write_store(
+        tmp_path / "s", facts_of(TAGS), TAGS, ids_of(0), nothing, slots=np.zeros(0, np.int64)
+    )
+    opened = read_store(tmp_path / "s", facts_of(TAGS), TAGS)
+    members, cover = opened.find(ids_of(2), np.array([2, 3]))
+    assert members.shape == (2, 5, 3)
+    assert not cover.any()
+
+
+def test_merging_members_of_rows_with_slots(tmp_path: Path) -> None:
+    outputs = outputs_of(TAGS, int(SIZES.sum()), 3)
+    by_row = np.split(outputs, np.cumsum(SIZES)[:-1], axis=1)
+    order = np.random.default_rng(2).permutation(9)[:5]
+    first = SoftTargets(
+        ids=ids_of(9), members=outputs[:2], cover=np.ones((2, 9), bool), slots=SIZES
+    )
+    second = SoftTargets(
+        ids=ids_of(9)[order],
+        members=np.concatenate([by_row[row][2:] for row in order], axis=1),
+        cover=np.ones((1, 5), bool),
+        slots=SIZES[order],
+    )
+    merged = merge([first, second])
+    assert merged.slots is not None
+    members, cover = merged.find(ids_of(9), SIZES)
+    np.testing.assert_array_equal(members[:2], outputs[:2])
+    known = np.isin(np.arange(9), order)
+    assert cover.tolist() == [[True] * 9, [True] * 9, known.tolist()]
+    by_slot = np.repeat(known, SIZES)
+    np.testing.assert_array_equal(members[2, by_slot], outputs[2, by_slot])
+    assert not members[2, ~by_slot].any()
 
 
 def test_golden_store_of_version_1() -> None:

@@ -7,18 +7,26 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
-from scipy.special import softmax
-from transformers import BertConfig, BertForSequenceClassification
+from scipy.special import expit, softmax
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
 
 from potstill.core.errors import BaseModelError, DataError, MismatchError
 from potstill.tasks.sources import Source
-from potstill.tasks.task import Task
+from potstill.tasks.task import Task, slots_of
 from potstill.teachers.external import (
     classifier_member,
     classifier_outputs,
+    look_at,
     scores_member,
     scores_outputs,
 )
@@ -32,7 +40,9 @@ SCORE = toy_task("regression", train=16, dev=8)
 LISTS = toy_task("ranking", train=16, dev=8)
 
 
-def classifier(folder: Path, labels: tuple[str, ...]) -> BertForSequenceClassification:
+def classifier(
+    folder: Path, labels: tuple[str, ...], model_class: type[Any] = BertForSequenceClassification
+) -> Any:
     """A tiny classifier of somebody else."""
     config = BertConfig(
         vocab_size=len(VOCABULARY),
@@ -46,10 +56,10 @@ def classifier(folder: Path, labels: tuple[str, ...]) -> BertForSequenceClassifi
         initializer_range=0.3,
     )
     torch.manual_seed(0)
-    model = BertForSequenceClassification(config).eval()
+    model = model_class(config).eval()
     model.save_pretrained(folder)
     toy_tokenizer().save(str(folder / "tokenizer.json"))
-    return cast("BertForSequenceClassification", model)
+    return model
 
 
 def outputs_of(member: Member, task: Task, max_tokens: int = 64) -> np.ndarray:
@@ -58,24 +68,30 @@ def outputs_of(member: Member, task: Task, max_tokens: int = 64) -> np.ndarray:
     outputs = classifier_outputs(
         member, task, rows, device=CPU, max_tokens=max_tokens, done=done.append
     )
-    assert sum(done) == len(outputs)
+    assert sum(done) == len(task.train) + len(task.dev)
     return outputs
 
 
-def reference(model: BertForSequenceClassification, task: Task) -> np.ndarray:
-    """Logits row by row, without any padding."""
+def reference(model: Any, task: Task) -> np.ndarray:
+    """Logits row by row, without any padding; of tasks at words (S, C), as words are tokens."""
     tokenizer = toy_tokenizer()
     rows = []
     for split in (task.train, task.dev):
-        for texts in zip(*split.inputs.values(), strict=True):
-            encoded = tokenizer.encode(*texts)
+        for texts in task.inputs.texts(split.inputs):
+            encoded = tokenizer.encode(texts[0], texts[1] if len(texts) > 1 else None)
             with torch.inference_mode():
-                logits = model(
+                found = model(
                     input_ids=torch.tensor([encoded.ids]),
                     token_type_ids=torch.tensor([encoded.type_ids]),
-                ).logits
-            rows.append(logits[0].numpy())
-    return np.stack(rows)
+                )
+            if task.kind.reads == "passage":
+                both = np.stack([found.start_logits[0].numpy(), found.end_logits[0].numpy()], 1)
+                rows.append(both[[0, *range(len(both) - 1 - len(texts[1].split()), len(both) - 1)]])
+            elif task.kind.reads == "words":
+                rows.append(found.logits[0, 1:-1].numpy())
+            else:
+                rows.append(found.logits.numpy())
+    return np.concatenate(rows)
 
 
 # -- classifiers --------------------------------------------------------------------------------
@@ -144,6 +160,69 @@ def test_long_texts_end_where_the_classifier_does(tmp_path: Path) -> None:
     task = toy_task(train=rows, dev=rows)
     outputs = outputs_of(classifier_member(str(tmp_path), None, "m"), task, max_tokens=512)
     assert np.isfinite(outputs).all()
+
+
+# -- models that answer at words, or with several labels ------------------------------------------
+
+LABELS = toy_task("multilabel", train=16, dev=8)
+TAGS = toy_task("tagging", train=16, dev=8)
+SPANS = toy_task("unanswerable", train=16, dev=8)
+
+
+def test_a_classifier_of_several_labels(tmp_path: Path) -> None:
+    model = classifier(tmp_path, ("praise", "animal", "blame"))
+    got = outputs_of(classifier_member(str(tmp_path), None, "m"), LABELS)
+    np.testing.assert_allclose(got, reference(model, LABELS)[:, [1, 2, 0]], rtol=1e-4, atol=1e-5)
+
+
+def test_a_token_classifier(tmp_path: Path) -> None:
+    order = ("B-good", "I-good", "O", "I-bad", "B-bad")
+    model = classifier(tmp_path, order, BertForTokenClassification)
+    member = classifier_member(str(tmp_path), None, "m")
+    assert look_at(member, TAGS) == []
+    wanted = reference(model, TAGS)[:, [order.index(tag) for tag in TAGS.kind.class_names]]
+    np.testing.assert_allclose(outputs_of(member, TAGS), wanted, rtol=1e-4, atol=1e-5)
+    said = classifier_member(str(tmp_path), [*TAGS.kind.class_names], "m")
+    np.testing.assert_allclose(outputs_of(said, TAGS), reference(model, TAGS), rtol=1e-4, atol=1e-5)
+    in_windows = outputs_of(member, TAGS, max_tokens=8)
+    assert in_windows.shape == wanted.shape
+    assert np.isfinite(in_windows).all()
+    assert not np.allclose(in_windows, wanted, atol=1e-3)
+    short = [i for i, words in enumerate(TAGS.train.inputs["tokens"]) if len(words) <= 6]
+    ends = np.cumsum([len(words) for words in TAGS.train.inputs["tokens"]])
+    for i in short:  # what fits into a window is read as before
+        own = slice(ends[i] - len(TAGS.train.inputs["tokens"][i]), ends[i])
+        np.testing.assert_allclose(in_windows[own], wanted[own], rtol=1e-4, atol=1e-5)
+
+
+def test_a_question_answerer(tmp_path: Path) -> None:
+    model = classifier(tmp_path, ("LABEL_0", "LABEL_1"), BertForQuestionAnswering)
+    member = classifier_member(str(tmp_path), None, "m")
+    assert look_at(member, SPANS) == []
+    wanted = reference(model, SPANS)
+    np.testing.assert_allclose(outputs_of(member, SPANS), wanted, rtol=1e-4, atol=1e-5)
+    in_windows = outputs_of(member, SPANS, max_tokens=12)
+    assert in_windows.shape == wanted.shape
+    assert np.isfinite(in_windows).all()
+
+
+def test_models_of_another_format_or_label_space(tmp_path: Path) -> None:
+    classifier(tmp_path / "words", ("O", "B-good", "I-good"), BertForTokenClassification)
+    with pytest.raises(MismatchError) as refused:
+        look_at(classifier_member(str(tmp_path / "words"), None, "m"), TAGS)
+    assert refused.value.got == "labels O, B-good, I-good"
+    assert "B-bad" in refused.value.wanted
+    classifier(tmp_path / "texts", ("praise", "blame"))
+    with pytest.raises(MismatchError, match="praise, blame"):
+        look_at(classifier_member(str(tmp_path / "texts"), None, "m"), LABELS)
+    for folder, task, form in (
+        ("texts", SPANS, "question-answering"),
+        ("words", LABELS, "sequence-classification"),
+        ("words", SPANS, "question-answering"),
+    ):
+        with pytest.raises(BaseModelError, match="cannot load it|lack") as other:
+            look_at(classifier_member(str(tmp_path / folder), None, "m"), task)
+        assert form in other.value.wanted
 
 
 # -- scores -------------------------------------------------------------------------------------
@@ -245,3 +324,148 @@ def test_other_scores_are_another_member(tmp_path: Path) -> None:
     in_python = [scores_member(TASK, score_rows(TASK, n), None, "m").digest for n in (15, 16, 16)]
     assert in_python[1] == in_python[2]
     assert in_python[0] != in_python[1]
+
+
+# -- scores with several numbers a row ------------------------------------------------------------
+
+
+def words_with_scores(task: Task = TAGS, n: int = 16) -> list[dict[str, object]]:
+    """Scores of the first ``n`` train rows: row i, word j, tag c is sure of c by i, j and c."""
+    return [
+        {"tokens": words, "scores": [[i + j / 10 - c for c in range(5)] for j in range(len(words))]}
+        for i, words in enumerate(task.train.inputs["tokens"][:n])
+    ]
+
+
+def passages_with_scores(n: int = 16) -> list[dict[str, object]]:
+    inputs = SPANS.train.inputs
+    return [
+        {
+            "question": question,
+            "context": context,
+            "start_scores": [float(i - j) for j in range(1 + len(context.split()))],
+            "end_scores": [float(j - i) for j in range(1 + len(context.split()))],
+        }
+        for i, (question, context) in enumerate(
+            zip(inputs["question"][:n], inputs["context"][:n], strict=True)
+        )
+    ]
+
+
+def test_scores_of_words(tmp_path: Path) -> None:
+    rows = words_with_scores()
+    path = write_rows(tmp_path / "scores.jsonl", rows[::-1])
+    as_text = [{**row, "tokens": " ".join(cast("list[str]", row["tokens"]))} for row in rows]
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, tmp_path / "scores.parquet")
+    wanted = np.concatenate([np.array(row["scores"]) for row in rows])
+    for source in (path, rows, as_text, table, tmp_path / "scores.parquet"):
+        outputs, cover = scores_of(source, TAGS)
+        assert cover.tolist() == [True] * 16 + [False] * 8
+        np.testing.assert_allclose(outputs[: len(wanted)], wanted, rtol=1e-6)
+        assert len(outputs) > len(wanted)
+        assert not outputs[len(wanted) :].any()
+
+
+def test_scores_of_words_that_cover_a_part() -> None:
+    rows = [words_with_scores()[i] for i in (11, 3, 4)]
+    outputs, cover = scores_of(rows, TAGS)
+    assert np.flatnonzero(cover).tolist() == [3, 4, 11]
+    counts = [len(words) for words in TAGS.train.inputs["tokens"]]
+    starts = np.cumsum([0, *counts])
+    for i, row in zip((11, 3, 4), rows, strict=True):
+        np.testing.assert_allclose(
+            outputs[starts[i] : starts[i + 1]], np.array(row["scores"]), rtol=1e-6
+        )
+    known = np.isin(np.repeat(np.arange(16), counts), [3, 4, 11])
+    assert not outputs[: len(known)][~known].any()
+
+
+def test_scores_of_passages(tmp_path: Path) -> None:
+    rows = passages_with_scores()
+    path = write_rows(tmp_path / "scores.jsonl", rows)
+    wanted = [np.array([row["start_scores"], row["end_scores"]], np.float64).T for row in rows]
+    outputs, cover = scores_of(path, SPANS)
+    assert cover.sum() == 16
+    slots = slots_of(SPANS, SPANS.train)
+    assert slots is not None
+    np.testing.assert_allclose(outputs[: slots.sum()], np.concatenate(wanted), rtol=1e-6)
+    assert look_at(scores_member(SPANS, path, None, "m"), SPANS) == [
+        "its scores cover 0 of 8 rows of dev: no member can be chosen by it"
+    ]
+
+
+def test_scores_of_several_labels() -> None:
+    texts = LABELS.train.inputs["remark"]
+    rows = [{"remark": t, "animal": 0.5, "blame": 0.0, "praise": 0.9} for t in texts]
+    outputs, cover = scores_of(rows, LABELS)
+    np.testing.assert_allclose(expit(outputs[cover]), [[0.5, 0.0, 0.9]] * 16, atol=1e-5)
+
+
+def test_scores_of_words_are_joined_by_key() -> None:
+    keyed = [{**row, "id": f"k{i}"} for i, row in enumerate(toy_rows("tagging", 16))]
+    task = toy_task("tagging", train=keyed, dev=[{**row, "id": "d"} for row in keyed[:8]], key="id")
+    rows = [
+        {"id": f"k{i}", "scores": row["scores"]} for i, row in enumerate(words_with_scores(task))
+    ]
+    outputs, cover = scores_of(rows[::-1], task, key="id")
+    assert cover.tolist() == [True] * 16 + [False] * 8
+    wanted = np.concatenate([np.array(row["scores"]) for row in rows])
+    np.testing.assert_allclose(outputs[: len(wanted)], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        ([[0.1] * 5], "1 scores"),
+        ([[0.1] * 5] * 40, "40 scores"),
+        ([], "'scores' holds no word"),
+        (None, "'scores' is None, not a list of a list a word"),
+        ("[[1, 2]]", "not a list of a list a word"),
+        ([[0.1] * 4], "4 scores of a word for 5 tags"),
+        ([[0.1] * 4 + ["high"]], "a score is 'high', not a number"),
+    ],
+)
+def test_faulty_scores_of_words_name_their_row(tmp_path: Path, value: object, got: str) -> None:
+    rows = words_with_scores()
+    rows[4]["scores"] = value
+    path = write_rows(tmp_path / "scores.jsonl", rows)
+    with pytest.raises(DataError, match="line 5") as refused:
+        scores_of(path, TAGS)
+    assert got in refused.value.got
+    assert "mend the scores" in refused.value.todo or "these words" in refused.value.todo
+
+
+def test_passages_with_too_few_scores_name_their_row(tmp_path: Path) -> None:
+    rows = passages_with_scores()
+    for name in ("start_scores", "end_scores"):
+        rows[2][name] = cast("list[float]", rows[2][name])[1:]  # without that of no answer
+    with pytest.raises(DataError, match="line 3") as refused:
+        scores_of(write_rows(tmp_path / "a.jsonl", rows), SPANS)
+    n_words = len(SPANS.train.inputs["context"][2].split())
+    assert refused.value.got == f"{n_words} scores"
+    assert refused.value.wanted.startswith(f"{n_words + 1},")
+    rows[2]["end_scores"] = [0.0]
+    with pytest.raises(DataError, match=rf"line 3(.|\n)*{n_words} start scores and 1 end scores"):
+        scores_of(write_rows(tmp_path / "b.jsonl", rows), SPANS)
+
+
+def test_rows_of_one_text_have_one_score(tmp_path: Path) -> None:
+    rows = words_with_scores()
+    again = dict(rows[3])
+    assert scores_of([*rows, again], TAGS)[1].sum() == 16
+    again["scores"] = [[0.0] * 5 for _ in cast("list[object]", again["scores"])]
+    with pytest.raises(DataError, match="other scores than"):
+        scores_of([*rows, again], TAGS)
+    shorter = dict(rows[3], scores=cast("list[object]", rows[3]["scores"])[:1])
+    with pytest.raises(DataError, match="other scores than"):
+        scores_of([*rows, shorter], TAGS)
+
+
+def test_other_scores_of_words_are_another_member(tmp_path: Path) -> None:
+    rows = words_with_scores()
+    first = scores_member(TAGS, rows, None, "m").digest
+    path = write_rows(tmp_path / "s.jsonl", rows)
+    assert scores_member(TAGS, path, None, "m").digest == first
+    cast("list[list[float]]", rows[7]["scores"])[0][2] += 1
+    assert scores_member(TAGS, rows, None, "m").digest != first

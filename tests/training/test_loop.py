@@ -23,6 +23,7 @@ from potstill.training.inference import predict_outputs, to_batch
 from potstill.training.loop import fit
 from potstill.training.prepare import Extra, make_feed
 from tests.tiny import CPU, tiny_network, tiny_settings, toy_task
+from tests.toys import TOYS
 from tests.training.trainings import Training, same_numbers
 
 
@@ -56,18 +57,24 @@ def gradient(parameters: Iterator[torch.nn.Parameter]) -> Tensor:
     return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression", "ranking"])
-def test_every_row_weighs_the_same_whatever_batch_it_is_in(base: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "max_tokens"),
+    [(kind, 32) for kind in TOYS] + [("tagging", 8), ("span", 10)],  # these in windows
+)
+def test_every_row_weighs_the_same_whatever_batch_it_is_in(
+    base: Path, kind: str, max_tokens: int
+) -> None:
     task = toy_task(kind, train=60, dev=8)
-    network = tiny_network(base, [task], dropout=0.0)
+    network = tiny_network(base, [task], dropout=0.0, max_tokens=max_tokens)
     feed = make_feed(network, task, Extra(), 1.0)
     n_units = len(feed.units.rows)
 
     def backward(units: np.ndarray, scale: float) -> None:
-        rows, places = feed.rows_of(units)
-        inputs = to_batch(feed.tokens.pad(rows, 0), torch.device("cpu"))
+        inputs = to_batch(
+            feed.tokens, feed.texts_of(units), 0, torch.device("cpu"), slots=task.kind.slotted
+        )
         outputs = network.model(inputs, (task.name,))[task.name]
-        loss = feed.loss(outputs, rows, units, places, step=0, n_steps=1, soft_on=True)
+        loss = feed.loss(outputs, units, step=0, n_steps=1, soft_on=True)
         torch.autograd.backward(loss * scale)
 
     (plan,) = plan_epochs({kind: feed.units}, batch=8, mixing="proportional", n_epochs=1, seed=0)
@@ -213,7 +220,7 @@ def loss_of(feed: Feed, step: int = 0, soft_on: bool = True) -> float:
     units = np.arange(len(feed.labelled))
     outputs = torch.zeros(len(units), 2)
     outputs[:, 1] = 1.0
-    return float(feed.loss(outputs, units, units, None, step=step, n_steps=4, soft_on=soft_on))
+    return float(feed.loss(outputs, units, step=step, n_steps=4, soft_on=soft_on))
 
 
 def test_weights_of_hard_and_soft_losses(base: Path) -> None:
@@ -267,7 +274,7 @@ def test_bf16_runs_and_heads_stay_fp32(base: Path, tmp_path: Path) -> None:
     bf16 = Device(name="cpu", precision="bf16")
     network = tiny_network(base, [task], dropout=0.1)
     feed = make_feed(network, task, Extra(), 1.0)
-    batch = to_batch(feed.tokens.pad(np.arange(4), 0), torch.device("cpu"))
+    batch = to_batch(feed.tokens, np.arange(4), 0, torch.device("cpu"))
     with bf16.autocast():
         features = network.model.encoder(batch)
         outputs = network.model(batch, (task.name,))[task.name]

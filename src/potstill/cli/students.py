@@ -57,7 +57,7 @@ def export(
             answer(
                 {"folder": str(folder)},
                 as_json,
-                f"{folder} is written: AutoModelForSequenceClassification.from_pretrained loads it",
+                f"{folder} is written: {_auto_class(folder)}.from_pretrained loads it",
             )
             return
         from potstill.core.progress import Progress, StopSignal
@@ -236,3 +236,9 @@ def serve(
                 print(f"serving {bundle} on {url} (Ctrl-C stops)", flush=True)
 
         serve_bundle(settings, insecure=insecure, announce=announce)
+
+
+def _auto_class(folder: Path) -> str:
+    """The class of transformers that loads a written classifier: BertForX is AutoModelForX."""
+    written: str = json.loads((folder / "config.json").read_text())["architectures"][0]
+    return f"AutoModelFor{written.partition('For')[2]}"

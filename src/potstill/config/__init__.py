@@ -32,7 +32,6 @@ from potstill.config.sections import (
 )
 from potstill.config.tasks import (
     TASK_KINDS,
-    AnyTask,
     ClassificationTask,
     GivenModels,
     GivenScores,
@@ -44,7 +43,6 @@ from potstill.config.training import Training
 
 __all__ = [
     "TASK_KINDS",
-    "AnyTask",
     "ClassificationTask",
     "Distill",
     "Evaluate",

@@ -60,11 +60,9 @@ _LABELS = (
     "stars",
     "y",
 )
-_LATER = {
-    "tagging": {"tokens", "tags"},
-    "span": {"context", "answers"},
-    "images": {"image", "label"},
-}
+_LATER = {"images": {"image", "label"}}
+_WORDS = ("tokens", "words")
+_TAGS = ("tags", "ner_tags", "pos_tags")
 _NO_INPUT = re.compile(
     r"(idx|id|index|guid|uid|uuid|.*_idx|.*_id|[a-z]?id\d*|unnamed.*|)", re.IGNORECASE
 )
@@ -181,9 +179,9 @@ def guess_task(heads: Mapping[str, Head]) -> Guess | str:
     train = heads["train"]
     if not any(len(values) for values in train.values()):
         return "no rows"
-    for kind, columns in _LATER.items():
-        if columns <= {name.lower() for name in train}:
-            return f"looks like {kind}, which is not in this version"
+    special = _later(train) or _guess_of_lists(train)
+    if special is not None:
+        return special
     texts = {name: _texts_of(values) for name, values in train.items()}
     inputs = [name for name, values in texts.items() if values and not _NO_INPUT.fullmatch(name)]
     label = _label_column(train, inputs)
@@ -224,6 +222,64 @@ def guess_task(heads: Mapping[str, Head]) -> Guess | str:
     return Guess(
         kind="classification", keys=keys, notes=(*notes, f"{len(distinct)} classes seen: {shown}")
     )
+
+
+def _are_words(values: Sequence[object]) -> bool:
+    """Lists, or texts of which most hold more than one word."""
+    present = [value for value in values if value is not None]
+    texts = [value for value in present if isinstance(value, str)]
+    several = sum(len(text.split()) > 1 for text in texts)
+    return len(texts) < len(present) or 2 * several > len(texts) > 0
+
+
+def _also_labelled(train: Head, words: str) -> tuple[str, ...]:
+    label = _first(_LABELS, list(train))
+    if label is None or not _is_scalar(train[label]):
+        return ()
+    second = f"{{kind: classification, text: {words}, label: {label}}}"
+    return (f"'{label}' is not used: a second task of the same files could be {second}",)
+
+
+def _later(train: Head) -> str | None:
+    for kind, columns in _LATER.items():
+        if columns <= {name.lower() for name in train}:
+            return f"looks like {kind}, which is not in this version"
+    return None
+
+
+def _guess_of_lists(train: Head) -> Guess | str | None:
+    """Kinds whose rows hold lists: tags of words, answers in a passage, several labels."""
+    lower = {name.lower(): name for name in train}
+    words, tags = _first(_WORDS, list(train)), _first(_TAGS, list(train))
+    if words and tags and _are_words(train[words]) and _are_words(train[tags]):
+        if any(isinstance(v, list) and v and isinstance(v[0], int) for v in train[tags]):
+            return f"column '{tags}' holds numbers: write the tags as words (O, B-..., I-...)"
+        return Guess(
+            kind="tagging",
+            keys={"tokens": words, "tags": tags},
+            notes=("a tag for every word, in IOB2", *_also_labelled(train, words)),
+        )
+    if {"question", "context", "answers"} <= set(lower):
+        starts = lower.get("answer_starts")
+        if starts is None:
+            return "no column 'answer_starts': the place of each answer in its passage"
+        keys = {key: lower[key] for key in ("question", "context", "answers")}
+        return Guess(kind="span", keys={**keys, "answer_starts": starts}, notes=())
+    label = _first(_LABELS, list(train))
+    labels = [] if label is None else [v for v in train[label] if v is not None]
+    if label is not None and labels and all(isinstance(v, list) for v in labels):
+        texts = {name: _texts_of(values) for name, values in train.items()}
+        inputs = [
+            name for name, values in texts.items() if values and not _NO_INPUT.fullmatch(name)
+        ]
+        text, why = _input_columns(texts, inputs)
+        if text:
+            return Guess(
+                kind="multilabel",
+                keys={"text": text[0] if len(text) == 1 else list(text), "label": label},
+                notes=((why,) if why else ()) + ("lists of labels",),
+            )
+    return None
 
 
 def lacks(head: Head, columns: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from potstill.config.guess import (
     lacks,
 )
 from potstill.core.errors import PotstillError, UsageError
+from potstill.kinds import KINDS
 
 ReadHead = Callable[[Path], dict[str, list[object]]]
 
@@ -85,10 +86,18 @@ def scaffold(data: Sequence[Path], *, read_head: ReadHead, folder: Path | None =
 
 
 def _task(group: Group, guess: Guess, heads: dict[str, Head], folder: Path) -> str:
-    columns = [
-        column for key in ("query", "text", "label") for column in _listed(guess.keys.get(key))
+    uses = {key.name: key.use for key in KINDS[guess.kind].keys} or {
+        "query": "input",
+        "text": "input",
+        "label": "label",
+    }
+    inputs = [
+        c for key, use in uses.items() if use == "input" for c in _listed(guess.keys.get(key))
     ]
-    inputs = [column for column in columns if column != guess.keys["label"]]
+    labels = [
+        c for key, use in uses.items() if use == "label" for c in _listed(guess.keys.get(key))
+    ]
+    columns = [*inputs, *labels]
     lines = [f"  {_scalar(group.name)}:"]
     notes = [*guess.notes, *group.notes]
     keys: dict[str, object] = {"kind": guess.kind}

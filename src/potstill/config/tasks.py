@@ -1,4 +1,4 @@
-"""The ``tasks:`` section: one small class per kind, all listed in ``AnyTask``.
+"""The ``tasks:`` section: a class for each kind, all listed in ``TASK_KINDS``.
 
 Knows key names and their types only; what labels mean is the business of the kinds themselves.
 """
@@ -6,10 +6,17 @@ Knows key names and their types only; what labels mean is the business of the ki
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
 
-from pydantic import Field, PlainValidator, ValidationInfo, WrapValidator, model_validator
+from pydantic import (
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WrapValidator,
+    create_model,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from potstill.config.faults import KeyPath, choices, named, nearest
@@ -25,12 +32,15 @@ from potstill.config.fields import (
     refusal,
     refusals,
 )
+from potstill.kinds import BROKEN, KINDS, Kind
+from potstill.kinds.base import Form as KeyForm
+from potstill.tasks.inputs import READERS
 
-LATER_KINDS = ("multilabel", "tagging", "span", "translation", "generation")
+LATER_KINDS = ("translation", "generation")
 
 
 class GivenModels(Section):
-    """Teachers that exist already, in transformers' sequence-classification format."""
+    """Teachers that exist already, in the transformers format of the task's kind."""
 
     models: Bases = Field(min_length=1, description="Folders or hub ids, one for each member.")
     labels: ClassNames | None = Field(
@@ -47,7 +57,10 @@ class GivenScores(Section):
     """The opinions of teachers that somebody else has run."""
 
     scores: Source = Field(
-        description="File with a score per class (regression, ranking: `value`) for each row."
+        description=(
+            "File with a score per class (regression, ranking: `value`; tagging: `scores`; span: "
+            "`start_scores` and `end_scores`) for each row."
+        )
     )
     key: Column | None = Field(
         default=None,
@@ -174,16 +187,23 @@ class Task(Section):
         """What the kind needs besides the labels to fix its label space."""
         return {}
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The columns of the labels."""
+        return (str(self.label),)  # type: ignore[attr-defined]
+
     @model_validator(mode="after")
     def _label_is_no_input(self) -> Task:
-        label = getattr(self, "label", None)
-        if label in self.inputs:
-            error = refusal(
-                "a column that is not an input",
-                got=f"'{label}', which is an input too",
-                todo="name the column that holds the labels",
-            )
-            raise refusals("task", [(("label",), error)])
+        for label in self.labels:
+            if label in self.inputs:
+                error = refusal(
+                    "a column that is not an input",
+                    got=f"'{label}', which is an input too",
+                    todo="name the column that holds the labels",
+                )
+                keys = [k for k in type(self).model_fields if getattr(self, k) == label]
+                at = next((k for k in keys if k == "label"), keys[-1])
+                raise refusals("task", [((at,), error)])
         return self
 
 
@@ -289,12 +309,108 @@ class RankingTask(Task):
         return self
 
 
-AnyTask = ClassificationTask | RegressionTask | RankingTask
-"""Every kind; a new one is a class above and an entry here."""
+class KeyedTask(Task):
+    """A task of a kind that says itself which keys it has."""
 
-TASK_KINDS: dict[str, type[Task]] = {
-    get_args(task.model_fields["kind"].annotation)[0]: task for task in get_args(AnyTask)
+    of: ClassVar[type[Kind]]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        given = [getattr(self, key.name) for key in self.of.keys if key.use == "input"]
+        columns = [[value] if isinstance(value, str) else list(value) for value in given]
+        return tuple(column for part in columns for column in part)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(getattr(self, key.name) for key in self.of.keys if key.use == "label")
+
+    @property
+    def space_options(self) -> dict[str, Any]:
+        return {key.name: getattr(self, key.name) for key in self.of.keys if key.use == "option"}
+
+    @model_validator(mode="after")
+    def _columns_differ(self) -> KeyedTask:
+        for use in ("input", "label"):
+            seen: dict[str, str] = {}
+            for key in self.of.keys:
+                column = getattr(self, key.name)
+                if key.use != use or not isinstance(column, str):
+                    continue
+                if column in seen:
+                    got = f"'{column}' as {seen[column]} and as {key.name}"
+                    error = refusal("two different columns", got=got)
+                    raise refusals("task", [((key.name,), error)])
+                seen[column] = key.name
+        return self
+
+
+_FORMS: dict[KeyForm, Any] = {
+    "column": Column,
+    "columns": Texts,
+    "classes": Annotated[ClassNames, Field(min_length=1)],
+    "class": ClassName,
+    "number": float,
+    "flag": bool,
 }
+
+
+def _section(kind: type[Kind]) -> type[KeyedTask]:
+    """The section of a kind, from the keys that it names.
+
+    Raises:
+        ValueError: They are not what a section can be made of.
+    """
+    taken = {*Task.model_fields, "metric"} & {key.name for key in kind.keys}
+    if taken:
+        raise ValueError(f"its key '{min(taken)}' is one that every task has")
+    if {"input", "label"} - {key.use for key in kind.keys}:
+        raise ValueError("it names no key for an input column, or none for a label column")
+    if kind.reads not in READERS:
+        raise ValueError(f"it reads '{kind.reads}', which is none of {', '.join(READERS)}")
+    unknown = {key.form for key in kind.keys} - set(_FORMS)
+    if unknown:
+        raise ValueError(f"a key has the form '{min(unknown)}': wanted {', '.join(_FORMS)}")
+    fields: dict[str, Any] = {
+        "kind": (Literal[kind.name], Field(description="What sort of task it is."))
+    }
+    for key in kind.keys:
+        form = _FORMS[key.form]
+        fields[key.name] = (
+            form | None if key.default is None else form,
+            Field(default=key.default, description=key.meaning),
+        )
+    fields["metric"] = (
+        Literal[kind.metric_names],
+        Field(default=kind.metric_names[0], description="The score that chooses and is reported."),
+    )
+    made = create_model(
+        f"{kind.name.capitalize()}Task",
+        __base__=KeyedTask,
+        __doc__=kind.summary,
+        __module__=__name__,
+        **fields,
+    )
+    made.of = kind
+    globals()[made.__name__] = made  # worker processes get run files, and look their classes up
+    return made
+
+
+def _sections() -> Iterator[tuple[str, type[Task]]]:
+    for task in (ClassificationTask, RegressionTask, RankingTask):
+        yield get_args(task.model_fields["kind"].annotation)[0], task
+    for name, kind in KINDS.items():
+        if not kind.keys:
+            continue
+        try:
+            yield name, _section(kind)
+        except (AttributeError, TypeError, ValueError) as error:
+            if kind.__module__.startswith("potstill."):
+                raise
+            BROKEN[name] = f"{kind.__module__}:{kind.__name__} cannot be used ({error})"
+
+
+TASK_KINDS: dict[str, type[Task]] = dict(_sections())
+"""Every kind; one that names its keys needs no class above."""
 
 
 def _pick(value: object, handler: Any, info: ValidationInfo) -> object:
@@ -310,8 +426,15 @@ def _pick(value: object, handler: Any, info: ValidationInfo) -> object:
             got = "no `kind`"
         elif kind in LATER_KINDS:
             got = f"'{kind}', which is not in this version"
+        elif isinstance(kind, str) and kind in BROKEN:
+            got = f"'{kind}', but {BROKEN[str(kind)]}"
         raise refusal(choices(TASK_KINDS, kind), got=got, todo="set the kind", at=("kind",))
     return TASK_KINDS[kind].model_validate(value, context=info.context)
 
+
+if TYPE_CHECKING:
+    AnyTask = Task
+else:
+    AnyTask = Union[tuple(TASK_KINDS.values())]  # noqa: UP007 (made from what is listed)
 
 TaskOfAnyKind = Annotated[AnyTask, WrapValidator(_pick)]

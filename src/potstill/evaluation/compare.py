@@ -1,4 +1,4 @@
-"""Is one model better than another? Paired bootstrap intervals, verdicts and agreement.
+"""Is one model better than another? Paired bootstrap intervals and verdicts.
 
 Knows metrics and arrays, no task, model or run folder. A comparison is always of the same rows:
 a resample that draws a row draws it for both models.
@@ -9,12 +9,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from potstill.metrics.correlation import SPEARMAN
-from potstill.metrics.metric import Floats, Ints, Metric, Numbers, check_rows, unit_of_rows
+from potstill.metrics.metric import Floats, Ints, Metric, Numbers, unit_of_rows
 
 Verdict: TypeAlias = Literal["helped", "hurt", "no difference"]
 
@@ -39,13 +38,13 @@ class SeedPair:
     """What two models of one seed said about the same rows.
 
     Args:
-        truth: (N,) class indices, values or relevances.
+        truth: What the metric takes: class indices, values, relevances, passages.
         groups: (N,) the query of each row, or None. Where given, groups are drawn, not rows.
         a: Output of the model in question: (N, C) class probabilities, or (N,) values or scores.
         b: Output of the model that it is compared with.
     """
 
-    truth: Numbers
+    truth: Any
     groups: Ints | None
     a: Numbers
     b: Numbers
@@ -165,59 +164,26 @@ def verdict(interval: Interval, n_units: int) -> Verdict:
     return "no difference"
 
 
-def agreement(
-    a: Numbers,
-    b: Numbers,
-    kind: Literal["classification", "regression", "ranking"],
-    groups: Ints | None = None,
-) -> float:
-    """How far two models say the same, whatever the truth is.
-
-    Args:
-        a: (N, C) class probabilities for classification, else (N,) values or scores.
-        b: The same of the other model.
-        kind: ``classification``: share of rows with the same most probable class;
-            ``regression``: Spearman correlation; ``ranking``: share of queries with the same
-            first candidate (of equal scores the first row).
-        groups: (N,) the query of each row; only for ranking, and needed there.
-
-    Raises:
-        ValueError: Shapes that do not fit, no rows, or ranking without groups.
-    """
-    if a.shape != b.shape:
-        raise ValueError(f"a {a.shape} and b {b.shape}: wanted the same shape")
-    if kind == "regression":
-        return SPEARMAN.score(a, b)
-    for output in (a, b):
-        check_rows(np.zeros(len(output)), output, n_dims=2 if kind == "classification" else 1)
-    if kind == "classification":
-        return float(np.mean(a.argmax(axis=1) == b.argmax(axis=1)))
-    if groups is None:
-        raise ValueError("agreement of rankings needs groups: the query of each row")
-    units, _ = unit_of_rows(groups, len(a))
-    return float(np.mean(_first_candidates(a, units) == _first_candidates(b, units)))
-
-
-def _first_candidates(scores: Numbers, units: Ints) -> Ints:
-    """Row with the highest score of each unit; lexsort keeps the order of rows on ties."""
-    order = np.lexsort((-scores, units))
-    _, starts = np.unique(units[order], return_index=True)
-    firsts: Ints = order[starts]
-    return firsts
-
-
 def _same_rows(one: SeedPair, other: SeedPair) -> bool:
     if (one.groups is None) != (other.groups is None):
         return False
     same_groups = (
         one.groups is None or other.groups is None or np.array_equal(one.groups, other.groups)
     )
-    return same_groups and np.array_equal(one.truth, other.truth)
+    return same_groups and _bytes(one.truth) == _bytes(other.truth)
+
+
+def _bytes(truth: Any) -> bytes:
+    """A truth as bytes, the same whatever its dtype; of objects, what they say of themselves."""
+    values = np.asarray(truth)
+    if values.dtype == object:
+        return "\n".join(map(repr, values)).encode()
+    return np.ascontiguousarray(values, dtype=np.float64).tobytes()
 
 
 def _digest(pair: SeedPair) -> int:
     """A number of the truth alone, the same whatever its dtype."""
-    truth = zlib.crc32(np.ascontiguousarray(pair.truth, dtype=np.float64).tobytes())
+    truth = zlib.crc32(_bytes(pair.truth))
     if pair.groups is None:
         return truth
     return zlib.crc32(np.ascontiguousarray(pair.groups, dtype=np.int64).tobytes(), truth)

@@ -6,14 +6,13 @@ Pure: no model, no file. The layout is a contract (version 1) that other tools r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from potstill.evaluation.compare import (
     Comparison,
     SeedPair,
-    agreement,
     mean_interval,
     paired_bootstrap,
     verdict,
@@ -69,8 +68,7 @@ def _task(
     outcomes: Sequence[TaskOutcome], resamples: int
 ) -> tuple[dict[str, Any], dict[str, Comparison]]:
     first = outcomes[0]
-    groups = first.split.groups
-    n_units = len(first.split if groups is None else np.unique(groups))  # queries of a ranking
+    n_units = first.n_units
     entry: dict[str, Any] = {
         "kind": first.kind.name,
         "metric": first.metric.name,
@@ -85,7 +83,7 @@ def _task(
         pairs = [
             SeedPair(
                 truth=o.truth,
-                groups=o.split.groups,
+                groups=o.score_groups,
                 a=o.predictions["student"],
                 b=o.predictions[rival],
             )
@@ -96,12 +94,7 @@ def _task(
     entry["calibration"] = _calibration(outcomes)
     if "ensemble" in first.predictions:
         entry["agreement_with_ensemble"] = _mean(
-            agreement(
-                o.predictions["student"],
-                o.predictions["ensemble"],
-                cast("Any", o.kind.name),
-                o.split.groups,
-            )
+            o.kind.agreement(o.predictions["student"], o.predictions["ensemble"], o.groups)
             for o in outcomes
         )
     entry["verdict"] = verdict(made["multitask"].interval, n_units) if "multitask" in made else None

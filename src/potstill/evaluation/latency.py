@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from potstill.core.device import Device
+from potstill.tasks.predictor import leader
 from potstill.tasks.task import Split
 from potstill.training.network import Network
 
@@ -36,7 +37,7 @@ def ms_per_text(
     def timed(task: str, network: Network) -> float:
         shape = f"{network.model.encoder.backbone.config.to_json_string()} {network.n_parameters}"
         if (task, shape) not in known:
-            known[task, shape] = _measure(network, task, splits[task], device)
+            known[task, shape] = _measure(network, task, splits, device)
         return known[task, shape]
 
     return {
@@ -47,17 +48,20 @@ def ms_per_text(
     }
 
 
-def _measure(network: Network, task: str, split: Split, device: Device) -> float:
+def _measure(network: Network, task: str, splits: Mapping[str, Split], device: Device) -> float:
     """From texts to the outputs of all tasks that share the pass; median after a warm-up."""
-    rows = np.arange(min(_N_TEXTS, len(split)))
-    part = split.take(rows)
     shared: Sequence[str] = next(
         group for group in network.passes(list(network.tasks)) if task in group
     )
+    reading = leader(network.tasks, shared)
+    split = splits[task]
+    rows = np.arange(min(_N_TEXTS, len(split)))
+    reader = network.tasks[reading].inputs
+    inputs = {c: [reader.value(v) for v in values] for c, values in split.take(rows).inputs.items()}
     times = []
     for _ in range(_N_REPEATS + 1):
         start = time.perf_counter()
-        tokens = network.tokenise(task, part.inputs)
+        tokens = network.tokenise(reading, inputs)
         network.outputs(tokens, shared, device)
         times.append(time.perf_counter() - start)
     return 1000 * statistics.median(times[1:]) / len(rows)

@@ -6,11 +6,12 @@ Gathered by whoever ran the systems; read by everything that scores, compares an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from potstill.kinds import Kind
+from potstill.kinds import Inputs, Kind
 from potstill.metrics.metric import Metric
 from potstill.tasks.task import Split
 
@@ -28,9 +29,12 @@ class TaskOutcome:
         metric: How it is scored.
         split_name: ``test``, or ``dev`` where no test was given.
         split: The reported rows.
-        truth: (N,) labels as metrics read them.
-        predictions: System to what metrics read: (N, C) probabilities or (N,) values.
+        groups: (S,) group of each slot, where the kind has groups.
+        inputs: The rows' input columns in order.
+        truth: Labels as metrics read them.
+        predictions: System to what metrics read: (S, C) probabilities or (N,) values.
         members: Name, dev score and test score of each member.
+        kinds: System to the kind with its own thresholds, where they differ.
     """
 
     task: str
@@ -38,13 +42,26 @@ class TaskOutcome:
     metric: Metric
     split_name: str
     split: Split
-    truth: np.ndarray
+    groups: np.ndarray | None
+    inputs: Inputs
+    truth: Any
     predictions: Mapping[str, np.ndarray]
     members: list[dict[str, object]]
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
 
     def score(self, system: str) -> float:
         """The metric of one system."""
-        return self.metric.score(self.truth, self.predictions[system], self.split.groups)
+        return self.metric.score(self.truth, self.predictions[system], self.score_groups)
+
+    @property
+    def score_groups(self) -> np.ndarray | None:
+        """What metrics take as groups."""
+        return self.kind.score_groups(self.groups)
+
+    @property
+    def n_units(self) -> int:
+        """Rows, or queries of a ranking: what a bootstrap draws."""
+        return len(self.split if self.groups is None else np.unique(self.groups))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -252,6 +252,28 @@ def stage_lines(details: RunDetails) -> list[StageLine]:
     ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelLine:
+    """One label's number of rows or spans and its F1 by system."""
+
+    label: str
+    n: int
+    scores: Mapping[str, float]
+
+
+def by_label(details: TaskDetails, most: int = 40) -> list[LabelLine]:
+    """The labels of a task with their scores, the most frequent first."""
+    order = sorted(details.by_label.items(), key=lambda item: -item[1].get("n", 0.0))
+    return [
+        LabelLine(
+            label=label,
+            n=int(values.get("n", 0.0)),
+            scores={system: values[system] for system in _ordered(set(values) - {"n"})},
+        )
+        for label, values in order[:most]
+    ]
+
+
 def likeliest(row: Difference, most: int = 3) -> list[str]:
     """The classes to which either side gives most, in one order for both."""
     both = (row.student.scores, row.ensemble.scores)

@@ -65,6 +65,7 @@ class TaskDetails:
         truth: (N,) values of the rows drawn in the scatter.
         predicted: (N,) the same by system.
         reliability: Bins by system.
+        by_label: Label to its number of rows or spans, ``n``, and to each system's score.
         differences: Rows on which student and ensemble differ most, the largest first.
     """
 
@@ -75,6 +76,7 @@ class TaskDetails:
     truth: tuple[float, ...]
     predicted: Mapping[str, tuple[float, ...]]
     reliability: Mapping[str, tuple[Bin, ...]]
+    by_label: Mapping[str, Mapping[str, float]]
     differences: tuple[Difference, ...]
     stop: DistillingStop | None
     warnings: tuple[str, ...]
@@ -197,6 +199,10 @@ def read_task(entry: Mapping[str, Any]) -> TaskDetails:
             for key, bins in _map(entry.get("reliability")).items()
             if bins
         },
+        by_label={
+            str(label): {str(k): float(v) for k, v in _map(values).items() if is_number(v)}
+            for label, values in _map(entry.get("by_label")).items()
+        },
         differences=tuple(_difference(each) for each in entry.get("differences") or ()),
         stop=DistillingStop(
             epoch=float(stop["epoch"]),
@@ -228,7 +234,10 @@ def _difference(entry: Mapping[str, Any]) -> Difference:
 
 def _answer(entry: Mapping[str, Any]) -> Answer:
     scores = {str(k): float(v) for k, v in _map(entry.get("scores")).items() if is_number(v)}
-    return Answer(prediction=_text(entry.get("prediction", "")), scores=scores)
+    said = entry.get("prediction", "")
+    if "spans" in entry:  # of words: what they mark says more than a tag a word
+        said = [f"{span.get('type')}: {span.get('text')}" for span in entry["spans"]]
+    return Answer(prediction=_text(said), scores=scores)
 
 
 def _points(entry: Any) -> Points:
@@ -236,7 +245,9 @@ def _points(entry: Any) -> Points:
 
 
 def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(_text, value)) or "(none)"
+    return f"{value:.4g}" if isinstance(value, float) else str(value) or "(none)"
 
 
 def _texts(value: Any) -> dict[str, str]:

@@ -19,12 +19,10 @@ from potstill.core.device import Device
 from potstill.core.errors import ArtefactError
 from potstill.core.progress import Progress
 from potstill.export.engines import ENGINES, Engine, GraphName, open_engine
-from potstill.metrics.named import metric as named_metric
 from potstill.models.tokenizer import TokenRows
-from potstill.tasks.predictor import passes
-from potstill.tasks.task import Split
+from potstill.tasks.predictor import leader, of_rows, passes, slots_at_last
+from potstill.tasks.task import Split, groups_of, truth_of
 from potstill.training.network import Network
-from potstill.training.prepare import truth
 
 FP32 = Device(name="cpu", precision="fp32")
 MOST_DIFFERENCE = 1e-3  # of an fp32 graph's outputs; rounding alone gives about 1e-6
@@ -202,8 +200,10 @@ def engine_outputs(
     order = list(network.tasks)
     found: dict[str, np.ndarray] = {}
     for tasks, tokens in rows:
-        outputs = engine.outputs(tokens, network.tokenizer.padding)
-        found |= {task: outputs[order.index(task)] for task in tasks}
+        outputs = engine.outputs(
+            tokens, network.tokenizer.padding, at_last=slots_at_last(network.tasks)
+        )
+        found |= {task: of_rows(outputs[order.index(task)], tokens.bounds) for task in tasks}
     return found
 
 
@@ -211,16 +211,13 @@ def _rows(network: Network, splits: Mapping[str, Split]) -> list[tuple[tuple[str
     """Dev rows of each task, tokenised; without any, one made-up row for all tasks of a pass."""
     if splits:
         return [((t,), network.tokenise(t, split.inputs)) for t, split in splits.items()]
-    groups = passes(network.tasks, network.tasks, task_token=network.task_token)
-    return [
-        (
-            g,
-            network.tokenise(
-                g[0], {c: ["one two three"] for c in network.tasks[g[0]].inputs.columns}
-            ),
-        )
-        for g in groups
-    ]
+    found = []
+    for group in passes(network.tasks, network.tasks, task_token=network.task_token):
+        task = leader(network.tasks, group)
+        reader = network.tasks[task].inputs
+        row = {column: [reader.value("one two three")] for column in reader.columns}
+        found.append((group, network.tokenise(task, row)))
+    return found
 
 
 def _scores(
@@ -229,9 +226,11 @@ def _scores(
     scores = {}
     for task, split in splits.items():
         head = network.tasks[task]
-        answers = head.kind.predict(outputs[task])
-        metric = named_metric(head.metric, head.kind.positive)
-        scores[task] = metric.score(truth(split, head.kind.name), answers, split.groups)
+        groups = groups_of(head, split)
+        answers = head.kind.predict(outputs[task], groups)
+        scores[task] = head.kind.metric(head.metric).score(
+            truth_of(head, split), answers, head.kind.score_groups(groups)
+        )
     return scores
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from potstill.core.errors import ArtefactError, ResourceError
-from potstill.models.tokenizer import TokenRows
+from potstill.models.tokenizer import TokenRows, pick_slots
 from potstill.tasks.batches import token_batches
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -31,22 +31,68 @@ class Engine(ABC):
 
     @abstractmethod
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """One batch: each input (B, T) int64 to each task's outputs (B, ...), fp32."""
+        """One batch: each input (B, T) int64 to each task's outputs, fp32.
+
+        They are (B, C), and (B, T, C) of tasks that answer at slots.
+        """
 
     def outputs(
-        self, tokens: TokenRows, padding: int, *, budget_tokens: int = BUDGET_TOKENS
+        self,
+        tokens: TokenRows,
+        padding: int,
+        *,
+        at_last: Sequence[tuple[int, ...] | None],
+        budget_tokens: int = BUDGET_TOKENS,
     ) -> list[np.ndarray]:
-        """Each task's outputs (N, ...) for N tokenised rows, in batches of similar lengths."""
+        """Each task's outputs for R tokenised texts, in batches of similar lengths.
+
+        Args:
+            tokens: The texts.
+            padding: Id of the padding token.
+            at_last: For each task that answers at slots the outputs that it reads at a slot's last
+                token; None for tasks that answer once a text.
+            budget_tokens: Padded tokens a batch.
+
+        Returns:
+            (R, C) fp32 each; of tasks that answer at slots (R,) arrays (slots of the text, C).
+        """
         found: list[np.ndarray] = []
         for rows in token_batches(tokens.lengths, budget_tokens):
             ids, mask, types = tokens.pad(rows, padding)
             feeds = dict(zip(INPUTS, (ids, mask.astype(np.int64), types), strict=True))
             batch = self.run({name: feeds[name] for name in self.inputs})
             if not found:
-                found = [np.empty((len(tokens), *one.shape[1:]), np.float32) for one in batch]
-            for whole, part in zip(found, batch, strict=True):
-                whole[rows] = part
+                found = [
+                    np.empty(len(tokens), object)
+                    if last is not None
+                    else np.empty((len(tokens), *one.shape[1:]), np.float32)
+                    for one, last in zip(batch, at_last, strict=True)
+                ]
+            for whole, part, last in zip(found, batch, at_last, strict=True):
+                if last is None:
+                    whole[rows] = part
+                else:
+                    _by_text(whole, part, tokens, rows, last)
         return found
+
+
+def _by_text(
+    whole: np.ndarray,
+    part: np.ndarray,
+    tokens: TokenRows,
+    rows: np.ndarray,
+    at_last: tuple[int, ...],
+) -> None:
+    """Put the slots' outputs of a batch (B, T, C) into their texts' places."""
+    if tokens.slots is None:
+        for row in rows:
+            whole[row] = np.empty((0, part.shape[-1]), np.float32)
+        return
+    places, texts = tokens.slots.of(rows)
+    values = pick_slots(part, texts, tokens.slots, places, at_last)
+    ends = np.cumsum(np.bincount(texts, minlength=len(rows)))
+    for row, values_of_row in zip(rows, np.split(values, ends[:-1]), strict=True):
+        whole[row] = values_of_row
 
 
 class OnnxRuntimeEngine(Engine):

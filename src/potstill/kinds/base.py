@@ -1,17 +1,23 @@
 """What a task kind is: the one place that says what labels, outputs and soft targets mean.
 
-A kind is one file here: labels, head, hard loss, soft loss, how teachers combine, metrics and
-decoding. It knows tensors and label values; no files, no models, no training. An object is a
-kind *with its label space*: two tasks of one kind are two objects. Decoding runs in services
-without torch, so what trains imports it where it is called.
+A kind is one file here: the keys of its run file, labels, head, hard loss, soft loss, how teachers
+combine, metrics, decoding, and what the report shows of it. It knows tensors and label values; no
+files, no models, no training. An object is a kind *with its label space*: two tasks of one kind are
+two objects. Decoding runs in services without torch, so what trains imports it where it is called.
 
-Shapes: B rows of a batch, N rows of a split, C outputs, M members, G groups.
+A head answers at *slots*: one a row for most kinds, one a word for tagging. Rows are what a data
+file holds; outputs, soft targets and losses have a place for each slot.
+
+Shapes: N rows and S slots of a split (S = N where a row is one slot), B slots of a batch, C
+outputs, M members, G groups. A group is what a loss and a resample take whole: all slots of a row,
+or all candidates of a query; without groups it is the slot.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -19,17 +25,54 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from potstill.metrics.metric import Metric
+
 Space = Literal["probabilities", "logits"]
 """Where soft targets live: combined probabilities at a temperature, or mean logits."""
+
+Inputs = Sequence[Sequence[Any]]
+"""Input columns of some rows, in the order of the task's columns, as its reader keeps them."""
+
+Form = Literal["column", "columns", "classes", "class", "number", "flag"]
+"""What a key of the run file takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A key that the tasks of a kind have in the run file.
+
+    Attributes:
+        name: The key.
+        form: What it takes: a column's name, one or two of them, a list of class names, one of
+            them, a number, or true or false.
+        use: What becomes of it: an input column (in the order of the keys), a label column, or an
+            option for :meth:`Kind.learn`.
+        meaning: One sentence.
+        default: Its default; ``...`` where it must be given.
+    """
+
+    name: str
+    form: Form
+    use: Literal["input", "label", "option"]
+    meaning: str
+    default: Any = ...
 
 
 class Kind(ABC):
     """A task kind with its label space fixed."""
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1  # raised when what is computed changes: older stages are not reused
+    summary: ClassVar[str] = ""  # one sentence, for the documentation of the run file
+    keys: ClassVar[tuple[Key, ...]] = ()
+    reads: ClassVar[str] = "text"  # the reader of its inputs: a key of tasks.inputs.READERS
     metric_names: ClassVar[tuple[str, ...]]  # the first is the default
     grouped: ClassVar[bool] = False  # the rows of one group are one example (ranking)
+    slotted: ClassVar[bool] = False  # the head answers at several slots of a row
+    at_last: ClassVar[tuple[int, ...]] = ()  # outputs read at a slot's last token, not its first
+    tunes: ClassVar[bool] = False  # dev rows decide how outputs become answers: see `tune`
     storage: ClassVar[Literal["float16", "float32"]] = "float16"
+    answers: ClassVar[Literal["number", "text", "texts"]] = "number"  # what a prediction is
 
     # -- labels ---------------------------------------------------------------------------------
 
@@ -38,24 +81,62 @@ class Kind(ABC):
     def learn(cls, labels: Sequence[object], options: Mapping[str, Any]) -> Self:
         """Fix the label space from the training labels and the task's options.
 
-        Labels that cannot be read are left out: :meth:`encode_label` refuses them, and its
-        caller knows the row.
+        Labels that cannot be read are left out: :meth:`encode` refuses them, and its caller knows
+        the row.
+
+        Args:
+            labels: A value a row; a tuple of values, where a kind has several label columns.
+            options: Name to value, as :attr:`keys` says.
 
         Raises:
             ValueError: The labels leave no task (one class only, say); the text says why.
         """
 
     @abstractmethod
-    def encode_label(self, value: object) -> float:
-        """One label as a number.
+    def encode_label(self, value: object) -> Any:
+        """One label as a number, or as a tuple of numbers where a row has several.
 
         Raises:
             ValueError: The label is missing or not in the label space; the text says why.
         """
 
+    def encode(self, value: object, inputs: Sequence[Any]) -> Any:
+        """The same, for kinds whose labels speak of the row's inputs (its columns in order)."""
+        return self.encode_label(value)
+
+    def flat(self, labels: np.ndarray, slots: np.ndarray | None) -> np.ndarray:
+        """Labels of rows (N, ...) as losses read them: (S,) or (S, K).
+
+        Args:
+            labels: What :meth:`encode` gave, a row each.
+            slots: (N,) slots of each row; None where a row is one.
+        """
+        return labels
+
+    def truth(self, labels: np.ndarray, inputs: Inputs) -> Any:
+        """Labels of rows as metrics read them."""
+        return labels
+
+    def strata(self, labels: np.ndarray) -> np.ndarray:
+        """(N,) what a stratified share of rows keeps in proportion: numbers."""
+        integral = bool(np.all(labels == np.round(labels)))
+        return labels.astype(np.int64) if integral else labels
+
+    def together(self, inputs: Inputs) -> Sequence[str] | None:
+        """For each row a name that rows share which must not be parted between train and dev."""
+        return None
+
+    def label_in_words(self, label: Any, inputs: Sequence[Any]) -> Any:
+        """The encoded label of a row with these inputs as people read it, for the report."""
+        return float(label)
+
+    def describe(self, labels: np.ndarray) -> str:
+        """What labels of rows hold, in a few words for ``check``; may be empty."""
+        return ""
+
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """The label space; ``kinds.from_json`` restores it."""
+        """The label space; ``kinds.kind_from_json`` restores it."""
 
     @classmethod
     @abstractmethod
@@ -67,6 +148,11 @@ class Kind(ABC):
         """Index of the class that F1 counts, where there is one."""
         return None
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in the order of the outputs, for kinds that have classes."""
+        return ()
+
     # -- network --------------------------------------------------------------------------------
 
     @property
@@ -74,15 +160,17 @@ class Kind(ABC):
     def n_outputs(self) -> int:
         """C, the width of the head."""
 
-    @abstractmethod
     def head(self, n_features: int) -> nn.Module:
-        """A fresh head on D features."""
+        """A fresh head on D features: one linear layer, at every slot."""
+        from potstill.models.multitask import LinearHead
+
+        return LinearHead(n_features, self.n_outputs, tokens=self.slotted, at_last=self.at_last)
 
     # -- training -------------------------------------------------------------------------------
 
     @abstractmethod
     def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
-        """Loss against labels: (B,), or (G,) for grouped kinds; of the order of 1 at the start."""
+        """Loss against labels: (B,), or (G,) with groups; of the order of 1 at the start."""
 
     @abstractmethod
     def soft_loss(
@@ -99,7 +187,7 @@ class Kind(ABC):
         Args:
             outputs: (B, C) the student's outputs.
             targets: (B, C) combined soft targets in ``space``.
-            groups: (B,) group of each row, for grouped kinds.
+            groups: (B,) group of each slot, for grouped and slotted kinds.
             temperature: T of probabilities; the loss carries T squared.
             space: What ``targets`` are.
         """
@@ -107,7 +195,7 @@ class Kind(ABC):
     # -- soft targets ---------------------------------------------------------------------------
 
     def to_store(self, outputs: np.ndarray) -> np.ndarray:
-        """Outputs (N, C) of a member as the store keeps them."""
+        """Outputs (S, C) of a member as the store keeps them."""
         return outputs.astype(self.storage)
 
     def from_store(self, stored: np.ndarray) -> np.ndarray:
@@ -116,11 +204,16 @@ class Kind(ABC):
 
     @abstractmethod
     def from_scores(self, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
-        """Outputs (N, C) from somebody else's scores, one mapping a row.
+        """Outputs (S, C) from somebody else's scores, one mapping a row.
 
         Raises:
             ValueError: A score is missing or not a number; the text says which.
         """
+
+    @property
+    def score_columns(self) -> tuple[str, ...]:
+        """The columns of a table of somebody else's scores."""
+        return self.class_names or ("value",)
 
     @abstractmethod
     def combine(
@@ -135,34 +228,55 @@ class Kind(ABC):
         """The ensemble's soft targets.
 
         Args:
-            members: (M, N, C) outputs of the members; rows that a member does not cover are 0.
-            cover: (M, N) true where a member has an opinion.
-            groups: (N,) group of each row, for grouped kinds.
+            members: (M, S, C) outputs of the members; slots that a member does not cover are 0.
+            cover: (M, S) true where a member has an opinion.
+            groups: (S,) group of each slot, for grouped and slotted kinds.
             temperature: T.
             space: ``probabilities``: the mean of the members' probabilities at T (Liu et al.
                 2019, eq. 3); ``logits``: the mean of their logits.
 
         Returns:
-            (N, C) fp32; rows that nobody covers are 0.
+            (S, C) fp32; slots that nobody covers are 0.
         """
 
     # -- inference ------------------------------------------------------------------------------
 
     @abstractmethod
-    def predict(self, outputs: np.ndarray) -> np.ndarray:
-        """What metrics read: class probabilities (N, C), or values (N,), from outputs (N, C)."""
+    def predict(self, outputs: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+        """What metrics read, from outputs (S, C): class probabilities (S, C), or values (S,)."""
 
     @abstractmethod
     def predict_ensemble(self, members: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-        """What metrics read, for an ensemble: ``members`` is (M, N, C), all rows covered."""
+        """What metrics read, for an ensemble: ``members`` is (M, S, C), all rows covered."""
+
+    def tune(self, predictions: np.ndarray, truth: Any, groups: np.ndarray | None) -> Self:
+        """The same kind with thresholds that suit these predictions of dev rows best.
+
+        Args:
+            predictions: Of this kind's :meth:`predict` or :meth:`predict_ensemble`.
+            truth: Of :meth:`truth`.
+            groups: (S,) as elsewhere.
+        """
+        return self
 
     def output_line(self) -> tuple[float, float]:
         """Scale and shift from an output to the value that people read, for one-output kinds."""
         return 1.0, 0.0
 
     @abstractmethod
-    def decode(self, predictions: np.ndarray) -> list[dict[str, Any]]:
-        """Answers for people: ``{"prediction": ..., "scores": {...}}`` a row."""
+    def decode(
+        self,
+        predictions: np.ndarray,
+        inputs: Inputs | None = None,
+        groups: np.ndarray | None = None,
+    ) -> list[dict[str, Any]]:
+        """Answers for people: ``{"prediction": ..., "scores": {...}}`` a row.
+
+        Args:
+            predictions: Of :meth:`predict`.
+            inputs: The rows' input columns, for kinds whose answers speak of them.
+            groups: (S,) the row of each slot, for slotted kinds.
+        """
 
     def answer_schema(self) -> dict[str, Any]:
         """JSON schema of one answer of :meth:`decode`; a number, where a kind says nothing else."""
@@ -173,9 +287,50 @@ class Kind(ABC):
             "additionalProperties": False,
         }
 
+    # -- evaluation -----------------------------------------------------------------------------
+
+    def metric(self, name: str) -> Metric:
+        """One of :attr:`metric_names`."""
+        from potstill.metrics.named import metric
+
+        return metric(name, self.positive)
+
+    def score_groups(self, groups: np.ndarray | None) -> np.ndarray | None:
+        """What metrics take as groups, from the groups of slots."""
+        return groups
+
+    def agreement(self, a: np.ndarray, b: np.ndarray, groups: np.ndarray | None) -> float:
+        """How far two systems say the same, whatever the truth is: a share or a correlation."""
+        same = np.asarray(self._same(a, b), np.float64)
+        return float(same.mean())
+
+    def _same(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.asarray(a == b)
+
+    def distance(
+        self, a: np.ndarray, b: np.ndarray, truth: Any, groups: np.ndarray | None
+    ) -> np.ndarray | None:
+        """(N,) how far two systems' predictions of each row lie apart; None where no unit fits."""
+        return None
+
+    def details(
+        self, truth: Any, predictions: Mapping[str, np.ndarray], groups: np.ndarray | None
+    ) -> dict[str, Any]:
+        """What the report draws beside the scores: parts that it knows, by name.
+
+        ``labels`` and ``confusion`` (counts, true class by predicted class, for each system);
+        ``reliability``; ``scatter``; ``by_label`` (label to ``n`` and to each system's score).
+
+        Args:
+            truth: Of :meth:`truth`.
+            predictions: System to its predictions.
+            groups: (S,) as elsewhere.
+        """
+        return {}
+
 
 def covered_mean(members: np.ndarray, cover: np.ndarray) -> np.ndarray:
-    """Mean over the members that cover each row: (M, N, C) and (M, N) to (N, C), fp32."""
+    """Mean over the members that cover each slot: (M, S, C) and (M, S) to (S, C), fp32."""
     weights = cover.astype(np.float32)
     counts = np.maximum(weights.sum(0), 1.0)
     total = np.einsum("mnc,mn->nc", members.astype(np.float32), weights, optimize=True)

@@ -6,16 +6,17 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from potstill.kinds.base import Kind, Space, covered_mean
+from potstill.kinds.base import Inputs, Kind, Space, covered_mean
 from potstill.kinds.numbers import finite_number, softmax
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
+_N_BINS = 10
 _LEAST_PROBABILITY = 1e-6  # of somebody else's scores: the logit of 0 would be minus infinity
 
 
@@ -30,6 +31,7 @@ class Classification(Kind):
 
     name: ClassVar[str] = "classification"
     metric_names: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "matthews")
+    answers: ClassVar[Literal["number", "text", "texts"]] = "text"
 
     classes: tuple[str, ...]
     positive_class: str | None = None
@@ -37,20 +39,22 @@ class Classification(Kind):
     @classmethod
     def learn(cls, labels: Sequence[object], options: Mapping[str, Any]) -> Self:
         given = options.get("classes")
-        seen = {_text(label) for label in labels if not _missing(label)}
-        classes = tuple(_text(c) for c in given) if given else tuple(sorted(seen, key=_order))
+        seen = {label_text(label) for label in labels if not is_missing(label)}
+        classes = (
+            tuple(label_text(c) for c in given) if given else tuple(sorted(seen, key=label_order))
+        )
         if len(seen & set(classes)) < 2:
             raise ValueError(
                 f"the training labels hold one class only ({', '.join(sorted(seen)) or 'none'})"
             )
         positive = options.get("positive")
-        chosen = None if positive is None else _text(positive)
+        chosen = None if positive is None else label_text(positive)
         if chosen is not None and chosen not in classes:
             raise ValueError(f"positive class '{chosen}' is not among {', '.join(classes)}")
         return cls(classes=classes, positive_class=chosen)
 
     def encode_label(self, value: object) -> float:
-        text = _text(value)
+        text = label_text(value)
         try:
             return float(self.classes.index(text))
         except ValueError:
@@ -73,13 +77,18 @@ class Classification(Kind):
         return None if self.positive_class is None else self.classes.index(self.positive_class)
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.classes
+
+    def label_in_words(self, label: Any, inputs: Sequence[Any]) -> Any:
+        return self.classes[int(label)]
+
+    def truth(self, labels: np.ndarray, inputs: Inputs) -> Any:
+        return labels.astype(np.int64)
+
+    @property
     def n_outputs(self) -> int:
         return len(self.classes)
-
-    def head(self, n_features: int) -> nn.Module:
-        from potstill.models.multitask import LinearHead
-
-        return LinearHead(n_features, self.n_outputs)
 
     def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
         from potstill.losses.cross_entropy import cross_entropy
@@ -126,13 +135,18 @@ class Classification(Kind):
             return covered_mean(members, cover)
         return covered_mean(softmax(members.astype(np.float32) / temperature), cover)
 
-    def predict(self, outputs: np.ndarray) -> np.ndarray:
+    def predict(self, outputs: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
         return softmax(outputs.astype(np.float64))
 
     def predict_ensemble(self, members: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
         return np.asarray(softmax(members.astype(np.float64)).mean(0))
 
-    def decode(self, predictions: np.ndarray) -> list[dict[str, Any]]:
+    def decode(
+        self,
+        predictions: np.ndarray,
+        inputs: Inputs | None = None,
+        groups: np.ndarray | None = None,
+    ) -> list[dict[str, Any]]:
         best = predictions.argmax(-1)
         return [
             {
@@ -159,10 +173,48 @@ class Classification(Kind):
             "additionalProperties": False,
         }
 
+    def _same(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.asarray(a.argmax(1) == b.argmax(1))
 
-def _text(value: object) -> str:
+    def distance(
+        self, a: np.ndarray, b: np.ndarray, truth: Any, groups: np.ndarray | None
+    ) -> np.ndarray | None:
+        return np.asarray(0.5 * np.abs(a - b).sum(1))  # total variation
+
+    def details(
+        self, truth: Any, predictions: Mapping[str, np.ndarray], groups: np.ndarray | None
+    ) -> dict[str, Any]:
+        return {
+            "labels": list(self.classes),
+            "confusion": {s: _confusion(truth, p).tolist() for s, p in predictions.items()},
+            "reliability": {s: _reliability(truth, p) for s, p in predictions.items()},
+        }
+
+
+def _confusion(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    n = probabilities.shape[1]
+    table = np.zeros((n, n), np.int64)
+    np.add.at(table, (truth, probabilities.argmax(1)), 1)
+    return table
+
+
+def _reliability(truth: np.ndarray, probabilities: np.ndarray) -> list[dict[str, float]]:
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == truth
+    bins = np.minimum((confidence * _N_BINS).astype(int), _N_BINS - 1)
+    return [
+        {
+            "confidence": round(float(confidence[bins == b].mean()), 4),
+            "accuracy": round(float(right[bins == b].mean()), 4),
+            "n": int((bins == b).sum()),
+        }
+        for b in range(_N_BINS)
+        if (bins == b).any()
+    ]
+
+
+def label_text(value: object) -> str:
     """A label as text: ``1``, ``1.0``, ``True`` and ``"1"`` from different file types agree."""
-    if _missing(value):
+    if is_missing(value):
         raise ValueError("the label is missing or empty")
     if isinstance(value, list | tuple | dict | np.ndarray):
         raise ValueError(f"the label is a {type(value).__name__}, not one class")  # noqa: TRY004
@@ -173,7 +225,8 @@ def _text(value: object) -> str:
     return str(value).strip()
 
 
-def _missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
+    """Whether a label is None, NaN or blank."""
     return (
         value is None
         or (isinstance(value, float) and math.isnan(value))
@@ -181,7 +234,7 @@ def _missing(value: object) -> bool:
     )
 
 
-def _order(label: str) -> tuple[int, float, str]:
+def label_order(label: str) -> tuple[int, float, str]:
     """Numbers by value, then words by alphabet."""
     try:
         return (0, float(label), label)

@@ -40,3 +40,29 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities over the last axis, in the precision of ``logits``."""
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(powers / powers.sum(-1, keepdims=True))
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of yes, elementwise, without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
+
+
+def logit(probabilities: np.ndarray) -> np.ndarray:
+    """The inverse of :func:`sigmoid`, for probabilities above 0 and below 1."""
+    return np.asarray(np.log(probabilities) - np.log1p(-probabilities))
+
+
+def group_log_softmax(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Log-probabilities (S, C) over the slots of each group, column by column.
+
+    Args:
+        scores: (S, C).
+        groups: (S,) group of each slot; slots of a group stand together.
+    """
+    if not len(groups):
+        return scores
+    starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
+    sizes = np.diff(np.r_[starts, len(groups)])
+    shifted = scores - np.repeat(np.maximum.reduceat(scores, starts), sizes, axis=0)
+    sums = np.add.reduceat(np.exp(shifted), starts)
+    return np.asarray(shifted - np.repeat(np.log(sums), sizes, axis=0))

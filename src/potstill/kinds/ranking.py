@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from potstill.kinds.base import Kind, Space, covered_mean
+from potstill.kinds.base import Inputs, Kind, Space, covered_mean
 from potstill.kinds.numbers import finite_number, finite_numbers
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +53,6 @@ class Ranking(Kind):
     @property
     def n_outputs(self) -> int:
         return 1
-
-    def head(self, n_features: int) -> nn.Module:
-        from potstill.models.multitask import LinearHead
-
-        return LinearHead(n_features, 1)
 
     def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
         from potstill.losses.listwise import listwise_cross_entropy, relevance_to_probabilities
@@ -100,15 +95,32 @@ class Ranking(Kind):
             return covered_mean(members, cover)
         return covered_mean(_list_probabilities(members, groups, temperature), cover)
 
-    def predict(self, outputs: np.ndarray) -> np.ndarray:
+    def predict(self, outputs: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
         return outputs[:, 0].astype(np.float64)
 
     def predict_ensemble(self, members: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
         probabilities = _list_probabilities(members, groups, 1.0).mean(0)
         return np.asarray(probabilities[:, 0], np.float64)
 
-    def decode(self, predictions: np.ndarray) -> list[dict[str, Any]]:
+    def decode(
+        self,
+        predictions: np.ndarray,
+        inputs: Inputs | None = None,
+        groups: np.ndarray | None = None,
+    ) -> list[dict[str, Any]]:
         return [{"prediction": round(float(value), 6)} for value in predictions]
+
+    def agreement(self, a: np.ndarray, b: np.ndarray, groups: np.ndarray | None) -> float:
+        """Share of queries with the same first candidate (of equal scores the first row)."""
+        if groups is None:
+            raise ValueError("agreement of rankings needs groups: the query of each row")
+        return float(np.mean(_first_candidates(a, groups) == _first_candidates(b, groups)))
+
+
+def _first_candidates(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Row with the highest score of each query; lexsort keeps the order of rows on ties."""
+    order = np.lexsort((-scores, groups))
+    return np.asarray(order[np.unique(groups[order], return_index=True)[1]])
 
 
 def _need(groups: Tensor | None) -> Tensor:

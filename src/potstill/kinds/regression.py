@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from potstill.kinds.base import Kind, Space, covered_mean
+from potstill.kinds.base import Inputs, Kind, Space, covered_mean
 from potstill.kinds.numbers import finite_number, finite_numbers
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 _LEAST_SPREAD = 1e-3  # of the range
+_N_POINTS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +78,6 @@ class Regression(Kind):
     def n_outputs(self) -> int:
         return 1
 
-    def head(self, n_features: int) -> nn.Module:
-        from potstill.models.multitask import LinearHead
-
-        return LinearHead(n_features, 1)
-
     def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
         from potstill.losses.squared_error import squared_error
 
@@ -124,7 +120,7 @@ class Regression(Kind):
     ) -> np.ndarray:
         return covered_mean(members, cover)
 
-    def predict(self, outputs: np.ndarray) -> np.ndarray:
+    def predict(self, outputs: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
         scaled = outputs[:, 0].astype(np.float64) * self.spread + self.mean
         return np.clip(self.low + scaled * (self.high - self.low), self.low, self.high)
 
@@ -135,5 +131,32 @@ class Regression(Kind):
         width = self.high - self.low
         return self.spread * width, self.low + self.mean * width
 
-    def decode(self, predictions: np.ndarray) -> list[dict[str, Any]]:
+    def decode(
+        self,
+        predictions: np.ndarray,
+        inputs: Inputs | None = None,
+        groups: np.ndarray | None = None,
+    ) -> list[dict[str, Any]]:
         return [{"prediction": round(float(value), 6)} for value in predictions]
+
+    def agreement(self, a: np.ndarray, b: np.ndarray, groups: np.ndarray | None) -> float:
+        """Spearman's correlation."""
+        from potstill.metrics.correlation import SPEARMAN
+
+        return SPEARMAN.score(a, b)
+
+    def distance(
+        self, a: np.ndarray, b: np.ndarray, truth: Any, groups: np.ndarray | None
+    ) -> np.ndarray | None:
+        return np.asarray(np.abs(a - b) / (float(np.ptp(truth)) or 1.0))
+
+    def details(
+        self, truth: Any, predictions: Mapping[str, np.ndarray], groups: np.ndarray | None
+    ) -> dict[str, Any]:
+        shown = np.linspace(0, len(truth) - 1, min(_N_POINTS, len(truth))).astype(int)
+        series = {"truth": truth, **predictions}
+        return {
+            "scatter": {
+                name: [round(float(v), 4) for v in values[shown]] for name, values in series.items()
+            }
+        }

@@ -33,6 +33,21 @@ Pooling = Literal["mean", "cls"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SlotIndex:
+    """Where in a batch the S slots of its rows lie, such as the words of its texts.
+
+    Attributes:
+        rows: (S,) int64 row of each slot.
+        first: (S,) int64 its first token in that row.
+        last: (S,) int64 its last token.
+    """
+
+    rows: Tensor
+    first: Tensor
+    last: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
     """What heads read.
 
@@ -40,11 +55,13 @@ class Features:
         pooled: (B, D) one vector a text, fp32.
         tokens: (B, T, D) one vector a token.
         mask: (B, T) true where a token is not padding.
+        slots: Places that token heads answer at; None where they answer at every token.
     """
 
     pooled: Tensor
     tokens: Tensor
     mask: Tensor
+    slots: SlotIndex | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,18 +72,28 @@ class TokenBatch:
         ids: (B, T) int64.
         mask: (B, T) bool.
         types: (B, T) int64, 1 in the second text of a pair; ignored by encoders without types.
+        slots: What token heads answer at; None where no head needs it.
     """
 
     ids: Tensor
     mask: Tensor
     types: Tensor
+    slots: SlotIndex | None = None
 
     def to(self, device: torch.device) -> TokenBatch:
         """The same batch on another device."""
         if device.type == "cpu":
             return self
+        slots = self.slots
+        if slots is not None:
+            slots = SlotIndex(
+                rows=slots.rows.to(device), first=slots.first.to(device), last=slots.last.to(device)
+            )
         return TokenBatch(
-            ids=self.ids.to(device), mask=self.mask.to(device), types=self.types.to(device)
+            ids=self.ids.to(device),
+            mask=self.mask.to(device),
+            types=self.types.to(device),
+            slots=slots,
         )
 
 
@@ -131,7 +158,7 @@ class Encoder(nn.Module):
             total = (tokens * weights).sum(1, dtype=torch.float32)
             mean = total / batch.mask.sum(1, keepdim=True)
             pooled = functional.layer_norm(mean, mean.shape[-1:])
-        return Features(pooled=pooled, tokens=tokens, mask=batch.mask)
+        return Features(pooled=pooled, tokens=tokens, mask=batch.mask, slots=batch.slots)
 
     @contextmanager
     def weights_in(self, dtype: torch.dtype) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,24 +12,43 @@ from potstill.models.encoder import Encoder, Features, TokenBatch
 
 
 class LinearHead(nn.Module):
-    """Dropout and one linear layer on the pooled features.
+    """Dropout and one linear layer, on the pooled features or on those of tokens.
 
     Args:
         n_features: D.
         n_outputs: C.
+        tokens: Read the features of tokens.
+        at_last: Outputs that are read at a slot's last token; the others at its first.
     """
 
-    def __init__(self, n_features: int, n_outputs: int) -> None:
+    def __init__(
+        self, n_features: int, n_outputs: int, *, tokens: bool = False, at_last: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.linear = nn.Linear(n_features, n_outputs)
         nn.init.normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
         self.dropout: Dropout | None = None
+        self.tokens = tokens
+        self.at_last = tuple(at_last)
 
     def forward(self, features: Features) -> Tensor:
-        """(B, C) outputs, fp32."""
-        pooled = features.pooled if self.dropout is None else self.dropout(features.pooled)
-        outputs: Tensor = self.linear(pooled)
+        """(B, C) outputs, fp32; of tokens (S, C) at the slots, or (B, T, C) without slots."""
+        if not self.tokens:
+            return self._outputs(features.pooled)
+        slots = features.slots
+        if slots is None:
+            return self._outputs(features.tokens.float())
+        outputs = self._outputs(features.tokens[slots.rows, slots.first].float())
+        if self.at_last:
+            last = self._outputs(features.tokens[slots.rows, slots.last].float())
+            columns = torch.zeros(outputs.shape[1], dtype=torch.bool, device=outputs.device)
+            columns[list(self.at_last)] = True
+            outputs = torch.where(columns, last, outputs)
+        return outputs
+
+    def _outputs(self, features: Tensor) -> Tensor:
+        outputs: Tensor = self.linear(features if self.dropout is None else self.dropout(features))
         return outputs
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
+from potstill.core.arrays import ranges
 from potstill.core.errors import BaseModelError
 from potstill.core.files import read_json, write_text
 
@@ -29,23 +30,66 @@ _OLD_LAYOUT = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Slots:
+    """Places in tokenised texts that heads answer at, such as words.
+
+    Attributes:
+        offsets: (R + 1,) int64; the slots of text r are ``offsets[r]`` to ``offsets[r + 1]``.
+        first: (S,) int32 each slot's first token in its text.
+        last: (S,) int32 its last token.
+    """
+
+    offsets: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The slots of some texts in their order, (B,), and the place of each one's text (B,)."""
+        counts = self.offsets[rows + 1] - self.offsets[rows]
+        return ranges(self.offsets[rows], counts), np.repeat(np.arange(len(rows)), counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TokenRows:
-    """Tokenised texts, one after the other.
+    """R tokenised texts, one after the other: those of N rows of data.
+
+    A row is one text, unless it is too long and is read in several windows, which then follow each
+    other.
 
     Attributes:
         ids: (sum of T,) int32 token ids of all texts.
         types: (sum of T,) uint8, 1 in the second text of a pair.
-        offsets: (N + 1,) int64; text i is ``ids[offsets[i]:offsets[i + 1]]``.
-        truncated: (N,) bool: the text was longer than the limit and lost its end.
+        offsets: (R + 1,) int64; text i is ``ids[offsets[i]:offsets[i + 1]]``.
+        truncated: (N,) bool: the row was longer than the limit and lost its end.
+        windows: (N + 1,) int64; row i is the texts ``windows[i]`` to ``windows[i + 1]``. None where
+            every row is one text.
+        slots: Where heads answer; None where they answer once a text.
     """
 
     ids: np.ndarray
     types: np.ndarray
     offsets: np.ndarray
     truncated: np.ndarray
+    windows: np.ndarray | None = None
+    slots: Slots | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def n_rows(self) -> int:
+        """N, rows of data."""
+        return len(self) if self.windows is None else len(self.windows) - 1
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """(N + 1,) the texts of row i are ``bounds[i]`` to ``bounds[i + 1]``."""
+        return np.arange(len(self) + 1) if self.windows is None else self.windows
+
+    @property
+    def first_texts(self) -> np.ndarray:
+        """(N,) the text that each row begins with."""
+        return self.bounds[:-1]
 
     @property
     def lengths(self) -> np.ndarray:
@@ -53,7 +97,7 @@ class TokenRows:
         return np.diff(self.offsets)
 
     def pad(self, rows: np.ndarray, padding: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ids, mask and types of ``rows``, each (B, T), padded to the longest."""
+        """Ids, mask and types of the texts ``rows``, each (B, T), padded to the longest."""
         starts, lengths = self.offsets[rows], self.lengths[rows]
         columns = np.arange(int(lengths.max()))
         mask = columns < lengths[:, None]
@@ -63,8 +107,34 @@ class TokenRows:
         return ids, mask, types
 
 
+def pick_slots(
+    outputs: np.ndarray,
+    texts: np.ndarray,
+    slots: Slots,
+    places: np.ndarray,
+    at_last: Sequence[int] = (),
+) -> np.ndarray:
+    """Outputs of slots from those of all tokens of a batch.
+
+    Args:
+        outputs: (B, T, C) outputs at every token.
+        texts: (P,) place in the batch of each slot's text.
+        slots: Where the slots of all texts are.
+        places: (P,) which of them are asked for; see :meth:`Slots.of`.
+        at_last: Outputs that are read at a slot's last token; the others at its first.
+
+    Returns:
+        (P, C).
+    """
+    columns = np.arange(outputs.shape[-1])
+    tokens = np.where(
+        np.isin(columns, list(at_last)), slots.last[places, None], slots.first[places, None]
+    )
+    return np.asarray(outputs[texts[:, None], tokens, columns])
+
+
 def join_rows(parts: Sequence[tuple[TokenRows, np.ndarray]]) -> TokenRows:
-    """Some rows of several sets of rows as one set."""
+    """Some texts of several sets as one set, in which each text is a row of its own."""
     lengths = np.concatenate([tokens.lengths[rows] for tokens, rows in parts])
     places = [
         slice(tokens.offsets[i], tokens.offsets[i + 1]) for tokens, rows in parts for i in rows
@@ -78,7 +148,33 @@ def join_rows(parts: Sequence[tuple[TokenRows, np.ndarray]]) -> TokenRows:
         ids=np.concatenate([owner.ids[p] for owner, p in pairs] or none),
         types=np.concatenate([owner.types[p] for owner, p in pairs] or none).astype(np.uint8),
         offsets=offsets,
-        truncated=np.concatenate([tokens.truncated[rows] for tokens, rows in parts]),
+        truncated=np.concatenate(
+            [
+                tokens.truncated[rows] if tokens.windows is None else np.zeros(len(rows), bool)
+                for tokens, rows in parts
+            ]
+        ),
+        slots=_join_slots(parts),
+    )
+
+
+def _join_slots(parts: Sequence[tuple[TokenRows, np.ndarray]]) -> Slots | None:
+    """The slots of the same texts; texts of sets without slots have none."""
+    if all(tokens.slots is None for tokens, _ in parts):
+        return None
+    counts, first, last = [], [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+    for tokens, rows in parts:
+        if tokens.slots is None:
+            counts.append(np.zeros(len(rows), np.int64))
+            continue
+        own, _ = tokens.slots.of(rows)
+        counts.append(tokens.slots.offsets[rows + 1] - tokens.slots.offsets[rows])
+        first.append(tokens.slots.first[own])
+        last.append(tokens.slots.last[own])
+    return Slots(
+        offsets=np.r_[0, np.cumsum(np.concatenate(counts))],
+        first=np.concatenate(first),
+        last=np.concatenate(last),
     )
 
 
@@ -90,6 +186,9 @@ def distinct_rows(tokens: TokenRows) -> tuple[np.ndarray, np.ndarray]:
     for i in range(len(tokens)):
         part = slice(tokens.offsets[i], tokens.offsets[i + 1])
         key = tokens.ids[part].tobytes() + tokens.types[part].tobytes()
+        if tokens.slots is not None:
+            own = slice(tokens.slots.offsets[i], tokens.slots.offsets[i + 1])
+            key += tokens.slots.first[own].tobytes() + tokens.slots.last[own].tobytes()
         if key not in first:
             first[key] = len(kept)
             kept.append(i)
@@ -173,8 +272,7 @@ class TextTokenizer:
             types = [e.type_ids for e in encoded]
         else:
             token = self.task_token_id(task)
-            # A base with special tokens starts every row with one (BERT's [CLS]).
-            at = [1 if e.special_tokens_mask[:1] == [1] else 0 for e in encoded]
+            at = [_start(e) for e in encoded]
             ids = [[*e.ids[:a], token, *e.ids[a:]] for e, a in zip(encoded, at, strict=True)]
             types = [
                 [*e.type_ids[:a], 0, *e.type_ids[a:]] for e, a in zip(encoded, at, strict=True)
@@ -188,6 +286,104 @@ class TextTokenizer:
             offsets=offsets,
             truncated=np.array([bool(e.overflowing) for e in encoded], bool),
         )
+
+    def encode_words(
+        self,
+        texts: Sequence[str],
+        words: Sequence[tuple[np.ndarray, np.ndarray]],
+        before: Sequence[str] | None = None,
+        *,
+        max_tokens: int,
+        task: str | None = None,
+        lead: bool = False,
+    ) -> TokenRows:
+        """Tokenise texts whose words are slots; long ones in windows that overlap.
+
+        Every word is a slot of exactly one window: of those that hold it, one in which it has
+        tokens on both sides. A word without a token of its own (signs that the tokenizer drops)
+        takes the token behind it.
+
+        Args:
+            texts: N texts.
+            words: For each text where its words start and end, in characters, in order.
+            before: N texts that stand before them in every window (a question); where both do not
+                fit, one that leaves less than half of the room loses its end.
+            max_tokens: Limit a window, special tokens included.
+            task: As for :meth:`encode`.
+            lead: Each row has one slot more, before those of its words: its first token.
+        """
+        room = max_tokens - (task is not None)
+        own = room - (self._n_added if before is None else self._n_added_pair)
+        stride = max(own // 4, 1)
+        lost = np.zeros(len(texts), bool)
+        if before is not None:
+            before, lost = self._cut(before, texts, own)
+        rows: list[Any] = list(texts if before is None else zip(before, texts, strict=True))
+        with self._lock:
+            self._backend.enable_truncation(
+                room,
+                stride=min(stride, own - 1),
+                strategy="only_first" if before is None else "only_second",
+            )
+            encoded = self._backend.encode_batch(rows)
+            self._backend.no_truncation()
+        token = None if task is None else self.task_token_id(task)
+        ids: list[list[int]] = []
+        types: list[list[int]] = []
+        counts: list[int] = []
+        first: list[np.ndarray] = []
+        last: list[np.ndarray] = []
+        windows = np.zeros(len(rows) + 1, np.int64)
+        for i, whole in enumerate(encoded):
+            parts = [whole, *whole.overflowing]
+            windows[i + 1] = windows[i] + len(parts)
+            places = _word_tokens(parts, *words[i], int(before is not None))
+            for part, (begins, ends) in zip(parts, places, strict=True):
+                at = len(part.ids) if token is None else _start(part)
+                ids.append([*part.ids[:at], *([] if token is None else [token]), *part.ids[at:]])
+                types.append(
+                    [*part.type_ids[:at], *([] if token is None else [0]), *part.type_ids[at:]]
+                )
+                zero = np.zeros(int(lead and part is whole), np.int64)
+                first.append(np.r_[zero, np.maximum(begins + (begins >= at), 0)])
+                last.append(np.r_[zero, np.maximum(ends + (ends >= at), 0)])
+                counts.append(len(first[-1]))
+        offsets = np.zeros(len(ids) + 1, np.int64)
+        np.cumsum([len(row) for row in ids], out=offsets[1:])
+        slot_offsets = np.zeros(len(ids) + 1, np.int64)
+        np.cumsum(counts, out=slot_offsets[1:])
+        total, none = int(offsets[-1]), [np.empty(0, np.int32)]
+        return TokenRows(
+            ids=np.fromiter((t for row in ids for t in row), np.int32, total),
+            types=np.fromiter((t for row in types for t in row), np.uint8, total),
+            offsets=offsets,
+            truncated=lost,
+            windows=windows,
+            slots=Slots(
+                offsets=slot_offsets,
+                first=np.concatenate([*none, *first]).astype(np.int32),
+                last=np.concatenate([*none, *last]).astype(np.int32),
+            ),
+        )
+
+    def _cut(
+        self, texts: Sequence[str], others: Sequence[str], room: int
+    ) -> tuple[list[str], np.ndarray]:
+        """Texts without what is behind half of the room, where the others have no room beside.
+
+        Returns:
+            The texts, and (N,) which of them lost their end.
+        """
+        cut = list(texts)
+        with self._lock:
+            encoded = self._backend.encode_batch(cut, add_special_tokens=False)
+            long = [i for i, one in enumerate(encoded) if len(one) > room // 2]
+            beside = self._backend.encode_batch([others[i] for i in long], add_special_tokens=False)
+        for i, other in zip(long, beside, strict=True):
+            if len(encoded[i]) + len(other) > room:
+                # Where the next token starts: what ends the last one may be half a character.
+                cut[i] = cut[i][: encoded[i].offsets[room // 2][0]].rstrip()
+        return cut, np.array([a != b for a, b in zip(cut, texts, strict=True)], bool)
 
     def _shortened(self, rows: list[tuple[str, ...]], room: int) -> list[Any]:
         """Texts or pairs, without what is far behind the limit: no token that is kept changes.
@@ -220,6 +416,56 @@ class TextTokenizer:
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` and the little that transformers wants beside it."""
         write_text(folder / "tokenizer.json", self._backend.to_str(pretty=False))
+
+
+def _start(encoded: Any) -> int:
+    """Where the text begins: behind the one special token that bases begin with (BERT's [CLS])."""
+    return 1 if encoded.special_tokens_mask[:1] == [1] else 0
+
+
+def _word_tokens(
+    parts: Sequence[Any], starts: np.ndarray, ends: np.ndarray, sequence: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each window of a text the first and the last token of the words that it owns.
+
+    They are -1 where nothing is left of the text: its words read the row's first token.
+
+    Args:
+        parts: The windows, in order.
+        starts: (W,) where words start, in characters.
+        ends: (W,) where they end.
+        sequence: Which text of the row the words are of.
+    """
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    taken = 0  # words that earlier windows own
+    bounds = [_token_bounds(part, sequence) for part in parts]
+    for k, (tokens, begins, finishes) in enumerate(bounds):
+        if not len(tokens):
+            n = len(starts) - taken if k == len(parts) - 1 else 0
+            found.append((np.full(n, -1), np.full(n, -1)))
+            taken += n
+            continue
+        begin = np.searchsorted(finishes, starts, side="right")
+        end = np.searchsorted(begins, ends, side="left") - 1
+        if k == len(parts) - 1:
+            until = len(starts)
+        else:  # words whose first token lies before the middle of what the next window shares
+            shared = int((finishes > bounds[k + 1][1][0]).sum())
+            border = len(tokens) - shared + shared // 2
+            until = int(np.searchsorted(begin, border, side="left"))
+        own = slice(taken, max(until, taken))
+        taken = own.stop
+        first = begin[own].clip(max=len(tokens) - 1)
+        found.append((tokens[first], tokens[np.maximum(end[own], first)]))
+    return found
+
+
+def _token_bounds(part: Any, sequence: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places of a window's tokens of one text, and where each starts and ends in characters."""
+    own = np.array([s == sequence for s in part.sequence_ids], bool)
+    tokens = np.flatnonzero(own)
+    offsets = np.array(part.offsets, np.int64).reshape(-1, 2)[tokens]
+    return tokens, offsets[:, 0], offsets[:, 1]
 
 
 def _word_end(words: Sequence[int | None], end: int, room: int) -> int:

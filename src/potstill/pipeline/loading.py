@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any, cast
 
 from potstill.config import RunFile
 from potstill.config.tasks import GivenScores, RankingTask
+from potstill.config.tasks import Task as Section
 from potstill.core.progress import Progress
+from potstill.kinds import KINDS
 from potstill.models.encoder import Pooling
 from potstill.tasks.findings import find_shared_rows
 from potstill.tasks.load import load_task
@@ -29,13 +33,11 @@ def load_tasks(
     with progress.bar("reading", len(run.tasks)) as bar:
         for name, section in run.tasks.items():
             given = section.teachers
-            # The kinds differ in what they call their columns; `label` is common to all.
-            label = str(cast("Any", section).label)
             tasks[name] = load_task(
                 name,
                 kind=section.kind,
                 columns=section.inputs,
-                label=label,
+                label=section.labels,
                 group=section.query if isinstance(section, RankingTask) else None,
                 options=section.space_options,
                 metric=str(cast("Any", section).metric),
@@ -47,6 +49,7 @@ def load_tasks(
                 seed=seed,
                 key=given.key if isinstance(given, GivenScores) else None,
                 skip_bad_rows=skip_bad_rows,
+                like=_read_alike(run, section, tasks),
             )
             bar.advance()
     for name, task in list(tasks.items()):
@@ -62,6 +65,26 @@ def load_tasks(
                     f"task '{task.name}': {split.skipped} faulty rows of {split.source} skipped"
                 )
     return tasks
+
+
+def _read_alike(run: RunFile, section: Section, tasks: Mapping[str, Task]) -> Task | None:
+    """The first task that reads the same rows: same files, column and share."""
+
+    def alike(other: Section) -> bool:
+        slotted = KINDS[section.kind].slotted or KINDS[other.kind].slotted
+        return (
+            slotted  # tasks of single labels keep a stratified share of their own
+            and len(section.inputs) == 1
+            and (section.rows, section.inputs) == (other.rows, other.inputs)
+            and all(_same(getattr(section, s), getattr(other, s)) for s in ("train", "dev", "test"))
+        )
+
+    return next((task for name, task in tasks.items() if alike(run.tasks[name])), None)
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two sources are one: the same path, or the same object of Python."""
+    return one is other or (isinstance(one, Path) and one == other)
 
 
 def shared_rows(task: Task) -> list[str]:

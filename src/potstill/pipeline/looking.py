@@ -32,6 +32,7 @@ from potstill.tasks.findings import (
     find_duplicates,
     find_empty_split,
     find_empty_texts,
+    find_faulty_labels,
     find_lone_candidates,
     find_missing_labels,
     find_non_texts,
@@ -39,7 +40,8 @@ from potstill.tasks.findings import (
     find_single_value,
     find_unfit_labels,
 )
-from potstill.tasks.rowids import row_ids
+from potstill.tasks.inputs import READERS, Reader
+from potstill.tasks.load import label_array
 from potstill.tasks.sources import Rows, read_rows
 from potstill.tasks.task import Task
 
@@ -173,7 +175,9 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
 
 
 def _task_findings(name: str, section: TaskSection, allowed: int) -> Iterator[Finding]:
-    label = str(cast("Any", section).label)
+    cls = KINDS[section.kind]
+    reader = READERS[cls.reads](columns=section.inputs)
+    label = " and ".join(section.labels)
     ids: dict[str, tuple[np.ndarray, Callable[[int], str]]] = {}
     kind = None
     for split in ("train", "dev", "test"):
@@ -183,7 +187,7 @@ def _task_findings(name: str, section: TaskSection, allowed: int) -> Iterator[Fi
         what = f"task '{name}', {split}"
         try:
             rows = read_rows(
-                source, columns=[*section.inputs, label], what=what, skip_bad_rows=_ALL
+                source, columns=[*section.inputs, *section.labels], what=what, skip_bad_rows=_ALL
             )
         except PotstillError as error:
             text = f"{error.thing}: {error.got}; wanted {error.wanted}"
@@ -195,22 +199,31 @@ def _task_findings(name: str, section: TaskSection, allowed: int) -> Iterator[Fi
         if empty:
             continue
         inputs = {c: rows.columns[c] for c in section.inputs}
-        labels = rows.columns[label]
-        numeric = section.kind != "classification"
-        yield from find_empty_texts(inputs, rows.where)
-        yield from find_non_texts(inputs, rows.where)
-        yield from find_missing_labels(label, labels, rows.where, numeric=numeric)
+        parts = [rows.columns[name] for name in section.labels]
+        labels = parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
+        yield from find_empty_texts(inputs, rows.where, reader.nothing)
+        yield from find_non_texts(inputs, rows.where, reader.value_fault, reader.wanted)
+        thing = _LABELS.get(section.kind)  # kinds whose labels are single values
+        if thing is not None:
+            numeric = section.kind != "classification"
+            yield from find_missing_labels(label, labels, rows.where, numeric=numeric)
         if split == "train":
-            single = find_single_value(label, labels, rows.where, thing=_LABELS[section.kind])
+            single = (
+                [] if thing is None else find_single_value(label, labels, rows.where, thing=thing)
+            )
             yield from single
             try:
                 known = [v for v in labels if v is not None and v != ""]
-                kind = None if single else KINDS[section.kind].learn(known, section.space_options)
+                kind = None if single else cls.learn(known, section.space_options)
             except ValueError as error:
                 yield Finding(severity="error", what=str(error), where=None, todo="mend the labels")
-        if kind is not None:
+        kept = {c: [_kept(reader, v) for v in inputs[c]] for c in section.inputs}
+        values = reader.in_order(kept)
+        if kind is not None and thing is not None:
             yield from _label_findings(kind, section, label, split, rows.columns, rows.where)
-        ids[split] = (row_ids([[str(v) for v in values] for values in inputs.values()]), rows.where)
+        elif kind is not None:
+            yield from _list_findings(kind, label, labels, values, split, rows.where)
+        ids[split] = (reader.ids(kept), rows.where)
         yield from find_duplicates(ids[split][0], [str(v) for v in labels], split, rows.where)
     for one, other in combinations(ids, 2):
         yield from find_shared_rows(
@@ -251,6 +264,33 @@ def _label_findings(
         yield from find_lone_candidates(queries, encoded, split, where)
     elif fit:
         yield count_values(encoded, split)
+
+
+def _kept(reader: Reader, value: object) -> object:
+    """A value as rows keep it; one that cannot be read is text, to tell it from others."""
+    return reader.value(value if reader.value_fault(value) is None else repr(value))
+
+
+def _list_findings(
+    kind: Kind,
+    label: str,
+    labels: Sequence[object],
+    inputs: Sequence[Sequence[object]],
+    split: str,
+    where: Callable[[int], str],
+) -> Iterator[Finding]:
+    """Faults of labels of which a row has several, and what the sound ones hold."""
+    faults: dict[int, str] = {}
+    sound: list[Any] = []
+    for i, value in enumerate(labels):
+        try:
+            sound.append(kind.encode(value, [column[i] for column in inputs]))
+        except ValueError as error:
+            faults[i] = str(error)
+    yield from find_faulty_labels(label, faults, where)
+    if sound:
+        what = f"{split}: {len(labels)} rows; {kind.describe(label_array(sound))}"
+        yield Finding(severity="note", what=what, where=None, todo="")
 
 
 def _fits(kind: Kind, label: object) -> bool:

@@ -11,9 +11,10 @@ from potstill.core.stages import Stage
 from potstill.evaluation.outcome import SeedOutcome, TaskOutcome
 from potstill.pipeline.seed_run import SeedRun, mean_dev
 from potstill.targets.label import TIMING_FILE
-from potstill.tasks.task import Split, Task
+from potstill.tasks.task import Split, Task, groups_of, truth_of
 from potstill.teachers.member import Member
-from potstill.training.prepare import training_record, truth
+from potstill.training.network import head_of
+from potstill.training.prepare import training_record
 
 
 def gather(run: SeedRun) -> SeedOutcome:
@@ -38,24 +39,28 @@ def task_outcome(run: SeedRun, task: Task) -> TaskOutcome:
     systems["student"] = run.student
     if run.run.student.finetune:
         systems["student_finetuned"] = run.finetuned(task)
-    predictions = {
-        name: task.kind.predict(_network_outputs(run, stage, name, task, split))
-        for name, stage in systems.items()
-    }
+    groups = groups_of(task, split)
+    predictions, kinds = {}, {}
+    for name, stage in systems.items():
+        outputs = _network_outputs(run, stage, name, task, split)
+        kinds[name] = head_of(stage.folder, task.name).kind
+        predictions[name] = kinds[name].predict(outputs, groups)
     members: list[dict[str, object]] = []
-    y = truth(split, task.kind.name)
+    y = truth_of(task, split)
     if task.name in run.rivals:
         ensemble = run.rivals[task.name]
-        outputs = run.opinions(ensemble, task, split, f"{run.prefix}ensemble on {task.name}")
-        if outputs is None:
+        said = run.opinions(ensemble, task, split, f"{run.prefix}ensemble on {task.name}")
+        if said is None:
             run.stages.progress.warn(
                 f"task '{task.name}': its teachers do not cover every {split.source} row, "
                 "so the ensemble has no score"
             )
         else:
-            predictions |= _ensemble_predictions(run, task, split, ensemble, outputs)
-            for member, own in zip(ensemble, outputs, strict=True):
-                score = task.metric.score(y, task.kind.predict(own), split.groups)
+            kinds["ensemble"] = run.tuned(ensemble, task)
+            predictions |= _ensemble_predictions(run, task, split, ensemble, said)
+            for member, own in zip(ensemble, said, strict=True):
+                answers = run.tuned([member], task).predict(own, groups)
+                score = task.metric.score(y, answers, task.kind.score_groups(groups))
                 members.append(
                     {"task": task.name, "member": member.name, "dev": member.dev, "test": score}
                 )
@@ -65,25 +70,31 @@ def task_outcome(run: SeedRun, task: Task) -> TaskOutcome:
         metric=task.metric,
         split_name="dev" if task.test is None else "test",
         split=split,
+        groups=groups,
+        inputs=task.inputs.in_order(split.inputs),
         truth=y,
         predictions=predictions,
         members=members,
+        kinds=kinds,
     )
 
 
 def _ensemble_predictions(
     run: SeedRun, task: Task, split: Split, ensemble: list[Member], outputs: np.ndarray
 ) -> dict[str, np.ndarray]:
-    scores = [m.dev for m in ensemble]
+    groups = groups_of(task, split)
+    scores: list[float | None] = [m.dev for m in ensemble]
     if any(score is None for score in scores):
         dev = run.opinions(ensemble, task, task.dev, f"{run.prefix}members on {task.name}")
-        y = truth(task.dev, task.kind.name)
-        known = [] if dev is None else [task.kind.predict(own) for own in dev]
-        scores = [task.metric.score(y, p, task.dev.groups) for p in known]
+        y, dev_groups = truth_of(task, task.dev), groups_of(task, task.dev)
+        scores = []
+        for member, own in zip(ensemble, [] if dev is None else dev, strict=dev is not None):
+            answers = run.tuned([member], task).predict(own, dev_groups)
+            scores.append(task.metric.score(y, answers, task.kind.score_groups(dev_groups)))
     best = max(range(len(outputs)), key=lambda k: scores[k] or 0.0) if scores else 0
     return {
-        "teacher_best": task.kind.predict(outputs[best]),
-        "ensemble": task.kind.predict_ensemble(outputs, split.groups),
+        "teacher_best": run.tuned([ensemble[best]], task).predict(outputs[best], groups),
+        "ensemble": run.tuned(ensemble, task).predict_ensemble(outputs, groups),
     }
 
 

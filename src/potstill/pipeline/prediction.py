@@ -100,7 +100,7 @@ def predict_file(
                     thing, got=error.got, wanted=error.wanted, todo=error.todo
                 ) from None
             n_cut += n_rows_cut
-            n_blank += sum(not str(value).strip() for c in columns for value in table[c])
+            n_blank += sum(_is_blank(value) for c in columns for value in table[c])
             sink.write(rows)
             n_rows += len(rows)
             bar.advance(len(rows), info=f"row {n_rows}")
@@ -177,7 +177,7 @@ class _Csv:
         self._put([["row", *_flat_names(tasks)]])
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._put([[row["row"], *_flat(row, self._tasks)] for row in rows])
+        self._put([[row["row"], *map(_cell, _flat(row, self._tasks))] for row in rows])
 
     def _put(self, rows: Sequence[Sequence[Any]]) -> None:
         text = io.StringIO()
@@ -186,15 +186,15 @@ class _Csv:
 
 
 class _Parquet:
-    """The same table with types: predictions are text for classes, numbers otherwise."""
+    """The same table with types: predictions are text for classes, lists of it, or numbers."""
 
     def __init__(self, file: _Binary, student: Predictor, tasks: Sequence[str]) -> None:
         self._tasks = tasks
         fields = [pa.field("row", pa.int64())]
         for task in tasks:
-            classes = student.heads[task].kind.name == "classification"
+            types = {"number": pa.float64(), "text": pa.string(), "texts": pa.list_(pa.string())}
             fields += [
-                pa.field(f"{task}", pa.string() if classes else pa.float64()),
+                pa.field(f"{task}", types[student.heads[task].kind.answers]),
                 pa.field(f"{task}_score", pa.float64()),
             ]
         self._schema = pa.schema(fields)
@@ -209,6 +209,15 @@ class _Parquet:
         self._writer.close()
 
 
+def _is_blank(value: object) -> bool:
+    return not (value.strip() if isinstance(value, str) else value)
+
+
+def _cell(value: object) -> object:
+    """A value of a CSV table: lists as JSON, since labels may hold blanks."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+
+
 def _flat_names(tasks: Sequence[str]) -> list[str]:
     return [name for task in tasks for name in (task, f"{task}_score")]
 
@@ -218,5 +227,6 @@ def _flat(row: Mapping[str, Any], tasks: Sequence[str]) -> list[Any]:
     for task in tasks:
         answer = row["tasks"][task]
         scores = answer.get("scores")
-        flat += [answer["prediction"], None if scores is None else max(scores.values())]
+        score = answer.get("score") if scores is None else max(scores.values())
+        flat += [answer["prediction"], score]
     return flat

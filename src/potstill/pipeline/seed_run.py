@@ -11,17 +11,18 @@ import numpy as np
 from potstill.config import RunFile
 from potstill.core.device import Device
 from potstill.core.stages import Stage, StageFolder
+from potstill.kinds import Kind
 from potstill.models.base_folder import find_base
 from potstill.pipeline.given import given_members
 from potstill.pipeline.jobs import Job
 from potstill.pipeline.loading import head_dropouts, pooling_of, settings_for, task_weights
 from potstill.students.distill import Lesson, TaskDistillation, distill
 from potstill.targets.label import ensemble_labels
-from potstill.tasks.task import Split, Task
+from potstill.tasks.task import Split, Task, groups_of, rows_of_epoch, slots_of, truth_of
 from potstill.teachers.finetune import finetune
 from potstill.teachers.member import Member
 from potstill.teachers.recipes import NetPlan, train_ensembles
-from potstill.training.prepare import NetworkPlan, best_dev, truth
+from potstill.training.prepare import NetworkPlan, best_dev
 from potstill.training.settings import TrainSettings
 
 _SEED_STRIDE = 1000  # members count up from seed * stride: the seeds of two runs never meet
@@ -206,19 +207,34 @@ class SeedRun:
         dev = self.opinions(members, task, task.dev, f"{what} (dev)")
         score = None
         if dev is not None:
-            predictions = task.kind.predict_ensemble(dev, task.dev.groups)
-            score = task.metric.score(truth(task.dev, task.kind.name), predictions, task.dev.groups)
+            groups = groups_of(task, task.dev)
+            predictions = self.tuned(members, task).predict_ensemble(dev, groups)
+            score = task.metric.score(
+                truth_of(task, task.dev), predictions, task.kind.score_groups(groups)
+            )
         return Lesson(targets=targets, digests=digests, teacher_dev=score)
 
     def opinions(
         self, members: list[Member], task: Task, split: Split, what: str
     ) -> np.ndarray | None:
-        """(M, N, C) outputs on a split; None where some row is not covered."""
+        """(M, S, C) outputs on a split; None where some row is not covered."""
         rows, _ = ensemble_labels(
             self.stages, members, task, [split], device=self.device, what=what
         )
-        outputs, cover = rows.find(split.ids)
+        outputs, cover = rows.find(split.ids, slots_of(task, split))
         return outputs if cover.all() else None
+
+    def tuned(self, members: list[Member], task: Task) -> Kind:
+        """The task's kind with thresholds that suit what these members together say of dev."""
+        if not task.kind.tunes:
+            return task.kind
+        what = f"{self.prefix}labelling {task.name} (dev)"
+        dev, groups = self.opinions(members, task, task.dev, what), groups_of(task, task.dev)
+        if dev is None:
+            return task.kind
+        return task.kind.tune(
+            task.kind.predict_ensemble(dev, groups), truth_of(task, task.dev), groups
+        )
 
     # -- distill --------------------------------------------------------------------------------
 
@@ -338,9 +354,10 @@ class SeedRun:
         if not self.run.evaluate.match_steps:
             return None
         settings = settings_for(self.run, "student")
-        n_train = sum(len(task.train) for task in self.all_tasks)
-        n_pool = sum(len(task.pool) for task in self.all_tasks if task.pool is not None)
-        epochs = round(settings.epochs * (n_train + n_pool) / n_train)
+        token = self.student_plan.task_token
+        student = rows_of_epoch(self.all_tasks, pools=True, task_token=token)
+        plain = rows_of_epoch(self.all_tasks, pools=False, task_token=token)
+        epochs = round(settings.epochs * student / plain)
         if epochs == settings.epochs:
             return None
         longer = replace(settings, epochs=epochs)

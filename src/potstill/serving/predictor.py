@@ -16,7 +16,15 @@ from potstill.core.errors import ArtefactError
 from potstill.export.bundle import Bundle, read_bundle
 from potstill.export.engines import open_engine
 from potstill.models.tokenizer import TextTokenizer, TokenRows, distinct_rows, join_rows
-from potstill.tasks.predictor import Predictor, TaskHead
+from potstill.tasks.inputs import Columns
+from potstill.tasks.predictor import (
+    Predictor,
+    TaskHead,
+    leader,
+    lost_ends,
+    of_rows,
+    slots_at_last,
+)
 
 
 class BundlePredictor(Predictor):
@@ -37,6 +45,7 @@ class BundlePredictor(Predictor):
         self._max_tokens = bundle.max_tokens
         self._heads = dict(bundle.heads)
         self._place = {task: i for i, task in enumerate(bundle.heads)}
+        self._at_last = slots_at_last(bundle.heads)
         self._task_token = bundle.task_token
         self._engine = open_engine(self.engine_name, bundle.graph, threads=threads)
         self._padding = bundle.padding
@@ -75,7 +84,7 @@ class BundlePredictor(Predictor):
     def max_tokens(self) -> int:
         return self._max_tokens
 
-    def tokenise(self, task: str, inputs: Mapping[str, Sequence[str]]) -> TokenRows:
+    def tokenise(self, task: str, inputs: Columns) -> TokenRows:
         """Token ids of rows of a task."""
         return self._heads[task].inputs.tokenise(
             inputs,
@@ -85,19 +94,21 @@ class BundlePredictor(Predictor):
         )
 
     def outputs(
-        self, tasks: Sequence[str], inputs: Mapping[str, Sequence[str]]
+        self, tasks: Sequence[str], inputs: Columns
     ) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
-        tokens = self.tokenise(tasks[0], inputs)
+        tokens = self.tokenise(leader(self._heads, tasks), inputs)
         kept, place = distinct_rows(tokens)
         once = self.run(join_rows([(tokens, kept)]))
-        return {task: once[self._place[task]][place] for task in tasks}, tokens.truncated
+        found = {task: of_rows(once[self._place[task]][place], tokens.bounds) for task in tasks}
+        return found, lost_ends(self._heads, tasks, tokens)
 
     def run(self, tokens: TokenRows) -> list[np.ndarray]:
-        """Every task's outputs (N, ...) for N tokenised rows, each encoded."""
-        return self._engine.outputs(tokens, self._padding)
+        """Every task's outputs for R tokenised texts, each encoded; see ``Engine.outputs``."""
+        return self._engine.outputs(tokens, self._padding, at_last=self._at_last)
 
     def sample(self, n_tokens: int) -> TokenRows:
         """Made-up rows of about so many tokens, no two alike: to warm up, and to measure."""
         task, head = next(iter(self._heads.items()))
         texts = [f"{i} texts to begin with, {i * i}" for i in range(max(n_tokens // 16, 1))]
-        return self.tokenise(task, dict.fromkeys(head.inputs.columns, texts))
+        values = [head.inputs.value(text) for text in texts]
+        return self.tokenise(task, dict.fromkeys(head.inputs.columns, values))

@@ -17,7 +17,8 @@ from pydantic_core import from_json
 from potstill.core.errors import DataError, UsageError
 from potstill.models.tokenizer import TokenRows, join_rows
 from potstill.serving.predictor import BundlePredictor
-from potstill.tasks.predictor import passes
+from potstill.tasks.inputs import Columns
+from potstill.tasks.predictor import decoded, leader, lost_ends, passes, readers_of, shared_by
 
 
 class PredictBody(BaseModel):
@@ -56,12 +57,14 @@ class _Pass:
     Attributes:
         rows: Their indices in the request.
         tasks: For each of them, the tasks to answer.
-        start: Place of the first of them among the token rows.
+        bounds: Row i of them is the texts ``bounds[i]`` to ``bounds[i + 1]`` of the request.
+        inputs: Their columns, for tasks whose answers speak of them.
     """
 
     rows: list[int]
     tasks: list[tuple[str, ...]]
-    start: int
+    bounds: np.ndarray
+    inputs: Columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,22 +137,23 @@ def prepare(
                 ) from None
             wanted[columns] = passes(predictor.heads, names, task_token=predictor.task_token)
         for group in wanted[columns]:
-            key = group if predictor.task_token else predictor.heads[group[0]].inputs.columns
+            key = group if predictor.task_token else shared_by(predictor.heads[group[0]])
             rows, tasks = groups.setdefault(key, ([], []))
             rows.append(i)
             tasks.append(group)
     parts, made, start = [], [], 0
     for rows, tasks in groups.values():
-        tokens = _tokenise(predictor, tasks[0][0], body.rows, rows, truncate)
+        every = list(dict.fromkeys(task for group in tasks for task in group))
+        tokens, inputs = _tokenise(predictor, every, body.rows, rows, truncate)
         parts.append((tokens, np.arange(len(tokens))))
-        made.append(_Pass(rows=rows, tasks=tasks, start=start))
-        start += len(rows)
+        made.append(_Pass(rows=rows, tasks=tasks, bounds=tokens.bounds + start, inputs=inputs))
+        start += len(tokens)
     return Prepared(tokens=join_rows(parts), passes=made, n_rows=len(body.rows))
 
 
 def _check_values(predictor: BundlePredictor, rows: Sequence[Mapping[str, object]]) -> None:
     """Every column that some task reads must hold what it reads, whichever tasks are asked."""
-    readers = {c: head.inputs for head in predictor.heads.values() for c in head.inputs.columns}
+    readers = readers_of(predictor.heads)
     for i, row in enumerate(rows):
         for column in readers.keys() & row.keys():
             value = row[column]
@@ -158,31 +162,33 @@ def _check_values(predictor: BundlePredictor, rows: Sequence[Mapping[str, object
                 raise DataError(
                     f"row {i}, column '{column}'",
                     got=fault,
-                    wanted="text",
+                    wanted=readers[column].wanted,
                     todo="mend it, or leave the column out",
                 )
 
 
 def _tokenise(
     predictor: BundlePredictor,
-    task: str,
+    tasks: Sequence[str],
     rows: Sequence[Mapping[str, object]],
     chosen: Sequence[int],
     truncate: bool,
-) -> TokenRows:
+) -> tuple[TokenRows, Columns]:
+    task = leader(predictor.heads, tasks)
     inputs = predictor.heads[task].inputs
     table = {column: [rows[i][column] for i in chosen] for column in inputs.columns}
     texts = inputs.checked(table, chosen)
     tokens = predictor.tokenise(task, texts)
-    if not truncate and tokens.truncated.any():
-        i = chosen[int(np.argmax(tokens.truncated))]
+    lost = lost_ends(predictor.heads, tasks, tokens)
+    if not truncate and lost.any():
+        i = chosen[int(np.argmax(lost))]
         raise DataError(
             f"row {i}, {', '.join(inputs.columns)}",
             got=f"a text of more than {predictor.max_tokens} tokens",
             wanted=f"at most {predictor.max_tokens} tokens, which is what the student reads",
             todo="shorten it, or let its end be cut off: POST /predict?truncate=true",
         )
-    return tokens
+    return tokens, texts
 
 
 def decode(
@@ -194,11 +200,14 @@ def decode(
     for one in prepared.passes:
         for task in dict.fromkeys(t for tasks in one.tasks for t in tasks):
             asked = [j for j, tasks in enumerate(one.tasks) if task in tasks]
-            kind = predictor.heads[task].kind
-            rows = np.array(asked, np.int64) + one.start
-            for j, answer in zip(
-                asked, kind.decode(kind.predict(outputs[place[task]][rows])), strict=True
-            ):
+            own = outputs[place[task]]
+            windows = [(one.bounds[j], one.bounds[j + 1]) for j in asked]
+            if own.dtype == object:
+                found = np.concatenate([part for a, b in windows for part in own[a:b]])
+            else:
+                found = own[[a for a, _ in windows]]
+            inputs = {c: [values[j] for j in asked] for c, values in one.inputs.items()}
+            for j, answer in zip(asked, decoded(predictor.heads[task], found, inputs), strict=True):
                 answers[one.rows[j]][task] = answer
     return {
         "rows": [

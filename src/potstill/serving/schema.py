@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from potstill.kinds import classes_of
 from potstill.serving.predictor import BundlePredictor
+from potstill.tasks.predictor import readers_of
 
 
 def tasks_schema() -> dict[str, Any]:
@@ -65,7 +65,7 @@ def describe(predictor: BundlePredictor) -> dict[str, Any]:
             name: {
                 "kind": head.kind.name,
                 "columns": list(head.inputs.columns),
-                **({"classes": list(classes)} if (classes := classes_of(head.kind)) else {}),
+                **({"classes": list(classes)} if (classes := head.kind.class_names) else {}),
             }
             for name, head in predictor.heads.items()
         },
@@ -79,15 +79,12 @@ def body_schema(predictor: BundlePredictor, most_rows: int) -> dict[str, Any]:
     for task, head in heads.items():
         for column in head.inputs.columns:
             columns.setdefault(column, []).append(task)
+    readers = readers_of(heads)
     readable = dict.fromkeys(head.inputs.columns for head in heads.values())
     row = {
         "type": "object",
         "properties": {
-            column: {
-                "type": "string",
-                "pattern": "^[^\\u0000]*$",
-                "description": f"For {', '.join(tasks)}.",
-            }
+            column: {**readers[column].schema(), "description": f"For {', '.join(tasks)}."}
             for column, tasks in columns.items()
         },
         "anyOf": [{"required": list(group)} for group in readable],

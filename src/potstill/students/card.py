@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from potstill.kinds import classes_of
 from potstill.training.network import Network
 
 
@@ -30,7 +29,7 @@ def model_card(
         rows.append(f"| {task} | {entry['metric']} | {entry['split']}, {entry['n']} | {cells} |")
     tasks = "\n".join(
         f"- **{task}** ({head.kind.name}): reads {', '.join(f'`{c}`' for c in head.inputs.columns)}"
-        + (f"; answers {', '.join(classes[:20])}" if (classes := classes_of(head.kind)) else "")
+        + (f"; answers {', '.join(classes[:20])}" if (classes := head.kind.class_names) else "")
         for task, head in network.tasks.items()
     )
     example = dict.fromkeys(next(iter(network.tasks.values())).inputs.columns, "…")

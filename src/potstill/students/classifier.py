@@ -5,6 +5,9 @@ pooling is said in the same architecture by one more layer, which attends evenly
 its values carry the mean to the first token, scaled so far up that the residual beside it is lost
 in rounding, and its layer norm is the student's own (without parameters). The tanh is passed in
 its linear part. So no weight is trained and no code is needed to load it.
+
+Heads that answer at words need none of this: BERT's token classifier and its question answerer read
+the tokens themselves, the first one of each word.
 """
 
 from __future__ import annotations
@@ -18,11 +21,12 @@ from transformers import BertConfig, BertModel
 
 from potstill.core.errors import UsageError
 from potstill.core.files import write_bytes, write_json, write_text
-from potstill.kinds import Classification
+from potstill.kinds import Kind, Multilabel
 from potstill.models.encoder import tensors_to_bytes
 from potstill.models.multitask import LinearHead
 from potstill.training.network import Network
 
+_AT_WORDS = {"words": "BertForTokenClassification", "passage": "BertForQuestionAnswering"}
 _LINEAR = 1e-3  # tanh(x) = x within 3e-7 relative for |x| below this
 _LOUD = 1e4  # how far the mean is scaled over the residual
 
@@ -56,25 +60,26 @@ def save_classifier(network: Network, task: str, folder: Path) -> Path:
         )
     config: BertConfig = copy.deepcopy(backbone.config)
     kind = network.tasks[task].kind
-    classes = kind.classes if isinstance(kind, Classification) else ("value",)
-    config.id2label = dict(enumerate(classes))
-    config.label2id = {label: i for i, label in enumerate(classes)}
-    config.num_labels = len(classes)
-    if not isinstance(kind, Classification):
-        config.problem_type = "regression"
-    config.num_hidden_layers += network.pooling == "mean"
-    config.architectures = ["BertForSequenceClassification"]
+    classes = kind.class_names or tuple(f"LABEL_{i}" for i in range(kind.n_outputs))
+    if kind.class_names or kind.n_outputs > 1:
+        config.id2label = dict(enumerate(classes))
+    else:
+        config.id2label, config.problem_type = {0: "value"}, "regression"
+    config.label2id = {label: i for i, label in config.id2label.items()}
+    config.num_labels = len(config.id2label)
+    if isinstance(kind, Multilabel):
+        config.problem_type = "multi_label_classification"
     tensors = {f"bert.{k}": v.cpu() for k, v in backbone.state_dict().items()}
-    d, eye = config.hidden_size, torch.eye(config.hidden_size)
-    if network.pooling == "mean":
-        tensors |= _averaging_layer(config.num_hidden_layers - 1, d, config.intermediate_size)
-    scale, shift = kind.output_line()
-    tensors |= {
-        "bert.pooler.dense.weight": eye * _LINEAR,
-        "bert.pooler.dense.bias": torch.zeros(d),
-        "classifier.weight": head.linear.weight.detach().cpu() * (scale / _LINEAR),
-        "classifier.bias": head.linear.bias.detach().cpu() * scale + shift,
-    }
+    if kind.slotted:
+        config.architectures = [_AT_WORDS[kind.reads]]
+        name = "qa_outputs" if kind.reads == "passage" else "classifier"
+        tensors |= {
+            f"{name}.weight": head.linear.weight.detach().cpu(),
+            f"{name}.bias": head.linear.bias.detach().cpu(),
+        }
+    else:
+        config.architectures = ["BertForSequenceClassification"]
+        tensors |= _on_the_mean(network, config, head, kind)
     write_text(folder / "config.json", config.to_json_string())
     write_bytes(folder / "model.safetensors", tensors_to_bytes(tensors))
     network.tokenizer.save(folder)
@@ -88,6 +93,25 @@ def save_classifier(network: Network, task: str, folder: Path) -> Path:
         },
     )
     return folder
+
+
+def _on_the_mean(
+    network: Network, config: BertConfig, head: LinearHead, kind: Kind
+) -> dict[str, Tensor]:
+    """What BERT's sequence classifier needs beside the encoder; adds a layer to ``config``."""
+    config.num_hidden_layers += network.pooling == "mean"
+    tensors: dict[str, Tensor] = {}
+    d, eye = config.hidden_size, torch.eye(config.hidden_size)
+    if network.pooling == "mean":
+        tensors |= _averaging_layer(config.num_hidden_layers - 1, d, config.intermediate_size)
+    scale, shift = kind.output_line()
+    tensors |= {
+        "bert.pooler.dense.weight": eye * _LINEAR,
+        "bert.pooler.dense.bias": torch.zeros(d),
+        "classifier.weight": head.linear.weight.detach().cpu() * (scale / _LINEAR),
+        "classifier.bias": head.linear.bias.detach().cpu() * scale + shift,
+    }
+    return tensors
 
 
 def _averaging_layer(index: int, d: int, d_inner: int) -> dict[str, Tensor]:

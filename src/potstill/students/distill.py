@@ -23,7 +23,7 @@ from potstill.core.stages import Stage, StageFolder
 from potstill.kinds import Space
 from potstill.targets.store import SoftTargets
 from potstill.tasks.pools import join_groups
-from potstill.tasks.task import Split, Task
+from potstill.tasks.task import Split, Task, shared_texts, slots_of
 from potstill.training.feed import SoftFeed
 from potstill.training.prepare import Extra, NetworkPlan, train_network
 from potstill.training.settings import TrainSettings
@@ -105,6 +105,7 @@ def distill(
                 wanted="a teacher that can label them",
                 todo="name the task under `teachers: {tasks: …}`, or take its pool away",
             )
+    shared = shared_texts(tasks, pools=True, task_token=plan.task_token)
     facts = {
         "tasks": {task.name: task.digest for task in tasks},
         "order": [task.name for task in tasks],  # heads and batches are drawn in this order
@@ -116,6 +117,7 @@ def distill(
         "how": {name: asdict(how[name]) for name in sorted(lessons)},
         "seed": seed,
         "precision": device.precision,
+        **shared,
     }
 
     def build(folder: Path) -> None:
@@ -136,6 +138,7 @@ def distill(
             progress=stages.progress,
             name=what,
             record={"cover": cover},
+            shared=shared.get("shared", ()),
         )
 
     return stages.make("student", facts, build, what=what)
@@ -149,18 +152,24 @@ def prepare_lesson(
     Returns:
         What the training takes, and how many rows the teachers cover.
     """
-    pool = _covered_pool(task.pool, lesson.targets)
+    pool = _covered_pool(task, lesson.targets)
     splits: list[Split] = [task.train] + ([] if pool is None else [pool])
     ids = np.concatenate([split.ids for split in splits])
-    members, cover = lesson.targets.find(ids)
-    groups = join_groups(splits)
-    if groups is not None:  # an opinion on a part of a list says nothing of its order
-        cover = np.stack([_per_unit(own, groups)[groups] for own in cover])
+    counts = [slots for split in splits if (slots := slots_of(task, split)) is not None]
+    slots = np.concatenate(counts) if counts else None
+    members, cover = lesson.targets.find(ids, slots)
+    lists = join_groups(splits)
+    if lists is not None:  # an opinion on a part of a list says nothing of its order
+        cover = np.stack([_per_unit(own, lists)[lists] for own in cover])
+    teacher_rows = np.asarray(cover.any(0))
+    has_target = _per_unit(teacher_rows, lists)
+    groups = lists
+    if slots is not None:
+        groups = np.repeat(np.arange(len(slots)), slots)
+        cover = cover[:, groups]
     space: Space = "logits" if how.objective == "logit_mse" else "probabilities"
     temperature = 1.0 if how.objective == "annealed" else how.temperature
     combined = task.kind.combine(members, cover, groups, temperature=temperature, space=space)
-    teacher_rows = np.asarray(cover.any(0))
-    has_target = _per_unit(teacher_rows, groups)
     n_train = len(task.train) if task.train.groups is None else int(task.train.groups.max()) + 1
     labelled = np.arange(len(has_target)) < n_train
     soft_share = 1.0 if how.objective == "soft_only" else how.soft_weight
@@ -184,11 +193,12 @@ def prepare_lesson(
     return Extra(pool=pool, hard_weights=hard, soft=feed), facts
 
 
-def _covered_pool(pool: Split | None, targets: SoftTargets) -> Split | None:
+def _covered_pool(task: Task, targets: SoftTargets) -> Split | None:
     """The pool rows that some member has labelled; lists only where all their rows are."""
+    pool = task.pool
     if pool is None:
         return None
-    _, cover = targets.find(pool.ids)
+    _, cover = targets.find(pool.ids, slots_of(task, pool))
     known = np.asarray(cover.any(0))
     if pool.groups is not None:
         known = _per_unit(known, pool.groups)[pool.groups]

@@ -16,7 +16,8 @@ from potstill.core.errors import ArtefactError
 from potstill.core.files import MANIFEST, verify
 from potstill.models.base_folder import STUDENT_FILE
 from potstill.students.classifier import save_classifier
-from potstill.tasks.predictor import Predictor, TaskHead
+from potstill.tasks.inputs import Columns
+from potstill.tasks.predictor import Predictor, TaskHead, leader, lost_ends
 from potstill.training.network import Network, load_network
 
 
@@ -95,16 +96,19 @@ class Student(Predictor):
         return self.network.max_tokens
 
     def outputs(
-        self, tasks: Sequence[str], inputs: Mapping[str, Sequence[str]]
+        self, tasks: Sequence[str], inputs: Columns
     ) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
-        tokens = self.network.tokenise(tasks[0], inputs)
-        return self.network.outputs(tokens, tasks, self.device), tokens.truncated
+        tokens = self.network.tokenise(leader(self.heads, tasks), inputs)
+        outputs = self.network.outputs(tokens, tasks, self.device)
+        return outputs, lost_ends(self.heads, tasks, tokens)
 
     def save_classifier(self, task: str, folder: str | Path) -> Path:
         """Write one task as a standard transformers classifier.
 
-        ``AutoModelForSequenceClassification.from_pretrained(folder)`` then gives the same
-        logits; see :func:`potstill.students.classifier.save_classifier` for how.
+        ``AutoModelForSequenceClassification.from_pretrained(folder)`` then gives the same logits;
+        for tags it is ``AutoModelForTokenClassification``, for answers in a passage
+        ``AutoModelForQuestionAnswering``. :func:`potstill.students.classifier.save_classifier` says
+        how.
 
         Raises:
             UsageError: The task is unknown, or cannot be said as such a classifier.

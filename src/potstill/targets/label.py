@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -16,7 +17,7 @@ from potstill.core.files import digest_json, write_bytes, write_json
 from potstill.core.progress import Bar
 from potstill.core.stages import Stage, StageFolder
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
-from potstill.tasks.task import Split, Task, folds
+from potstill.tasks.task import Split, Task, folds, slots_of
 from potstill.teachers.external import classifier_outputs, scores_outputs
 from potstill.teachers.member import Member
 from potstill.training.inference import INFERENCE_VERSION
@@ -59,7 +60,16 @@ def label(
         start = time.monotonic()
         outputs, cover = _opinion(member, task, rows, stages, device, max_tokens, what, folder)
         ids = np.concatenate([split.ids for split in rows])
-        write_store(folder / SHARD, facts, task.kind, ids, [outputs], [cover])
+        counts = [slots for split in rows if (slots := slots_of(task, split)) is not None]
+        write_store(
+            folder / SHARD,
+            facts,
+            task.kind,
+            ids,
+            [outputs],
+            [cover],
+            np.concatenate(counts) if counts else None,
+        )
         for part in folder.glob(_PART.format("*", "*")):
             part.unlink()
         write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
@@ -128,7 +138,7 @@ def _opinion(
     what: str,
     folder: Path,
 ) -> tuple[np.ndarray, np.ndarray]:
-    inputs: Mapping[str, list[str]] = {
+    inputs: Mapping[str, list[Any]] = {
         c: [v for split in rows for v in split.inputs[c]] for c in task.inputs.columns
     }
     n = sum(len(split) for split in rows)
@@ -167,7 +177,7 @@ def _opinion(
 def _in_parts(
     folder: Path, n: int, answer: Callable[[int, int], np.ndarray], bar: Bar
 ) -> np.ndarray:
-    """(N, C) outputs, a part of the rows at a time; parts that an earlier attempt wrote stand.
+    """(S, C) outputs, a part of the rows at a time; parts that an earlier attempt wrote stand.
 
     Args:
         folder: Of the unfinished stage.

@@ -4,7 +4,8 @@ The only bridge from teachers to students. Because outputs (logits) of every mem
 change of temperature, weights or member choice needs no teacher. A store is a sealed folder:
 
     manifest.json            facts, and SHA-256 of every file; written last
-    shard-00000.safetensors  ids (n, 16) uint8; member/<k> (n, C); cover/<k> (n,) uint8
+    shard-00000.safetensors  ids (n, 16) uint8; member/<k> (s, C); cover/<k> (n,) uint8;
+                             slots (n,) int32, for kinds that answer at several slots of a row
 
 Knows arrays and row ids; no models, no files of the user.
 """
@@ -20,6 +21,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from potstill.core.arrays import parts_of
 from potstill.core.errors import ArtefactError, DataError, MismatchError
 from potstill.core.files import MANIFEST, publish, seal, verify, write_bytes
 from potstill.kinds import Kind
@@ -64,34 +66,49 @@ class SoftTargets:
 
     Attributes:
         ids: (N, 16) uint8 row ids.
-        members: (M, N, C) outputs in the kind's units, fp32.
+        members: (M, S, C) outputs in the kind's units, fp32.
         cover: (M, N) bool: the member has an opinion on the row.
+        slots: (N,) slots of each row; None where a row is one, and S = N.
     """
 
     ids: np.ndarray
     members: np.ndarray
     cover: np.ndarray
+    slots: np.ndarray | None = None
 
-    def find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def find(
+        self, ids: np.ndarray, slots: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Look rows up by id.
 
         Args:
             ids: (K, 16) uint8 row ids.
+            slots: (K,) slots of each of these rows, where the kind has several.
 
         Returns:
-            (M, K, C) outputs and (M, K) cover, in the order of ``ids``; rows that the store does
-            not know are not covered.
+            (M, sum of slots, C) outputs and (M, K) cover, in the order of ``ids``; rows that the
+            store does not know are not covered.
+
+        Raises:
+            ValueError: A row has another number of slots here than in the store.
         """
         own, wanted = sort_keys(self.ids), sort_keys(ids)
+        n_slots = len(ids) if slots is None else int(slots.sum())
+        found = np.zeros((len(self.members), n_slots, self.members.shape[-1]), np.float32)
         if not len(own):
-            shape = (len(self.members), len(ids), self.members.shape[-1])
-            return np.zeros(shape, np.float32), np.zeros(shape[:2], bool)
+            return found, np.zeros((len(self.members), len(ids)), bool)
         order = np.argsort(own, kind="stable")
         places = np.searchsorted(own[order], wanted).clip(max=len(own) - 1)
         rows = order[places]
-        known = own[rows] == wanted
-        members = np.where(known[None, :, None], self.members[:, rows], np.float32(0))
-        return members, self.cover[:, rows] & known
+        known = np.flatnonzero(own[rows] == wanted)
+        if self.slots is not None and (
+            slots is None or not np.array_equal(self.slots[rows[known]], slots[known])
+        ):
+            raise ValueError("rows with another number of slots than their soft targets have")
+        found[:, parts_of(slots, known)] = self.members[:, parts_of(self.slots, rows[known])]
+        cover = np.zeros((len(self.members), len(ids)), bool)
+        cover[:, known] = self.cover[:, rows[known]]
+        return found, cover
 
 
 def write_store(
@@ -101,6 +118,7 @@ def write_store(
     ids: np.ndarray,
     members: Sequence[np.ndarray],
     cover: Sequence[np.ndarray] | None = None,
+    slots: np.ndarray | None = None,
 ) -> None:
     """Write a store; it appears whole or not at all.
 
@@ -109,8 +127,9 @@ def write_store(
         facts: What it is of.
         kind: The task's kind; it decides the number format.
         ids: (N, 16) uint8 row ids; equal ids are stored once, as the row that most members cover.
-        members: For each member (N, C) outputs in the kind's units.
+        members: For each member (S, C) outputs in the kind's units.
         cover: For each member (N,) bool; None where every member covers every row.
+        slots: (N,) slots of each row; None where a row is one.
 
     Raises:
         DataError: An output is no finite number, or too large for the number format.
@@ -126,11 +145,14 @@ def write_store(
     for number, start in enumerate(range(0, max(len(first), 1), _SHARD_ROWS)):
         rows = first[start : start + _SHARD_ROWS]
         tensors = {"ids": np.ascontiguousarray(ids[rows])}
+        own = parts_of(slots, rows)
+        if slots is not None:
+            tensors["slots"] = slots[rows].astype(np.int32)
         for k, outputs in enumerate(members):
             with np.errstate(over="ignore"):  # looked for below
-                stored = kind.to_store(outputs[rows])
+                stored = kind.to_store(outputs[own])
             if not np.isfinite(stored).all():
-                worst = outputs[rows][~np.isfinite(stored)][0]
+                worst = outputs[own][~np.isfinite(stored)][0]
                 raise DataError(
                     f"task '{facts.task}', outputs of teacher {k + 1}",
                     got=f"{worst:g}",
@@ -156,10 +178,11 @@ def read_store(folder: Path, expected: StoreFacts, kind: Kind) -> SoftTargets:
     """
     manifest = verify(folder)
     _compare(folder, manifest, expected.to_json())
-    ids, members, cover = [], [], []
+    ids, members, cover, slots = [], [], [], []
     n_members = len(expected.teachers)
     for tensors in _shards(folder, manifest):
         ids.append(tensors["ids"])
+        slots += [tensors["slots"].astype(np.int64)] if "slots" in tensors else []
         members.append(
             np.stack([kind.from_store(tensors[f"member/{k}"]) for k in range(n_members)])
         )
@@ -168,15 +191,17 @@ def read_store(folder: Path, expected: StoreFacts, kind: Kind) -> SoftTargets:
         ids=np.concatenate(ids),
         members=np.concatenate(members, axis=1),
         cover=np.concatenate(cover, axis=1),
+        slots=np.concatenate(slots) if slots else None,
     )
 
 
 def merge(stores: Sequence[SoftTargets]) -> SoftTargets:
     """One ensemble of the members of several stores over the same rows, matched by id."""
-    ids = stores[0].ids
-    found = [store.find(ids) for store in stores]
+    ids, slots = stores[0].ids, stores[0].slots
+    found = [store.find(ids, slots) for store in stores]
     return SoftTargets(
         ids=ids,
+        slots=slots,
         members=np.concatenate([members for members, _ in found]),
         cover=np.concatenate([cover for _, cover in found]),
     )

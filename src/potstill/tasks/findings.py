@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -51,39 +51,64 @@ def find_empty_split(n_rows: int, split: str, source: str) -> list[Finding]:
     return [_error(f"{split} has no rows", source, "check the file, or leave the split out")]
 
 
-def find_empty_texts(columns: Mapping[str, Sequence[object]], where: Where) -> list[Finding]:
+def find_empty_texts(
+    columns: Mapping[str, Sequence[object]],
+    where: Where,
+    is_empty: Callable[[Any], bool] | None = None,
+) -> list[Finding]:
     """An error for each input column with values that are None or blank text.
 
     Args:
         columns: Values of the input columns by name.
         where: Place of a row.
+        is_empty: Whether a value that is a list says nothing.
     """
     found = []
     for name, values in columns.items():
-        empty = [i for i, value in enumerate(values) if _is_blank(value)]
+        empty = [
+            i
+            for i, value in enumerate(values)
+            if _is_blank(value) or (isinstance(value, list) and is_empty and is_empty(value))
+        ]
         if empty:
             what = f"column '{name}': {_rows(len(empty))} without text{_also(empty, where)}"
             found.append(_error(what, where(empty[0]), "fill the texts in, or remove the rows"))
     return found
 
 
-def find_non_texts(columns: Mapping[str, Sequence[object]], where: Where) -> list[Finding]:
+def find_non_texts(
+    columns: Mapping[str, Sequence[object]],
+    where: Where,
+    fault_of: Callable[[object], str | None] | None = None,
+    wanted: str = "text",
+) -> list[Finding]:
     """An error for each input column with values that are not text: numbers are not converted.
 
     Args:
         columns: Values of the input columns by name; None is left to :func:`find_empty_texts`.
         where: Place of a row.
+        fault_of: Why a value is not what the task reads; None takes strings only.
+        wanted: What the task reads.
     """
     found = []
     for name, values in columns.items():
-        odd = [i for i, v in enumerate(values) if v is not None and not isinstance(v, str)]
+        odd = [
+            i
+            for i, v in enumerate(values)
+            if v is not None
+            and (not isinstance(v, str) if fault_of is None else fault_of(v) is not None)
+            and not (isinstance(v, list) and not v)  # reported as empty
+        ]
         if odd:
             first = values[odd[0]]
+            why = fault_of(first) if fault_of is not None else None
             what = (
-                f"column '{name}': {_rows(len(odd))} with a value that is not text, first "
-                f"{type(first).__name__} {_short(first)}{_also(odd, where)}"
+                f"column '{name}': {_rows(len(odd))} with a value that is not {wanted}, first "
+                f"{why or f'{type(first).__name__} {_short(first)}'}{_also(odd, where)}"
             )
-            todo = "write the values as strings, or name another column under `text:`"
+            todo = f"write the values as {wanted}, or name another column"
+            if wanted == "text":
+                todo = "write the values as strings, or name another column under `text:`"
             found.append(_error(what, where(odd[0]), todo))
     return found
 
@@ -199,6 +224,25 @@ def find_unfit_labels(
         n_rows = sum(map(len, rest))
         what = f"column '{column}': {len(rest)} more kinds of unfit labels in {_rows(n_rows)}"
         found.append(_error(what, where(rest[0][0]), "correct those above first"))
+    return found
+
+
+def find_faulty_labels(column: str, faults: Mapping[int, str], where: Where) -> list[Finding]:
+    """Errors for labels that a kind refuses, twenty at most and one that counts the others.
+
+    Args:
+        column: The label column's name.
+        faults: Row to what is wrong with its label.
+        where: Place of a row.
+    """
+    found = [
+        _error(f"column '{column}': {why}", where(i), "correct the label, or leave the row out")
+        for i, why in list(faults.items())[:_SHOWN_REASONS]
+    ]
+    rest = list(faults)[_SHOWN_REASONS:]
+    if rest:
+        what = f"column '{column}': {_rows(len(rest))} more with faulty labels"
+        found.append(_error(what, where(rest[0]), "correct those above first"))
     return found
 
 

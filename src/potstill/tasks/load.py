@@ -15,13 +15,12 @@ import numpy as np
 
 from potstill.core.errors import DataError
 from potstill.kinds import KINDS, Kind
-from potstill.metrics.named import metric as named_metric
 from potstill.tasks.findings import find_lone_candidates
+from potstill.tasks.inputs import READERS, Reader
 from potstill.tasks.pools import join_pools
-from potstill.tasks.rowids import row_ids, sample_groups, sort_keys, stratified_sample
+from potstill.tasks.rowids import sample_groups, sort_keys, stratified_sample
 from potstill.tasks.sources import Source, read_rows
 from potstill.tasks.task import Split, Task
-from potstill.tasks.text import TextInputs
 
 DEV_SHARE = 0.1
 
@@ -31,7 +30,7 @@ def load_task(
     *,
     kind: str,
     columns: Sequence[str],
-    label: str,
+    label: str | Sequence[str],
     group: str | None = None,
     options: Mapping[str, Any],
     metric: str | None,
@@ -43,6 +42,7 @@ def load_task(
     seed: int,
     key: str | None = None,
     skip_bad_rows: int = 0,
+    like: Task | None = None,
 ) -> Task:
     """Read a task.
 
@@ -50,7 +50,7 @@ def load_task(
         name: Its name.
         kind: Name of its kind.
         columns: Input columns, in order.
-        label: Label column.
+        label: Label column, or columns, where the kind has several.
         group: The input column whose equal values make a list (ranking), or None.
         options: The kind's options (classes, positive, range).
         metric: Name of the metric; None for the kind's default.
@@ -62,15 +62,19 @@ def load_task(
         seed: Decides dev and the share.
         key: A column that joins rows with somebody's scores, or None.
         skip_bad_rows: How many faulty rows each source may have.
+        like: A task that was read from the same file in the same way: this one takes the same rows
+            of it for its share and its dev, so that both can learn from one encoder pass.
 
     Raises:
         DataError: A source or a row is faulty, a split is empty, or the labels make no task.
     """
     cls = KINDS[kind]
-    reader = _Reader(
+    inputs = READERS[cls.reads](columns=tuple(columns))
+    labels = (label,) if isinstance(label, str) else tuple(label)
+    reader = _Rows(
         task=name,
-        columns=tuple(columns),
-        label=label,
+        inputs=inputs,
+        labels=labels,
         group=group,
         key=key,
         allowed=skip_bad_rows,
@@ -80,7 +84,7 @@ def load_task(
         fixed = cls.learn([v for v in rows_in.raw if v is not None], options)
     except (ValueError, KeyError) as error:
         raise DataError(
-            f"task '{name}', column '{label}' of {rows_in.split.source}",
+            f"task '{name}', column {_named(labels)} of {rows_in.split.source}",
             got=str(error),
             wanted=f"labels for a {kind} task",
             todo="check the label column and the task's options in the run file",
@@ -88,10 +92,12 @@ def load_task(
     whole = reader.encode(rows_in, fixed)
     given_test = None if test is None else reader.encode(reader.read(test, "test", True), fixed)
     if dev is None:
-        whole, chosen_dev = _set_dev_aside(name, whole, seed)
+        aside = None if like is None else np.isin(whole.places, like.dev.places)
+        whole, chosen_dev = _set_dev_aside(name, whole, fixed, seed, aside)
     else:
         chosen_dev = reader.encode(reader.read(dev, "dev", True), fixed)
-    share, rest = _share(whole, rows, seed)
+    taken = None if like is None else np.isin(whole.places, like.train.places)
+    share, rest = _share(whole, fixed, rows, seed, taken)
     if fixed.grouped:
         _need_lists(name, {"train": share, "dev": chosen_dev, "test": given_test})
     held_out = [s.ids for s in (chosen_dev, given_test) if s is not None]
@@ -102,8 +108,8 @@ def load_task(
     return Task(
         name=name,
         kind=fixed,
-        inputs=TextInputs(columns=tuple(columns)),
-        metric=named_metric(metric or cls.metric_names[0], fixed.positive),
+        inputs=inputs,
+        metric=fixed.metric(metric or cls.metric_names[0]),
         train=share,
         dev=chosen_dev,
         test=given_test,
@@ -121,26 +127,26 @@ class _Read:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Reader:
+class _Rows:
     task: str
-    columns: tuple[str, ...]
-    label: str
+    inputs: Reader
+    labels: tuple[str, ...]
     group: str | None
     key: str | None
     allowed: int
 
     def read(self, source: Source, split: str, labelled: bool) -> _Read:
         what = f"task '{self.task}', {split}"
-        wanted = [*self.columns, *([self.label] if labelled else [])]
+        names = self.inputs.columns
+        wanted = [*names, *(self.labels if labelled else ())]
         if self.key is not None:
             wanted.append(self.key)
         rows = read_rows(source, columns=wanted, what=what, skip_bad_rows=self.allowed)
-        inputs = TextInputs(columns=self.columns)
-        columns = [rows.columns[c] for c in self.columns]
+        columns = [rows.columns[c] for c in names]
         faults = _Faults(what, self.allowed - len(rows.skipped))
         keep = []
         for i, values in enumerate(zip(*columns, strict=True)):
-            fault = inputs.faults(values)
+            fault = self.inputs.faults(values)
             if fault is None:
                 keep.append(i)
             else:
@@ -153,11 +159,11 @@ class _Reader:
                 wanted="at least one row",
                 todo="check the file, or leave the split out of the run file",
             )
-        texts = {c: [str(rows.columns[c][i]) for i in keep] for c in self.columns}
+        texts = {c: [self.inputs.value(rows.columns[c][i]) for i in keep] for c in names}
         made = Split(
             inputs=texts,
             labels=None,
-            ids=row_ids(list(texts.values())),
+            ids=self.inputs.ids(texts),
             groups=None if self.group is None else _number(texts[self.group]),
             places=np.asarray(rows.places)[keep],
             source=rows.source,
@@ -165,7 +171,7 @@ class _Reader:
             keys=None if self.key is None else [str(rows.columns[self.key][i]) for i in keep],
             skipped=len(rows.skipped) + len(faults.found),
         )
-        raw = [rows.columns[self.label][i] for i in keep] if labelled else []
+        raw = [self._label(rows.columns, i) for i in keep] if labelled else []
         if made.groups is not None:  # rows of one query together, as batches want them
             order = np.argsort(made.groups, kind="stable")
             made, raw = made.take(order), [raw[i] for i in order] if labelled else []
@@ -174,22 +180,32 @@ class _Reader:
     def encode(self, read: _Read, kind: Kind) -> Split:
         """Labels to numbers; faulty ones are errors, or skipped with the user's leave."""
         split = read.split
-        faults = _Faults(f"task '{self.task}', column '{self.label}'", self.allowed - split.skipped)
-        labels = np.zeros(len(split))
+        what = f"task '{self.task}', column {_named(self.labels)}"
+        faults = _Faults(what, self.allowed - split.skipped)
+        found: list[Any] = []
         keep = np.ones(len(split), bool)
+        columns = self.inputs.in_order(split.inputs)
         for i, value in enumerate(read.raw):
             try:
-                labels[i] = kind.encode_label(value)
+                found.append(kind.encode(value, [column[i] for column in columns]))
             except ValueError as error:
                 keep[i] = False
                 faults.add(split.where(i), str(error))
         faults.settle()
+        labels = label_array(found)
+        if not keep.all():  # faulty rows hold any label until they are taken out
+            rows = np.maximum(np.cumsum(keep) - 1, 0)
+            labels = labels[rows] if len(labels) else np.zeros(len(split))
         whole = replace(split, labels=labels, skipped=split.skipped + len(faults.found))
         if kind.grouped:
             if whole.groups is None:
                 raise ValueError("grouped rows without groups")
             keep = ~np.isin(whole.groups, np.unique(whole.groups[~keep]))
         return whole if keep.all() else whole.take(np.flatnonzero(keep))
+
+    def _label(self, columns: Mapping[str, Sequence[object]], i: int) -> object:
+        values = tuple(columns[name][i] for name in self.labels)
+        return values[0] if len(values) == 1 else values
 
     def pool(self, source: Source) -> Split:
         return self.read(source, "pool", labelled=False).split
@@ -240,11 +256,17 @@ def _need_lists(name: str, splits: Mapping[str, Split | None]) -> None:
                 )
 
 
-def _set_dev_aside(name: str, whole: Split, seed: int) -> tuple[Split, Split]:
+def _set_dev_aside(
+    name: str, whole: Split, kind: Kind, seed: int, taken: np.ndarray | None
+) -> tuple[Split, Split]:
     """A tenth of train as dev; rows with equal inputs go together."""
     n = max(1, round(DEV_SHARE * len(whole)))
-    chosen = np.zeros(len(whole), bool)
-    chosen[_sample(whole, n, seed)] = True
+    chosen = np.zeros(len(whole), bool) if taken is None else taken
+    together = None if taken is not None else kind.together(list(whole.inputs.values()))
+    if together is not None:  # such as the questions on one passage
+        chosen[sample_groups(_number(together), n, seed)] = True
+    elif taken is None:
+        chosen[_sample(whole, kind, n, seed)] = True
     if whole.groups is None:
         keys = sort_keys(whole.ids)
         chosen |= np.isin(keys, keys[chosen])
@@ -258,24 +280,43 @@ def _set_dev_aside(name: str, whole: Split, seed: int) -> tuple[Split, Split]:
     return whole.take(np.flatnonzero(~chosen)), whole.take(np.flatnonzero(chosen))
 
 
-def _share(whole: Split, rows: int | None, seed: int) -> tuple[Split, Split | None]:
+def _share(
+    whole: Split, kind: Kind, rows: int | None, seed: int, taken: np.ndarray | None
+) -> tuple[Split, Split | None]:
     """A seeded, stratified share of train and the rest as a pool."""
     if rows is None or rows >= len(whole):
         return whole, None
-    chosen = np.zeros(len(whole), bool)
-    chosen[_sample(whole, rows, seed)] = True
+    chosen = np.zeros(len(whole), bool) if taken is None else taken
+    if taken is None:
+        chosen[_sample(whole, kind, rows, seed)] = True
     rest = whole.take(np.flatnonzero(~chosen)).without_labels()
     return whole.take(np.flatnonzero(chosen)), rest if len(rest) else None
 
 
-def _sample(whole: Split, n: int, seed: int) -> np.ndarray:
+def _sample(whole: Split, kind: Kind, n: int, seed: int) -> np.ndarray:
     if whole.groups is not None:
         return sample_groups(whole.groups, n, seed)
     if whole.labels is None:
         raise ValueError("a stratified sample needs labels")
-    integral = bool(np.all(whole.labels == np.round(whole.labels)))
-    labels = whole.labels.astype(np.int64) if integral else whole.labels
-    return stratified_sample(labels, n, seed)
+    return stratified_sample(kind.strata(whole.labels), n, seed)
+
+
+def label_array(labels: list[Any]) -> np.ndarray:
+    """Labels of N rows: (N,) numbers, (N, C) where each has as many, else (N,) tuples."""
+    if all(isinstance(label, float | int) for label in labels):
+        return np.array(labels, np.float64)
+    sizes = {len(label) for label in labels}
+    flat = all(isinstance(part, float) for label in labels for part in label)
+    if len(sizes) == 1 and flat:
+        return np.array(labels, np.float64)
+    found = np.empty(len(labels), object)
+    for i, label in enumerate(labels):  # a slice would make a table of tuples of equal length
+        found[i] = label
+    return found
+
+
+def _named(columns: Sequence[str]) -> str:
+    return " and ".join(f"'{column}'" for column in columns)
 
 
 def _number(values: Sequence[str]) -> np.ndarray:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from potstill.core.errors import DataError
-from potstill.tasks.rowids import row_ids, sort_keys
+from potstill.tasks.rowids import sort_keys
 from potstill.tasks.task import Split, Task
 
 
@@ -43,8 +44,9 @@ def join_pools(
 def pool_of_others(task: Task, others: Sequence[Task]) -> Split:
     """The training texts of other tasks as unlabelled rows of this one.
 
-    A task on one text takes every text of the others; a task on pairs takes their pairs. Lists
-    of candidates are never made from other tasks' texts.
+    A task on one text takes every text of the others, one on words takes them with blanks between
+    words; a task on pairs, or on questions and passages, takes those that are read as its own are.
+    Lists of candidates are never made from other tasks' texts.
 
     Raises:
         DataError: The task is a ranking task, or no other task has texts of its shape.
@@ -57,27 +59,27 @@ def pool_of_others(task: Task, others: Sequence[Task]) -> Split:
             wanted="a task whose rows stand alone: other tasks' texts make no candidate lists",
             todo="use `pool: rest` or a file of queries and candidates",
         )
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[Any, ...]] = []
     for other in others:
-        columns = [other.train.inputs[c] for c in other.inputs.columns]
+        columns = other.inputs.in_order(other.train.inputs)
         if other.name == task.name:
             continue
         if n == 1:
-            rows += [(text,) for column in columns for text in column]
-        elif len(columns) == n:
+            rows += [(task.inputs.value(text),) for column in columns for text in column]
+        elif type(other.inputs) is type(task.inputs) and len(columns) == n:
             rows += list(zip(*columns, strict=True))
     if not rows:
         raise DataError(
             f"task '{task.name}', pool: others",
-            got="no other task with pairs of texts",
-            wanted=f"tasks that read {n} text(s), as this one",
+            got=f"no other task that reads {n} texts as this one does",
+            wanted="a task besides this one with such rows",
             todo="use `pool: rest` or a file instead",
         )
     inputs = {c: [row[i] for row in rows] for i, c in enumerate(task.inputs.columns)}
     return Split(
         inputs=inputs,
         labels=None,
-        ids=row_ids(list(inputs.values())),
+        ids=task.inputs.ids(inputs),
         groups=None,
         places=np.arange(len(rows)),
         source="<texts of the other tasks>",

@@ -15,7 +15,8 @@ import numpy as np
 
 from potstill.core.errors import UsageError
 from potstill.kinds import Kind, kind_from_json
-from potstill.tasks.text import TextInputs
+from potstill.models.tokenizer import TokenRows
+from potstill.tasks.inputs import READERS, Columns, Reader
 
 if TYPE_CHECKING:  # reading files needs pyarrow, a service does not
     from potstill.tasks.sources import ArrowStream, PandasConvertible
@@ -29,12 +30,12 @@ class TaskHead:
 
     Attributes:
         kind: Kind and label space.
-        inputs: Columns that it reads.
+        inputs: How it reads its columns.
         metric: Name of the metric it was chosen by.
     """
 
     kind: Kind
-    inputs: TextInputs
+    inputs: Reader
     metric: str
 
 
@@ -58,9 +59,9 @@ class Predictor(ABC):
 
     @abstractmethod
     def outputs(
-        self, tasks: Sequence[str], inputs: Mapping[str, Sequence[str]]
+        self, tasks: Sequence[str], inputs: Columns
     ) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
-        """Outputs (N, C) of tasks that share a pass, for N rows given as columns.
+        """Outputs (S, C) of tasks that share a pass, for N rows given as columns.
 
         Returns:
             Task to outputs, and (N,) which rows were too long and lost their end.
@@ -175,12 +176,12 @@ class Predictor(ABC):
         n_rows = len(next(iter(table.values())))
         cut = np.zeros(n_rows, bool)
         for group in passes(self.heads, tasks, task_token=self.task_token):
-            inputs = self.heads[group[0]].inputs.checked(table, range(start, start + n_rows))
+            reader = self.heads[leader(self.heads, group)].inputs
+            inputs = reader.checked(table, range(start, start + n_rows))
             found, too_long = self.outputs(group, inputs)
             cut |= too_long
             for task, outputs in found.items():
-                kind = self.heads[task].kind
-                answers[task] = kind.decode(kind.predict(outputs))
+                answers[task] = decoded(self.heads[task], outputs, inputs)
         rows = [
             {"row": start + i, "tasks": {task: answers[task][i] for task in tasks}}
             for i in range(n_rows)
@@ -200,13 +201,74 @@ class Predictor(ABC):
 def passes(
     heads: Mapping[str, TaskHead], tasks: Iterable[str], *, task_token: bool
 ) -> list[tuple[str, ...]]:
-    """Tasks that can share an encoder pass: those that read the same columns, no task token."""
+    """Tasks that can share an encoder pass: those that read the same columns, no task token.
+
+    Words of a column are read as its text is, so tasks on either share; a question and a passage
+    are read in windows, which a pair of texts is not.
+    """
     if task_token:
         return [(task,) for task in tasks]
     by_columns: dict[tuple[str, ...], list[str]] = {}
     for task in tasks:
-        by_columns.setdefault(heads[task].inputs.columns, []).append(task)
+        by_columns.setdefault(shared_by(heads[task]), []).append(task)
     return [tuple(group) for group in by_columns.values()]
+
+
+def shared_by(head: TaskHead) -> tuple[str, ...]:
+    """What tasks of one pass have in common."""
+    columns = head.inputs.columns
+    return columns if len(columns) == 1 else (*columns, head.kind.reads)
+
+
+def leader(heads: Mapping[str, TaskHead], group: Sequence[str]) -> str:
+    """The task of a pass whose reader reads for all: one with slots, where there is one."""
+    return next((task for task in group if heads[task].kind.slotted), group[0])
+
+
+def readers_of(heads: Mapping[str, TaskHead]) -> dict[str, Reader]:
+    """Who reads each column; of several the one with slots, which asks for most."""
+    readers: dict[str, Reader] = {}
+    for head in sorted(heads.values(), key=lambda head: head.kind.slotted):
+        readers |= dict.fromkeys(head.inputs.columns, head.inputs)
+    return readers
+
+
+def lost_ends(heads: Mapping[str, TaskHead], tasks: Sequence[str], tokens: TokenRows) -> np.ndarray:
+    """(N,) rows of a pass that were too long for one of its tasks, which read them without an end.
+
+    Tasks with slots read on in windows.
+    """
+    if tokens.windows is None or all(heads[task].kind.slotted for task in tasks):
+        return tokens.truncated
+    return np.asarray(tokens.truncated | (np.diff(tokens.windows) > 1))
+
+
+def slots_at_last(heads: Mapping[str, TaskHead]) -> list[tuple[int, ...] | None]:
+    """For each task what an engine must know of its slots: see ``Engine.outputs``."""
+    return [h.kind.at_last if h.kind.slotted else None for h in heads.values()]
+
+
+def of_rows(outputs: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """Outputs of rows from those of their texts.
+
+    Args:
+        outputs: (R, C) of texts, or (R,) arrays (slots of the text, C).
+        windows: (N + 1,) the texts of row i are ``windows[i]`` to ``windows[i + 1]``.
+
+    Returns:
+        (N, C) of each row's first text, or (S, C) of all slots in order.
+    """
+    if outputs.dtype != object:
+        return np.asarray(outputs[windows[:-1]])
+    return np.concatenate([*outputs[windows[0] : windows[-1]]])
+
+
+def decoded(head: TaskHead, outputs: np.ndarray, inputs: Columns) -> list[dict[str, Any]]:
+    """Answers of a task for rows, from its outputs (S, C) for them."""
+    slots = head.inputs.slots(inputs) if head.kind.slotted else None
+    groups = None if slots is None else np.repeat(np.arange(len(slots)), slots)
+    predictions = head.kind.predict(outputs, groups)
+    return head.kind.decode(predictions, head.inputs.in_order(inputs), groups)
 
 
 def heads_to_json(heads: Mapping[str, TaskHead]) -> dict[str, dict[str, Any]]:
@@ -223,14 +285,15 @@ def heads_to_json(heads: Mapping[str, TaskHead]) -> dict[str, dict[str, Any]]:
 
 def heads_from_json(facts: Mapping[str, Any]) -> dict[str, TaskHead]:
     """Restore what :func:`heads_to_json` gave."""
-    return {
-        name: TaskHead(
-            kind=kind_from_json(entry["space"]),
-            inputs=TextInputs(columns=tuple(entry["columns"])),
-            metric=str(entry["metric"]),
-        )
-        for name, entry in facts.items()
-    }
+    return {name: _head(kind_from_json(entry["space"]), entry) for name, entry in facts.items()}
+
+
+def _head(kind: Kind, entry: Mapping[str, Any]) -> TaskHead:
+    return TaskHead(
+        kind=kind,
+        inputs=READERS[kind.reads](columns=tuple(entry["columns"])),
+        metric=str(entry["metric"]),
+    )
 
 
 def _dicts(rows: object) -> Sequence[Row]:

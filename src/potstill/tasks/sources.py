@@ -282,7 +282,9 @@ def _series_values(series: object) -> list[object]:
 
 
 def _plain(value: object) -> object:
-    """Python's own value for a NumPy scalar."""
+    """Python's own value for a NumPy scalar, and its own list for an array."""
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value.tolist()]
     return value.item() if isinstance(value, np.generic) else value
 
 

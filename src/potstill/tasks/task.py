@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
 from potstill.core.files import digest_json
 from potstill.kinds import Kind
 from potstill.metrics.metric import Metric
+from potstill.tasks.inputs import Reader
 from potstill.tasks.rowids import digest_rows, fold_of
-from potstill.tasks.text import TextInputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -19,8 +20,9 @@ class Split:
     """N rows of a task.
 
     Attributes:
-        inputs: Column name to N values.
-        labels: (N,) labels as the kind encodes them; None in a pool.
+        inputs: Column name to N values, as the task's reader keeps them.
+        labels: (N,) labels as the kind encodes them, (N, C) or (N,) tuples where a row has several;
+            None in a pool.
         ids: (N, 16) uint8 row ids: digests of the inputs.
         groups: (N,) query of each row, 0.. in order of appearance, rows of a query together;
             None for kinds without groups.
@@ -31,7 +33,7 @@ class Split:
         skipped: Rows that were left out with the user's leave.
     """
 
-    inputs: Mapping[str, list[str]]
+    inputs: Mapping[str, list[Any]]
     labels: np.ndarray | None
     ids: np.ndarray
     groups: np.ndarray | None
@@ -95,7 +97,7 @@ class Task:
 
     name: str
     kind: Kind
-    inputs: TextInputs
+    inputs: Reader
     metric: Metric
     train: Split
     dev: Split
@@ -118,8 +120,80 @@ class Task:
                 "inputs": self.inputs.to_json(),
                 "train": self.train.digest,
                 "dev": self.dev.digest,
+                **({} if self.kind.version == 1 else {"version": self.kind.version}),
             }
         )
+
+
+class Asked(Protocol):
+    """What is asked of rows: a task, or a network's head for it."""
+
+    @property
+    def kind(self) -> Kind:
+        """Kind and label space."""
+
+    @property
+    def inputs(self) -> Reader:
+        """How its rows are read."""
+
+
+def slots_of(task: Asked, rows: Split) -> np.ndarray | None:
+    """(N,) slots of each row of a task's split; None where each row is one."""
+    return task.inputs.slots(rows.inputs) if task.kind.slotted else None
+
+
+def groups_of(task: Asked, split: Split) -> np.ndarray | None:
+    """(S,) group of each slot of a split, as kinds take them; None where slots stand alone."""
+    slots = slots_of(task, split)
+    return split.groups if slots is None else np.repeat(np.arange(len(split)), slots)
+
+
+def truth_of(task: Asked, split: Split) -> Any:
+    """Labels of a split as metrics read them."""
+    if split.labels is None:
+        raise ValueError("rows without labels")
+    return task.kind.truth(split.labels, task.inputs.in_order(split.inputs))
+
+
+def shared_texts(
+    tasks: Sequence[Task], *, pools: bool, task_token: bool
+) -> dict[str, list[list[str]]]:
+    """Tasks that may learn from one encoder pass, as a part of a stage's facts; empty without any.
+
+    They have labels for the same texts in the same order, and no task token makes them differ.
+
+    Args:
+        tasks: What a network is trained on.
+        pools: It learns from their pools too.
+        task_token: A task-identifier token stands before each text.
+    """
+    if task_token:
+        return {}
+    by_size: dict[tuple[int, int], list[Task]] = {}
+    for task in tasks:
+        if not task.kind.grouped:
+            n_pool = 0 if task.pool is None or not pools else len(task.pool)
+            by_size.setdefault((len(task.train), n_pool), []).append(task)
+    shared: list[list[str]] = []
+    for alike in (found for found in by_size.values() if len(found) > 1):
+        by_texts: dict[str, list[str]] = {}
+        for task in alike:
+            splits = [task.train] + ([task.pool] if pools and task.pool is not None else [])
+            ids = np.concatenate([split.ids for split in splits])
+            by_texts.setdefault(digest_rows(ids, None), []).append(task.name)
+        shared += [names for names in by_texts.values() if len(names) > 1]
+    return {"shared": sorted(shared)} if shared else {}
+
+
+def rows_of_epoch(tasks: Sequence[Task], *, pools: bool, task_token: bool) -> int:
+    """Rows that an epoch encodes, those of shared texts counted once."""
+    shared = shared_texts(tasks, pools=pools, task_token=task_token).get("shared", [])
+    again = {name for names in shared for name in names[1:]}
+    return sum(
+        len(task.train) + (len(task.pool) if pools and task.pool is not None else 0)
+        for task in tasks
+        if task.name not in again
+    )
 
 
 def folds(task: Task, n_folds: int) -> np.ndarray:

@@ -1,12 +1,14 @@
-"""Teachers that exist already: transformers classifiers, and scores that somebody computed.
+"""Teachers that exist already: transformers models, and scores that somebody computed.
 
-classifier   a folder or hub id in transformers' sequence-classification format
+classifier   a folder or hub id in the transformers format of the task's kind: sequence
+             classification, token classification for words, question answering for passages
 scores       a table with a score per class (or ``value``), joined by inputs or by a key
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,23 +16,35 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+)
 
+from potstill.core.arrays import parts_of
 from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, DataError, MismatchError
 from potstill.core.files import digest_json
-from potstill.kinds import Classification, Kind
 from potstill.models.base_folder import check_weights, find_base
 from potstill.models.encoder import longest_text, refuse_missing, silence
-from potstill.models.tokenizer import load_tokenizer
+from potstill.models.tokenizer import TokenRows, load_tokenizer, pick_slots
 from potstill.tasks.batches import token_batches
 from potstill.tasks.rowids import digest_rows, row_ids, sort_keys
 from potstill.tasks.sources import Source, read_rows
-from potstill.tasks.task import Split, Task
+from potstill.tasks.task import Split, Task, slots_of
 from potstill.teachers.member import Member
 from potstill.training.inference import BUDGET_TOKENS, to_batch
 
 VALUE = "value"
+
+_FORMATS: Mapping[str, tuple[Any, str]] = {
+    "text": (AutoModelForSequenceClassification, "sequence-classification"),
+    "words": (AutoModelForTokenClassification, "token-classification"),
+    "passage": (AutoModelForQuestionAnswering, "question-answering"),
+}
+"""What a model must be loaded as, by how a kind reads its rows."""
 
 
 def classifier_member(model: str, labels: Sequence[str] | None, name: str) -> Member:
@@ -81,7 +95,7 @@ def look_at(member: Member, task: Task) -> list[str]:
         DataError: A score is missing or no number, or rows of one text differ.
     """
     if member.source == "classifier":
-        _label_order(_load(member), member, task)
+        _label_order(_load(member, task), member, task)
         load_tokenizer(member.folder)
         return []
     splits = {"train": task.train, "pool": task.pool, "dev": task.dev, "test": task.test}
@@ -107,65 +121,109 @@ def classifier_outputs(
     max_tokens: int,
     done: Callable[[int], object],
 ) -> np.ndarray:
-    """Outputs (N, C) of a classifier in the task's label order.
+    """Outputs (S, C) of a model in the task's label order.
 
     Raises:
         BaseModelError: The folder is not a classifier that transformers can load.
         MismatchError: Its labels are not the task's.
     """
-    model = _load(member)
+    model = _load(member, task)
     order = _label_order(model, member, task)
     tokenizer = load_tokenizer(member.folder)
     columns = task.inputs.columns
-    inputs = {c: [v for split in rows for v in split.inputs[c]] for c in columns}
+    inputs: dict[str, list[Any]] = {
+        c: [v for split in rows for v in split.inputs[c]] for c in columns
+    }
     limit = longest_text(model) or max_tokens
     tokens = task.inputs.tokenise(inputs, tokenizer, max_tokens=min(max_tokens, limit), task=None)
     model = nn.Module.to(model, device.torch).train(mode=False)
     has_types = int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
-    outputs = np.empty((len(tokens), len(order)), np.float32)
+    slots = tokens.slots
+    n_outputs = len(tokens) if slots is None else len(slots.first)
+    outputs = np.empty((n_outputs, len(order)), np.float32)
+    silent = np.empty((len(tokens), len(order)), np.float32)  # what the first token of a text says
     with torch.inference_mode(), device.autocast():
         for batch_rows in token_batches(tokens.lengths, BUDGET_TOKENS):
-            batch = to_batch(tokens.pad(batch_rows, tokenizer.padding), device.torch)
+            batch = to_batch(tokens, batch_rows, tokenizer.padding, device.torch)
             types = {"token_type_ids": batch.types} if has_types else {}
-            logits = model(input_ids=batch.ids, attention_mask=batch.mask.long(), **types).logits
-            outputs[batch_rows] = logits.float().cpu().numpy()[:, order]
-            done(len(batch_rows))
-    if task.kind.n_outputs == 1 and not isinstance(task.kind, Classification):
+            found = model(input_ids=batch.ids, attention_mask=batch.mask.long(), **types)
+            if task.kind.reads == "passage":
+                logits = torch.stack([found.start_logits, found.end_logits], -1)
+            else:
+                logits = found.logits
+            values = logits.float().cpu().numpy()
+            if slots is None:
+                outputs[batch_rows] = values[:, order]
+            else:
+                places, texts = slots.of(batch_rows)
+                silent[batch_rows] = values[:, 0, order]
+                outputs[places] = pick_slots(values, texts, slots, places, task.kind.at_last)[
+                    :, order
+                ]
+            done(len(batch_rows) if tokens.windows is None else 0)
+    if tokens.windows is not None:
+        done(tokens.n_rows)
+    if task.kind.reads == "passage":
+        _no_answer(outputs, silent, tokens)
+    if task.kind.n_outputs == 1 and not task.kind.class_names:
         return task.kind.from_scores([{VALUE: float(v)} for v in outputs[:, 0]])
     return outputs
+
+
+def _no_answer(outputs: np.ndarray, silent: np.ndarray, tokens: TokenRows) -> None:
+    """Put what a question answerer says of "no answer" into each row's first slot.
+
+    It says so for each window, and does for every window without the answer: the row has none only
+    where all windows say so. So the window that says it least speaks (as in SQuAD's script).
+    """
+    if tokens.slots is None or tokens.windows is None:
+        return
+    for start, end in pairwise(tokens.windows):
+        least = start + int(silent[start:end].sum(1).argmin())
+        outputs[tokens.slots.offsets[start]] = silent[least]
 
 
 def scores_outputs(
     member: Member, task: Task, rows: Sequence[Split]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs (N, C) and cover (N,) from a table of scores; rows that it lacks are not covered.
+    """Outputs (S, C) and cover (N,) from a table of scores; rows that it lacks are not covered.
 
     Raises:
         DataError: A column is missing, a score is no number, or no row to learn from is covered.
     """
     source: Source = member.folder if member.scores is None else member.scores
-    names = _score_columns(task.kind)
+    names = task.kind.score_columns
     columns = _score_table_columns(task, member.key)
     joint = columns[: len(columns) - len(names)]
     what = f"task '{task.name}', scores"
     table = read_rows(source, columns=columns, what=what)
-    known = row_ids([[str(v) for v in table.columns[c]] for c in joint])
+    known = _joint_ids(task, member.key, {c: table.columns[c] for c in joint})
     wanted = np.concatenate([_join_ids(split, member.key, what) for split in rows])
     dicts: list[Mapping[str, object]] = []
+    counts = np.ones(table.n_rows, np.int64)
     for i in range(table.n_rows):
         row = {name: table.columns[name][i] for name in names}
         try:
-            task.kind.from_scores([row])
+            counts[i] = len(task.kind.from_scores([row]))
         except ValueError as error:
             raise DataError(
-                table.where(i), got=str(error), wanted="a number", todo="mend the scores"
+                table.where(i),
+                got=str(error),
+                wanted="a number" if not task.kind.slotted else "a list of numbers a word",
+                todo="mend the scores",
             ) from error
         dicts.append(row)
     outputs = task.kind.from_scores(dicts)
     keys = sort_keys(known)
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-    clashes = np.flatnonzero((outputs != outputs[first[group]]).any(axis=1))
-    if len(clashes):
+    ends = np.cumsum(counts)
+    parts = np.split(outputs, ends[:-1])
+    clashes = [
+        i
+        for i in np.flatnonzero(first[group] != np.arange(len(keys)))
+        if not np.array_equal(parts[i], parts[first[group[i]]])
+    ]
+    if clashes:
         i = int(clashes[0])
         raise DataError(
             table.where(i),
@@ -184,7 +242,36 @@ def scores_outputs(
             wanted="rows that agree in " + ", ".join(joint),
             todo="compare the columns of both files, or join with `teachers: {key: column}`",
         )
-    return np.where(cover[:, None], outputs[found], np.float32(0)), cover
+    slots = [own for split in rows if (own := slots_of(task, split)) is not None]
+    if not slots:
+        return np.where(cover[:, None], outputs[found], np.float32(0)), cover
+    wanted_slots = np.concatenate(slots)
+    unfit = np.flatnonzero(cover & (counts[found] != wanted_slots))
+    if len(unfit):
+        i = int(unfit[0])
+        raise DataError(
+            table.where(int(found[i])),
+            got=f"{counts[found[i]]} scores",
+            wanted=f"{wanted_slots[i]}, one for each place where the task answers",
+            todo="compute the scores for these words, in their order",
+        )
+    known_rows = np.flatnonzero(cover)
+    spread = np.zeros((int(wanted_slots.sum()), outputs.shape[1]), np.float32)
+    spread[parts_of(wanted_slots, known_rows)] = outputs[parts_of(counts, found[known_rows])]
+    return spread, cover
+
+
+def _joint_ids(task: Task, key: str | None, columns: Mapping[str, Sequence[object]]) -> np.ndarray:
+    """Ids of a table's rows by the columns that join it, as the task's own rows have them."""
+    if key is not None:
+        return row_ids([[str(value) for value in columns[key]]])
+    reader = task.inputs
+    return reader.ids(
+        {
+            c: [reader.value(v if reader.value_fault(v) is None else str(v)) for v in values]
+            for c, values in columns.items()
+        }
+    )
 
 
 def _join_ids(split: Split, key: str | None, what: str) -> np.ndarray:
@@ -203,18 +290,15 @@ def _join_ids(split: Split, key: str | None, what: str) -> np.ndarray:
 def _score_table_columns(task: Task, key: str | None) -> list[str]:
     """The columns that join rows and scores, then those of the scores."""
     joint = list(task.inputs.columns) if key is None else [key]
-    return [*joint, *_score_columns(task.kind)]
+    return [*joint, *task.kind.score_columns]
 
 
-def _score_columns(kind: Kind) -> list[str]:
-    return list(kind.classes) if isinstance(kind, Classification) else [VALUE]
-
-
-def _load(member: Member) -> PreTrainedModel:
+def _load(member: Member, task: Task) -> PreTrainedModel:
+    auto, form = _FORMATS[task.kind.reads]
     try:
         check_weights(member.folder)
         with silence():
-            model, report = AutoModelForSequenceClassification.from_pretrained(
+            model, report = auto.from_pretrained(
                 member.folder,
                 use_safetensors=True,
                 local_files_only=True,
@@ -227,22 +311,25 @@ def _load(member: Member) -> PreTrainedModel:
         raise BaseModelError(
             f"teacher {member.folder}",
             got=f"transformers cannot load it: {str(error).splitlines()[0]}",
-            wanted="a model in transformers' sequence-classification format",
-            todo="save it with AutoModelForSequenceClassification, or give its `scores:` instead",
+            wanted=f"a model in transformers' {form} format",
+            todo=f"save it with {auto.__name__}, or give its `scores:` instead",
         ) from error
 
 
 def _label_order(model: PreTrainedModel, member: Member, task: Task) -> list[int]:
     """Where each class of the task stands among the model's outputs."""
+    if task.kind.reads == "passage":
+        return [0, 1]  # start and end
     own: dict[Any, Any] = dict(model.config.id2label or {})
     given = list(member.labels) or [str(own[i]) for i in range(len(own))]
-    if not isinstance(task.kind, Classification):
+    classes = task.kind.class_names
+    if not classes:
         if model.config.num_labels != 1:
             raise _mismatch(member, task, given, ["one output"])
         return [0]
-    if sorted(given) != sorted(task.kind.classes) or len(given) != model.config.num_labels:
-        raise _mismatch(member, task, given, list(task.kind.classes))
-    return [given.index(label) for label in task.kind.classes]
+    if sorted(given) != sorted(classes) or len(given) != model.config.num_labels:
+        raise _mismatch(member, task, given, list(classes))
+    return [given.index(label) for label in classes]
 
 
 def _mismatch(member: Member, task: Task, got: list[str], wanted: list[str]) -> MismatchError:

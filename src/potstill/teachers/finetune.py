@@ -9,7 +9,7 @@ import numpy as np
 
 from potstill.core.device import Device
 from potstill.core.stages import Stage, StageFolder
-from potstill.tasks.task import Task, folds
+from potstill.tasks.task import Task, folds, shared_texts
 from potstill.training.prepare import Extra, NetworkPlan, train_network
 from potstill.training.settings import TrainSettings
 
@@ -41,6 +41,7 @@ def finetune(
         Stopped: Stop was requested; the same call continues.
         ArtefactError: The network stands but is damaged.
     """
+    shared = shared_texts(tasks, pools=False, task_token=plan.task_token)
     facts = {
         "tasks": {task.name: task.digest for task in tasks},
         "order": [task.name for task in tasks],  # heads and batches are drawn in this order
@@ -49,6 +50,7 @@ def finetune(
         "seed": seed,
         "precision": device.precision,
         "fold": None if fold is None else list(fold),
+        **shared,
     }
 
     def build(folder: Path) -> None:
@@ -63,6 +65,7 @@ def finetune(
             progress=stages.progress,
             name=what,
             record={"fold": facts["fold"]},
+            shared=shared.get("shared", ()),
         )
 
     return stages.make("network", facts, build, what=what)

@@ -6,11 +6,13 @@ Whoever trains (a teacher on labels, a student on both) builds feeds; the loop o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from potstill.core.arrays import ranges
 from potstill.kinds import Kind, Space
 from potstill.losses.mixing import anneal, mix
 from potstill.metrics.metric import Metric
@@ -24,15 +26,27 @@ class DevFeed:
 
     Attributes:
         tokens: N rows.
-        truth: (N,) labels as the kind encodes them.
-        groups: (N,) query of each row for grouped kinds.
+        truth: Labels as metrics read them.
+        groups: (S,) group of each slot for grouped and slotted kinds.
         metric: The task's metric.
     """
 
     tokens: TokenRows
-    truth: np.ndarray
+    truth: Any
     groups: np.ndarray | None
     metric: Metric
+
+    def score(self, kind: Kind, outputs: np.ndarray) -> float:
+        """The metric of outputs (S, C), with thresholds tuned where the kind has some."""
+        tuned = self.tuned(kind, outputs)
+        predictions = tuned.predict(outputs, self.groups)
+        return self.metric.score(self.truth, predictions, kind.score_groups(self.groups))
+
+    def tuned(self, kind: Kind, outputs: np.ndarray) -> Kind:
+        """The kind with thresholds that suit these outputs."""
+        if not kind.tunes:
+            return kind
+        return kind.tune(kind.predict(outputs, self.groups), self.truth, self.groups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,7 +54,7 @@ class SoftFeed:
     """A task's soft targets in a training.
 
     Attributes:
-        targets: (N, C) combined targets; rows without one are 0.
+        targets: (S, C) combined targets; slots without one are 0.
         weights: (U,) weight of each unit's soft loss; 0 where it has no target.
         space: What the targets are.
         temperature: T of probabilities.
@@ -68,8 +82,8 @@ class Feed:
         task: Its name.
         kind: Its kind and label space.
         tokens: N rows, labelled ones first, then pool rows.
-        labels: (N,) labels; anything for pool rows.
-        groups: (N,) query of each row for grouped kinds.
+        labels: (S,) or (S, K) labels of the slots; anything for pool rows.
+        groups: (S,) group of each slot, for grouped and slotted kinds.
         labelled: (U,) true for units with labels, false for pool units.
         hard_weights: (U,) fp32 weight of each unit's hard loss; 0 for pool units.
         soft: Soft targets, or None.
@@ -90,24 +104,33 @@ class Feed:
 
     @property
     def units(self) -> UnitLengths:
-        """Sizes of the units."""
-        return UnitLengths.of(self.tokens.lengths, self.groups)
+        """Sizes of the units: rows, with all their windows, or the lists of a grouped kind."""
+        lengths, windows = self.tokens.lengths, self.tokens.windows
+        if windows is None or not self.kind.slotted:
+            return UnitLengths.of(lengths[self.tokens.first_texts], self.groups)
+        return UnitLengths.of(np.add.reduceat(lengths, windows[:-1]), None)
 
-    def rows_of(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Row indices of units, and for grouped kinds the place (0..) of each row's unit."""
+    def texts_of(self, units: np.ndarray) -> np.ndarray:
+        """The texts of some units."""
+        windows = self.tokens.windows
+        if windows is not None and not self.kind.slotted:
+            return np.asarray(windows[units])
+        if windows is not None:
+            return ranges(windows[units], windows[units + 1] - windows[units])
+        return self.slots_of(units)[0]
+
+    def slots_of(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The slots of units, and with groups the place (0..) of each slot's unit."""
         if self.groups is None:
             return units, None
         starts = np.searchsorted(self.groups, units)
         counts = np.searchsorted(self.groups, units, side="right") - starts
-        rows = np.concatenate([np.arange(s, s + c) for s, c in zip(starts, counts, strict=True)])
-        return rows, np.repeat(np.arange(len(units)), counts)
+        return ranges(starts, counts), np.repeat(np.arange(len(units)), counts)
 
     def loss(
         self,
         outputs: Tensor,
-        rows: np.ndarray,
         units: np.ndarray,
-        places: np.ndarray | None,
         *,
         step: int,
         n_steps: int,
@@ -116,17 +139,16 @@ class Feed:
         """Summed loss of a batch.
 
         Args:
-            outputs: (B, C) of ``rows``.
-            rows: (B,) row indices.
+            outputs: (B, C) of the units' slots.
             units: (G,) unit indices.
-            places: (B,) place of each row's unit in ``units``; None where rows are units.
             step: Optimiser steps done, for annealing.
             n_steps: Optimiser steps of the whole training.
             soft_on: False once the task stopped distilling.
         """
         device = outputs.device
+        slots, places = self.slots_of(units)
         groups = None if places is None else torch.from_numpy(places).to(device)
-        labels = torch.from_numpy(self.labels[rows]).to(device, torch.float32)
+        labels = torch.from_numpy(self.labels[slots]).to(device, torch.float32)
         hard = self.kind.hard_loss(outputs, labels, groups)
         hard_weights = self.hard_weights[units]
         soft = self.soft
@@ -143,7 +165,7 @@ class Feed:
             soft_weights = np.where(both, 1 - share, soft_weights)
         losses = self.kind.soft_loss(
             outputs,
-            torch.from_numpy(soft.targets[rows]).to(device),
+            torch.from_numpy(soft.targets[slots]).to(device),
             groups,
             temperature=soft.temperature,
             space=soft.space,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
 
 from potstill.core.device import Device
-from potstill.models.encoder import TokenBatch
+from potstill.models.encoder import SlotIndex, TokenBatch
 from potstill.models.multitask import MultiTaskModel
 from potstill.models.tokenizer import TokenRows
 from potstill.tasks.batches import token_batches
@@ -19,10 +19,28 @@ INFERENCE_VERSION = 2
 BUDGET_TOKENS = 2048  # padded tokens a batch: what passes between layers fits a CPU's cache
 
 
-def to_batch(rows: tuple[np.ndarray, np.ndarray, np.ndarray], device: torch.device) -> TokenBatch:
-    """Padded arrays (B, T) of ids, mask and types as tensors."""
-    ids, mask, types = (torch.from_numpy(array) for array in rows)
-    return TokenBatch(ids=ids, mask=mask, types=types).to(device)
+def to_batch(
+    tokens: TokenRows, rows: np.ndarray, padding: int, device: torch.device, *, slots: bool = False
+) -> TokenBatch:
+    """The texts ``rows`` as tensors (B, T), padded to the longest.
+
+    Args:
+        tokens: Where they are from.
+        rows: (B,) their indices.
+        padding: Id of the padding token.
+        device: Where the tensors go.
+        slots: With the slots that token heads answer at.
+    """
+    ids, mask, types = (torch.from_numpy(array) for array in tokens.pad(rows, padding))
+    index = None
+    if slots and tokens.slots is not None:
+        own, places = tokens.slots.of(rows)
+        first, last = (
+            torch.from_numpy(part[own].astype(np.int64))
+            for part in (tokens.slots.first, tokens.slots.last)
+        )
+        index = SlotIndex(rows=torch.from_numpy(places), first=first, last=last)
+    return TokenBatch(ids=ids, mask=mask, types=types, slots=index).to(device)
 
 
 @torch.inference_mode()
@@ -31,6 +49,7 @@ def predict_outputs(
     tokens: TokenRows,
     tasks: Sequence[str],
     *,
+    slotted: Collection[str] = (),
     device: Device,
     padding: int,
     budget_tokens: int = BUDGET_TOKENS,
@@ -41,33 +60,51 @@ def predict_outputs(
 
     Args:
         model: The model; it is put in evaluation mode and left in the mode it had.
-        tokens: N rows.
+        tokens: N rows, in R texts with S slots.
         tasks: Whose heads to run.
+        slotted: Those whose heads answer at slots; the others answer for a row's first text.
         device: Where, and in which precision.
         padding: Id of the padding token.
         budget_tokens: Padded tokens a batch.
         narrow_weights: In bf16 compute with bf16 weights, as nobody trains them any more: faster,
             and apart from the fp32 answers by half as much again.
-        done: Called after each batch with its number of rows; it may raise to stop.
+        done: Called after each batch with the rows that it ends; it may raise to stop.
 
     Returns:
-        Task to (N, C) fp32 outputs, in the order of ``tokens``.
+        Task to fp32 outputs in the order of ``tokens``: (S, C) of slotted tasks, else (N, C).
+
+    Raises:
+        ValueError: A task has slots, but the rows have none.
     """
+    if slotted and tokens.slots is None:
+        raise ValueError(f"tasks {', '.join(slotted)} answer at slots, and these rows have none")
     was_training = model.training
     model.eval()
     outputs: dict[str, np.ndarray] = {}
+    is_first = None
+    if tokens.windows is not None:
+        is_first = np.zeros(len(tokens), bool)
+        is_first[tokens.first_texts] = True
     narrow = narrow_weights and device.precision == "bf16"
     # Around all batches, so that weights are cast once.
     with model.encoder.weights_in(torch.bfloat16) if narrow else device.autocast():
         for rows in token_batches(tokens.lengths, budget_tokens):
-            answers = model(to_batch(tokens.pad(rows, padding), device.torch), tuple(tasks))
-            for task, values in answers.items():
+            batch = to_batch(tokens, rows, padding, device.torch, slots=bool(slotted))
+            for task, values in model(batch, tuple(tasks)).items():
+                places, n_places = rows, len(tokens)
+                if task in slotted and tokens.slots is not None:
+                    places, n_places = tokens.slots.of(rows)[0], len(tokens.slots.first)
                 if task not in outputs:
-                    outputs[task] = np.empty((len(tokens), *values.shape[1:]), np.float32)
-                outputs[task][rows] = values.float().cpu().numpy()
+                    outputs[task] = np.empty((n_places, *values.shape[1:]), np.float32)
+                outputs[task][places] = values.float().cpu().numpy()
             if done is not None:
-                done(len(rows))
+                done(len(rows) if is_first is None else int(is_first[rows].sum()))
     model.train(was_training)
     if not outputs:  # no rows
         return {task: np.empty((0, 0), np.float32) for task in tasks}
-    return outputs
+    if tokens.windows is None:
+        return outputs
+    return {
+        task: values if task in slotted else values[tokens.first_texts]
+        for task, values in outputs.items()
+    }

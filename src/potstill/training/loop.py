@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,7 @@ def fit(
     folder: Path,
     progress: Progress,
     name: str,
+    shared: Sequence[Sequence[str]] = (),
 ) -> FitResult:
     """Train ``model`` in place; afterwards it holds the weights of its best epoch on dev.
 
@@ -88,6 +89,7 @@ def fit(
             stays: ``clear_checkpoint`` removes it when the weights are safe elsewhere.
         progress: Bar, log, and the request to stop.
         name: What the bar and the log call this training.
+        shared: Tasks that learn from one encoder pass, where their tokens are the same.
 
     Raises:
         Stopped: Stop was requested; a checkpoint is saved.
@@ -100,15 +102,18 @@ def fit(
     tables = [f.tokens.ids for f in feeds] + [f.dev.tokens.ids for f in feeds]
     vocabulary = model.encoder.compact_vocabulary(np.unique(np.concatenate([*tables, [padding]])))
     feeds = [_renumber(feed, vocabulary) for feed in feeds]
-    n_parts = parts_of_step(len(feeds), settings.batch, settings.tasks_per_step)
+    passes = shared_passes(feeds, shared)
+    n_parts = parts_of_step(len(passes), settings.batch, settings.tasks_per_step)
     plan = plan_epochs(
-        {feed.task: feed.units for feed in feeds},
+        {name: own[0].units for name, own in passes.items()},
         batch=settings.batch / n_parts,
         mixing=settings.mixing,
         n_epochs=settings.epochs,
         seed=seed,
     )
-    run = _Fit(model, feeds, plan, n_parts, settings, seed, device, padding, folder, progress, name)
+    run = _Fit(
+        model, feeds, passes, plan, n_parts, settings, seed, device, padding, folder, progress, name
+    )
     run.train()
     run.restore_best()
     model.encoder.expand_vocabulary(vocabulary)
@@ -118,6 +123,48 @@ def fit(
     return FitResult(state=run.state, n_steps=run.n_steps, n_rows=n_rows)
 
 
+def shared_passes(feeds: Sequence[Feed], shared: Sequence[Sequence[str]]) -> dict[str, list[Feed]]:
+    """Feeds that learn from one encoder pass, by the name of the first: those of the same texts.
+
+    Where two tasks have labels for the same rows, such as intent and slots of an utterance, a batch
+    of the rows is encoded once and both heads learn from it.
+    """
+    passes: dict[str, list[Feed]] = {}
+    together = {name: i for i, names in enumerate(shared) for name in names}
+    for feed in feeds:
+        group = together.get(feed.task, -1)
+        alike = (
+            n
+            for n, own in passes.items()
+            if group >= 0 and together.get(n) == group and _same_texts(own[0], feed)
+        )
+        name = next(alike, feed.task)
+        passes.setdefault(name, []).append(feed)
+    return passes
+
+
+def _same_texts(one: Feed, other: Feed) -> bool:
+    return (
+        not (one.kind.grouped or other.kind.grouped)
+        and np.array_equal(one.labelled, other.labelled)
+        and np.array_equal(one.tokens.bounds, other.tokens.bounds)
+        and np.array_equal(one.tokens.offsets, other.tokens.offsets)
+        and np.array_equal(one.tokens.ids, other.tokens.ids)
+        and np.array_equal(one.tokens.types, other.tokens.types)
+        # Rows of several windows are read whole by one task, and cut off by the other.
+        and (one.kind.slotted == other.kind.slotted or len(one.tokens) == one.tokens.n_rows)
+        and _same_slots(one.tokens, other.tokens)
+    )
+
+
+def _same_slots(one: TokenRows, other: TokenRows) -> bool:
+    if one.slots is None or other.slots is None:
+        return True
+    return np.array_equal(one.slots.first, other.slots.first) and np.array_equal(
+        one.slots.last, other.slots.last
+    )
+
+
 class _Fit:
     """The state of one call of :func:`fit`."""
 
@@ -125,6 +172,7 @@ class _Fit:
         self,
         model: MultiTaskModel,
         feeds: Sequence[Feed],
+        passes: Mapping[str, Sequence[Feed]],
         plan: list[list[PlannedBatch]],
         n_parts: int,
         settings: TrainSettings,
@@ -137,6 +185,7 @@ class _Fit:
     ) -> None:
         self.model = model
         self.feeds = {feed.task: feed for feed in feeds}
+        self.passes = passes
         self.plan = plan
         self.settings = settings
         self.seed = seed
@@ -223,22 +272,30 @@ class _Fit:
         for parameters in self.optimiser.param_groups:
             parameters["lr"] = rate
         for batch in group:
-            feed = self.feeds[batch.task]
-            rows, places = feed.rows_of(batch.units)
-            inputs = to_batch(feed.tokens.pad(rows, self.padding), self.device.torch)
-            with self.device.autocast():
-                outputs = self.model(inputs, (batch.task,))[batch.task]
-            loss = feed.loss(
-                outputs,
-                rows,
-                batch.units,
-                places,
-                step=step,
-                n_steps=self.n_steps,
-                soft_on=batch.task not in self.state.stopped,
+            feeds = self.passes[batch.task]
+            reading = next((feed for feed in feeds if feed.kind.slotted), feeds[0])
+            inputs = to_batch(
+                reading.tokens,
+                reading.texts_of(batch.units),
+                self.padding,
+                self.device.torch,
+                slots=reading.kind.slotted,
             )
+            with self.device.autocast():
+                outputs = self.model(inputs, tuple(feed.task for feed in feeds))
             # Divided by the mean rows of a step, not by its own: every row weighs the same.
-            loss = loss * (feed.weight / self.step_rows[batch.task])
+            losses = [
+                feed.loss(
+                    outputs[feed.task],
+                    batch.units,
+                    step=step,
+                    n_steps=self.n_steps,
+                    soft_on=feed.task not in self.state.stopped,
+                )
+                * (feed.weight / self.step_rows[feed.task])
+                for feed in feeds
+            ]
+            loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
             torch.autograd.backward(loss)
             self._recent.append(loss.detach())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip, foreach=True)
@@ -292,11 +349,16 @@ class _Fit:
     def _score_dev(self, feed: Feed) -> float:
         task, dev = feed.task, feed.dev
         outputs = predict_outputs(
-            self.model, dev.tokens, (task,), device=self.device, padding=self.padding
+            self.model,
+            dev.tokens,
+            (task,),
+            slotted=(task,) if feed.kind.slotted else (),
+            device=self.device,
+            padding=self.padding,
         )
         if not np.isfinite(outputs[task]).all():
             self._refuse_nan(math.nan)
-        return dev.metric.score(dev.truth, feed.kind.predict(outputs[task]), dev.groups)
+        return dev.score(feed.kind, outputs[task])
 
     def _out_of_patience(self, epoch: int) -> bool:
         patience = self.settings.patience

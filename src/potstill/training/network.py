@@ -32,6 +32,7 @@ from potstill.models.encoder import (
 )
 from potstill.models.multitask import MultiTaskModel
 from potstill.models.tokenizer import TextTokenizer, TokenRows, load_tokenizer
+from potstill.tasks.inputs import Columns
 from potstill.tasks.predictor import TaskHead, heads_from_json, heads_to_json, passes
 from potstill.training.inference import BUDGET_TOKENS, predict_outputs
 
@@ -63,7 +64,7 @@ class Network:
         """Parameters of encoder and heads."""
         return sum(p.numel() for p in self.model.parameters())
 
-    def tokenise(self, task: str, inputs: Mapping[str, Sequence[str]]) -> TokenRows:
+    def tokenise(self, task: str, inputs: Columns) -> TokenRows:
         """Token ids of rows of a task, as this network reads them."""
         return self.tasks[task].inputs.tokenise(
             inputs,
@@ -81,12 +82,14 @@ class Network:
         budget_tokens: int = BUDGET_TOKENS,
         done: Callable[[int], object] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Outputs (N, C) of ``tasks`` for tokenised rows, from one encoder pass."""
+        """Outputs (S, C) of ``tasks`` for tokenised rows, from one encoder pass."""
         self.model.to(device.torch)
+        slotted = {task for task in tasks if self.tasks[task].kind.slotted}
         return predict_outputs(
             self.model,
             tokens,
             tasks,
+            slotted=slotted,
             device=device,
             padding=self.tokenizer.padding,
             budget_tokens=budget_tokens,
@@ -160,6 +163,11 @@ def save_network(network: Network, folder: Path) -> None:
             "tasks": heads_to_json(network.tasks),
         },
     )
+
+
+def head_of(folder: Path, task: str) -> TaskHead:
+    """What a network's folder says of one of its tasks, its tuned thresholds included."""
+    return heads_from_json(read_json(folder / STUDENT_FILE)["tasks"])[task]
 
 
 def load_network(folder: Path) -> Network:

@@ -7,7 +7,7 @@ targets. Where soft targets come from is the caller's business.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from potstill.core.files import read_json, write_json
 from potstill.core.progress import Progress
 from potstill.models.encoder import Pooling
 from potstill.tasks.predictor import TaskHead
-from potstill.tasks.task import Split, Task
+from potstill.tasks.task import Split, Task, groups_of, slots_of, truth_of
 from potstill.training.checkpoint import clear_checkpoint
 from potstill.training.feed import DevFeed, Feed, SoftFeed
 from potstill.training.loop import fit
@@ -27,6 +27,7 @@ from potstill.training.network import Network, new_network, save_network
 from potstill.training.settings import TrainSettings
 
 TRAINING_FILE = "training.json"
+_MOST_WINDOWS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,7 @@ def train_network(
     progress: Progress,
     name: str,
     record: Mapping[str, object],
+    shared: Sequence[Sequence[str]] = (),
 ) -> None:
     """Train a network on tasks and write it to ``folder``; continues where an attempt broke off.
 
@@ -107,6 +109,7 @@ def train_network(
         progress: Where to report.
         name: What progress calls it.
         record: Facts for ``training.json``.
+        shared: Tasks that may learn from one encoder pass: ``tasks.task.shared_texts``.
 
     Raises:
         DataError: Every row of a task is too long to read.
@@ -139,7 +142,13 @@ def train_network(
         folder=folder,
         progress=progress,
         name=name,
+        shared=shared,
     )
+    for feed in feeds:
+        if feed.kind.tunes:
+            found = network.outputs(feed.dev.tokens, (feed.task,), device)[feed.task]
+            head = network.tasks[feed.task]
+            network.tasks[feed.task] = replace(head, kind=feed.dev.tuned(feed.kind, found))
     save_network(network, folder)
     write_json(
         folder / TRAINING_FILE,
@@ -158,19 +167,22 @@ def train_network(
 def make_feed(network: Network, task: Task, extra: Extra, weight: float) -> Feed:
     """Tokenise a task's rows for a network."""
     train = task.train if extra.rows is None else task.train.take(extra.rows)
-    labels, groups, inputs = train.labels, train.groups, dict(train.inputs)
-    if labels is None:
+    if train.labels is None:
         raise ValueError(f"task {task.name}: train rows without labels")
-    n_units = len(train) if groups is None else int(groups.max()) + 1
+    labels = task.kind.flat(train.labels, slots_of(task, train))
+    groups, inputs = groups_of(task, train), dict(train.inputs)
+    n_units = len(train) if train.groups is None else int(train.groups.max()) + 1
     labelled = np.ones(n_units, bool)
     hard = np.ones(n_units) if extra.hard_weights is None else extra.hard_weights
-    if extra.pool is not None:
-        inputs = {name: values + extra.pool.inputs[name] for name, values in inputs.items()}
-        labels = np.concatenate([labels, np.zeros(len(extra.pool))])
-        n_pool = len(extra.pool)
-        if groups is not None and extra.pool.groups is not None:
-            groups = np.concatenate([groups, extra.pool.groups + n_units])
-            n_pool = int(extra.pool.groups.max()) + 1
+    pool = extra.pool
+    if pool is not None:
+        inputs = {name: values + pool.inputs[name] for name, values in inputs.items()}
+        more = groups_of(task, pool)
+        n_slots, n_pool = len(pool) if more is None else len(more), len(pool)
+        labels = np.concatenate([labels, np.zeros((n_slots, *labels.shape[1:]))])
+        if groups is not None and more is not None:
+            groups = np.concatenate([groups, more + n_units])
+            n_pool = int(more.max()) + 1
         labelled = np.concatenate([labelled, np.zeros(n_pool, bool)])
         hard = np.concatenate([hard, np.zeros(n_pool)])
     tokens = network.tokenise(task.name, inputs)
@@ -181,9 +193,17 @@ def make_feed(network: Network, task: Task, extra: Extra, weight: float) -> Feed
             wanted="rows of which the model can read the whole",
             todo="raise `training: {max_tokens: …}` as far as the base goes, or shorten the texts",
         )
-    dev_labels = task.dev.labels
-    if dev_labels is None:
-        raise ValueError(f"task {task.name}: dev rows without labels")
+    if tokens.windows is not None and task.kind.slotted:
+        n_windows = np.diff(tokens.windows)
+        if n_windows.max() > _MOST_WINDOWS:
+            i = int(n_windows.argmax())
+            place = train.where(i) if i < len(train) else f"{extra_source(extra)}, row {i}"
+            raise DataError(
+                f"task '{task.name}', {place}",
+                got=f"a text of {n_windows[i]} windows of {network.max_tokens} tokens",
+                wanted=f"at most {_MOST_WINDOWS}: all windows of a row are learned in one batch",
+                todo="part the text, or raise `training: {max_tokens: …}`",
+            )
     return Feed(
         task=task.name,
         kind=task.kind,
@@ -196,18 +216,16 @@ def make_feed(network: Network, task: Task, extra: Extra, weight: float) -> Feed
         weight=weight,
         dev=DevFeed(
             tokens=network.tokenise(task.name, task.dev.inputs),
-            truth=truth(task.dev, task.kind.name),
-            groups=task.dev.groups,
+            truth=truth_of(task, task.dev),
+            groups=groups_of(task, task.dev),
             metric=task.metric,
         ),
     )
 
 
-def truth(split: Split, kind: str) -> np.ndarray:
-    """Labels as metrics read them: class indices are integers."""
-    if split.labels is None:
-        raise ValueError("rows without labels")
-    return split.labels.astype(np.int64) if kind == "classification" else split.labels
+def extra_source(extra: Extra) -> str:
+    """Where the rows behind the labelled ones come from."""
+    return "pool" if extra.pool is None else extra.pool.source
 
 
 def training_record(folder: Path) -> dict[str, Any]:
