@@ -201,6 +201,19 @@ def test_tasks_on_the_same_words_take_the_same_rows(place: Path) -> None:
     assert len(tasks["tags"].train) == 20
 
 
+def test_rows_of_two_tasks_are_encoded_once(place: Path) -> None:
+    student = read(run_folder_of(place) / "student" / "training.json")
+    n_epochs, n_tasks_apart = 2, 3  # the words, the notes, the passages
+    assert student["n_rows"] == n_epochs * n_tasks_apart * 30
+    assert set(student["dev"]) == set(TASKS)
+    assert student["cover"]["tags"] == {
+        "train_rows": 20,
+        "train_covered": 20,
+        "pool_rows": 10,
+        "pool_covered": 10,
+    }
+
+
 def test_the_same_run_again_does_nothing(place: Path) -> None:
     before = stage_names(place / "runs")
     potstill.run(place / "run.yaml")
@@ -215,17 +228,32 @@ def to_parquet(path: Path, rows: Rows) -> Path:
     return path.with_suffix(".parquet")
 
 
+def as_tuples(rows: Rows) -> Rows:
+    return [{k: tuple(v) if isinstance(v, list) else v for k, v in r.items()} for r in rows]
+
+
+def as_large_lists(rows: Rows) -> pa.Table:
+    """As polars and datasets hand lists out."""
+    table = pa.Table.from_pylist(rows)
+    large = [
+        pa.large_list(pa.int64() if "starts" in field.name else pa.large_string())
+        if pa.types.is_list(field.type)
+        else field.type
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(list(zip(table.column_names, large, strict=True))))
+
+
+def as_frame_of_arrays(rows: Rows) -> pd.DataFrame:
+    """As pandas reads a parquet file."""
+    frame: pd.DataFrame = pa.Table.from_pylist(rows).to_pandas()
+    assert any(isinstance(value, np.ndarray) for value in frame.iloc[0])
+    return frame
+
+
 @pytest.mark.parametrize(
     "convert",
-    [
-        lambda rows: rows,
-        pa.Table.from_pylist,
-        pd.DataFrame,
-        lambda rows: [
-            {k: tuple(v) if isinstance(v, list) else v for k, v in r.items()} for r in rows
-        ],
-    ],
-    ids=["rows", "arrow", "frame", "tuples"],
+    [list, pa.Table.from_pylist, pd.DataFrame, as_tuples, as_large_lists, as_frame_of_arrays],
 )
 def test_lists_of_every_table_are_the_same_rows(
     base: Path, tmp_path: Path, convert: Callable[[Rows], Any]
@@ -327,8 +355,8 @@ def test_predict_writes_tables(place: Path, questions: Rows, tmp_path: Path) -> 
         rows = list(csv.DictReader(lines))
     assert list(rows[0]) == names
     for line, answers in zip(rows, wanted, strict=True):
-        assert line["tags"].split() == answers["tags"]["prediction"]
-        assert line["topics"] == " ".join(answers["topics"]["prediction"])
+        assert json.loads(line["tags"]) == answers["tags"]["prediction"]
+        assert json.loads(line["topics"]) == answers["topics"]["prediction"]
         assert line["answer"] == answers["answer"]["prediction"]
         assert line["tags_score"] == ""
 
@@ -562,3 +590,77 @@ def test_scores_of_others_are_tried_first_and_then_taught(base: Path, tmp_path: 
 
 
 NAMES = ("O", "B-bad", "I-bad", "B-good", "I-good")
+
+
+def test_models_of_others_teach(base: Path, tmp_path: Path) -> None:
+    """A student's own tasks, saved as transformers models, are teachers of the next one."""
+    kinds = {"tags": "tagging", "topics": "multilabel", "answer": "unanswerable"}
+    tasks = {name: toy_task(kind) for name, kind in kinds.items()}
+    run = toy_run(tmp_path / "runs", base, tasks)
+    run["evaluate"]["baselines"] = []
+    run["teachers"]["members"] = 1
+    first = potstill.run(run)
+    for name in kinds:
+        folder = first.student.save_classifier(name, tmp_path / name)
+        run["tasks"][name]["teachers"] = {"models": [str(folder)]}
+    results = potstill.run(run).results
+    check_results(results)
+    for name in kinds:
+        wanted = first.results["tasks"][name]["scores"]["student"]
+        assert results["tasks"][name]["scores"]["ensemble"] == pytest.approx(wanted, abs=1e-6)
+
+
+# -- every choice -------------------------------------------------------------------------------
+
+
+def small_run(folder: Path, base: Path) -> Keys:
+    """Tasks that answer at several places, as small as they can be."""
+    kinds = {"tags": "tagging", "topics": "multilabel", "answer": "unanswerable"}
+    run = toy_run(folder, base, {name: toy_task(kind) for name, kind in kinds.items()})
+    run["training"]["max_tokens"] = 12
+    run["evaluate"]["baselines"] = []
+    run["teachers"]["training"] = {"epochs": 1}
+    return run
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("teachers", {"members": 2, "cross_fit": True}),
+        ("teachers", {"nets": 2, "keep": 1, "recipe": "mt-dnn-kd"}),
+        ("teachers", {"members": 1, "recipe": "single"}),
+        ("student.generations", 2),
+        ("student.task_token", True),
+        ("student.finetune", True),
+        ("distill.objective", "logit_mse"),
+        ("distill.objective", "annealed"),
+        ("distill.objective", "soft_only"),
+        ("distill.temperature", 3.0),
+        ("evaluate.baselines", ["single", "multitask"]),
+        ("evaluate.match_steps", True),
+        ("seed", [0, 1]),
+        ("tasks.answer.metric", "exact_match"),
+        ("tasks.tags.metric", "accuracy"),
+        ("tasks.topics.metric", "macro_f1"),
+        ("tasks.topics.classes", ["praise", "blame", "animal", "nothing"]),
+        ("tasks.tags.pool", "others"),
+    ],
+)
+def test_every_choice_ends_in_results(base: Path, tmp_path: Path, key: str, value: object) -> None:
+    run = with_key(small_run(tmp_path, base), key, value)
+    result = potstill.run(run)
+    check_results(result.results)
+    row: dict[str, Any] = {"tokens": ["good", "film"], "remark": "a good dog"}
+    row |= {"question": "good", "context": "a warm film on the road"}
+    answers = result.student.predict(row)
+    assert set(answers) == {"tags", "topics", "answer"}
+    assert len(answers["tags"]["prediction"]) == 2
+    assert len(answers["topics"]["scores"]) == (4 if key.endswith("classes") else 3)
+
+
+@pytest.mark.timeout(240)
+def test_workers_know_the_kinds(base: Path, tmp_path: Path) -> None:
+    """Run files travel to other processes with the sections that the kinds' keys make."""
+    alone = potstill.run(small_run(tmp_path / "alone", base))
+    two = potstill.run(small_run(tmp_path / "two", base), jobs=2)
+    assert two.results["tasks"] == alone.results["tasks"]

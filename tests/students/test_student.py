@@ -244,6 +244,14 @@ def test_tables_are_answered_as_lists_of_dicts(student: Student) -> None:
     assert student.predict(pd.DataFrame({"text": []})) == []
 
 
+def test_tables_with_lists_are_answered_too(student: Student) -> None:
+    rows = [{"tokens": ["good", "film"]}, {"tokens": ["a", "cold", "day"]}]
+    wanted = student.predict(rows)
+    table = pa.Table.from_pylist(rows)
+    for one in (table, table.to_pandas(), pd.DataFrame(rows)):
+        assert student.predict(one) == wanted
+
+
 @pytest.mark.parametrize("rows", [5, "good film", ["good film"], [{"text": "a"}, 3]])
 def test_rows_that_are_none(student: Student, rows: object) -> None:
     with pytest.raises(UsageError, match="rows to predict"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -303,9 +304,11 @@ def test_words_and_texts_lend_each_other_their_rows() -> None:
     back = pool_of_others(mood, [tags, mood])
     assert back.inputs["text"] == [" ".join(words) for words in tags.train.inputs["tokens"]]
     np.testing.assert_array_equal(back.ids, tags.train.ids)
-    joined = join_pools([back, tags.train.without_labels()], [], [])
+    words = {"tokens": [text.split() for text in mood.train.inputs["text"]]}
+    in_words = replace(pool, inputs=words, ids=tags.inputs.ids(words))
+    joined = join_pools([pool, in_words], [], [])
     assert joined is not None
-    assert len(joined) == len(back)  # the same texts, in words or not
+    assert len(joined) == len(pool)  # the same texts, in words or not
     every = pool_of_others(mood, [mood, passages])
     assert every.inputs["text"] == [
         *passages.train.inputs["question"],

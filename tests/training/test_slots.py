@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ import pytest
 import torch
 
 from potstill.core.device import Device
+from potstill.core.errors import Stopped
 from potstill.core.progress import Progress
 from potstill.kinds import Multilabel, Span
 from potstill.tasks.predictor import TaskHead
-from potstill.tasks.task import Task, groups_of, slots_of, truth_of
+from potstill.tasks.task import Task, groups_of, shared_texts, slots_of, truth_of
 from potstill.training.inference import predict_outputs, to_batch
 from potstill.training.network import Network, head_of, load_network
 from potstill.training.prepare import (
@@ -26,6 +29,7 @@ from potstill.training.prepare import (
 )
 from tests.tiny import CPU, tiny_network, tiny_plan, tiny_settings, toy_task
 from tests.toys import toy_rows
+from tests.training.trainings import StopAt, Training, same_numbers
 
 KINDS = ("multilabel", "tagging", "span", "unanswerable")
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -195,7 +199,13 @@ def test_the_loss_of_a_batch_is_that_of_its_sentences(base: Path) -> None:
 # -- learning -----------------------------------------------------------------------------------
 
 
-def trained(base: Path, folder: Path, tasks: list[Task], **settings: Any) -> Path:
+def trained(
+    base: Path,
+    folder: Path,
+    tasks: list[Task],
+    shared: Sequence[Sequence[str]] = (),
+    **settings: Any,
+) -> Path:
     folder.mkdir(parents=True)
     train_network(
         folder,
@@ -208,6 +218,7 @@ def trained(base: Path, folder: Path, tasks: list[Task], **settings: Any) -> Pat
         progress=Progress(),
         name="t",
         record={},
+        shared=shared,
     )
     return folder
 
@@ -282,9 +293,62 @@ def test_what_was_tuned_on_dev_stays_with_the_network(
 def test_tasks_on_one_text_learn_together(base: Path, tmp_path: Path) -> None:
     rows = toy_rows("tagging", 150)
     tasks = [as_classification(rows), toy_task("tagging", train=rows, dev=60)]
-    folder = trained(base, tmp_path / "net", tasks, epochs=6, learning_rate=1e-2)
+    shared = shared_texts(tasks, pools=False, task_token=False)["shared"]
+    assert shared == [["first", "tagging"]]
+    folder = trained(base, tmp_path / "net", tasks, shared, epochs=6, learning_rate=1e-2)
+    assert training_record(folder)["n_rows"] == 6 * 150  # each sentence once an epoch
     assert best_dev(folder, "first") > 0.8
     assert best_dev(folder, "tagging") > 0.5
+
+
+@pytest.mark.parametrize("order", [("first", "tagging"), ("tagging", "first")])
+def test_a_shared_pass_teaches_what_two_passes_do(
+    base: Path, tmp_path: Path, order: tuple[str, str]
+) -> None:
+    """Sentences of one length, so that a batch of all is a batch in both."""
+    rows: list[dict[str, Any]] = []
+    for row in toy_rows("tagging", 40):
+        tokens, tags = row["tokens"], row["tags"]
+        assert isinstance(tokens, list)
+        assert isinstance(tags, list)
+        rows += [{"tokens": tokens[:4], "tags": tags[:4]}] * (len(tokens) >= 4)
+    rows = rows[:16]
+    tasks = {"first": as_classification(rows), "tagging": toy_task("tagging", train=rows, dev=8)}
+    training = Training(
+        base=base,
+        tasks=[tasks[name] for name in order],
+        extras={},
+        settings=replace(
+            tiny_settings(epochs=1, batch=32, dropout=0.0),
+            head_dropout=0.0,
+            warmup=0.0,
+            tasks_per_step=2,
+        ),
+    )
+    apart = training.run(tmp_path / "apart")
+    training.shared = [order]
+    together = training.run(tmp_path / "together")
+    assert (apart.result.n_rows, together.result.n_rows) == (32, 16)
+    assert apart.result.n_steps == together.result.n_steps == 1
+    fresh = tiny_network(base, training.tasks, dropout=0.0).model.state_dict()
+    assert not torch.allclose(
+        fresh["_heads.0.linear.weight"], apart.weights["_heads.0.linear.weight"]
+    )
+    for name, tensor in apart.weights.items():
+        if not name.endswith("key.bias"):  # its gradient is 0 but for rounding
+            torch.testing.assert_close(together.weights[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_a_stopped_training_goes_on_with_the_same_numbers(base: Path, tmp_path: Path) -> None:
+    tasks = [toy_task(kind, train=16, dev=8) for kind in ("tagging", "multilabel", "unanswerable")]
+    training = Training(
+        base=base, tasks=tasks, extras={}, settings=tiny_settings(batch=8, max_tokens=10)
+    )
+    whole = training.run(tmp_path / "whole")
+    for at in (1, 3, 7):
+        with pytest.raises(Stopped):
+            training.run(tmp_path / f"stopped-{at}", stop=StopAt(at))
+        assert same_numbers(training.run(tmp_path / f"stopped-{at}"), whole)
 
 
 @every_kind

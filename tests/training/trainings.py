@@ -60,6 +60,7 @@ class Training:
         extras: What tasks bring beside labels.
         settings: How.
         change: Applied to each feed before training.
+        shared: Tasks that may learn from one encoder pass.
     """
 
     base: Path
@@ -67,11 +68,18 @@ class Training:
     extras: Mapping[str, Extra]
     settings: TrainSettings
     change: Callable[[Feed], Feed] = as_it_is
+    shared: Sequence[Sequence[str]] = ()
 
     def run(self, folder: Path, *, seed: int = 0, stop: StopSignal | None = None) -> Trained:
         """Train, or continue what stands in ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
-        network = tiny_network(self.base, self.tasks, seed=seed, dropout=self.settings.dropout)
+        network = tiny_network(
+            self.base,
+            self.tasks,
+            seed=seed,
+            dropout=self.settings.dropout,
+            max_tokens=self.settings.max_tokens,
+        )
         network.model.set_head_dropout({t.name: self.settings.head_dropout for t in self.tasks})
         feeds = [
             self.change(make_feed(network, t, self.extras.get(t.name, Extra()), 1.0))
@@ -87,6 +95,7 @@ class Training:
             folder=folder,
             progress=Progress(stop=stop or StopSignal()),
             name="a training",
+            shared=self.shared,
         )
         return Trained(weights=network.model.state_dict(), result=result)
 

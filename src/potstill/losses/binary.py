@@ -30,6 +30,7 @@ def binary_cross_entropy(
         ValueError: The shapes differ, or the temperature is not above 0.
 
     Examples:
+        >>> import torch
         >>> binary_cross_entropy(torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 0.5]]))  # log 2
         tensor([0.6931])
     """
