@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from potstill.kinds import Inputs, Key, Kind, Space
-from potstill.kinds.base import covered_mean
 from potstill.kinds.numbers import finite_number, finite_numbers, sigmoid
 
 if TYPE_CHECKING:
@@ -116,18 +115,10 @@ class Ordinal(Kind):
         values = np.array([finite_number(row.get("value"), "the value") for row in rows])
         return (4.0 * (values[:, None] - np.arange(self.n_outputs) - 0.5)).astype(np.float32)
 
-    def combine(
-        self,
-        members: np.ndarray,
-        cover: np.ndarray,
-        groups: np.ndarray | None,
-        *,
-        temperature: float,
-        space: Space,
+    def soften(
+        self, members: np.ndarray, groups: np.ndarray | None, temperature: float
     ) -> np.ndarray:
-        if space == "logits":
-            return covered_mean(members, cover)
-        return covered_mean(sigmoid(members.astype(np.float32) / temperature), cover)
+        return sigmoid(members / temperature)
 
     # -- answers --------------------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ def test_the_example_runs_like_any_other_kind(tmp_path: Path, run_file: Path) ->
         (
             "ordinal = potstill_ordinal:Ordinal",
             "from potstill.kinds import Kind\nclass Ordinal(Kind): name = 'ordinal'\n",
-            "lacks combine",
+            "lacks decode",
         ),
     ],
 )

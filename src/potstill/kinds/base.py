@@ -215,7 +215,6 @@ class Kind(ABC):
         """The columns of a table of somebody else's scores."""
         return self.class_names or ("value",)
 
-    @abstractmethod
     def combine(
         self,
         members: np.ndarray,
@@ -238,6 +237,16 @@ class Kind(ABC):
         Returns:
             (S, C) fp32; slots that nobody covers are 0.
         """
+        members = members.astype(np.float32)
+        if space == "logits":
+            return covered_mean(members, cover)
+        return covered_mean(self.soften(members, groups, temperature), cover)
+
+    @abstractmethod
+    def soften(
+        self, members: np.ndarray, groups: np.ndarray | None, temperature: float
+    ) -> np.ndarray:
+        """Outputs (M, S, C) as probabilities at a temperature; values as they are."""
 
     # -- inference ------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from potstill.kinds.base import Inputs, Key, Kind, Space, covered_mean
+from potstill.kinds.base import Inputs, Key, Kind, Space
 from potstill.kinds.classification import is_missing, label_order, label_text
 from potstill.kinds.numbers import finite_number, logit, sigmoid
 
@@ -172,18 +172,10 @@ class Multilabel(Kind):
             values = logit(values.clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY))
         return values.astype(np.float32)
 
-    def combine(
-        self,
-        members: np.ndarray,
-        cover: np.ndarray,
-        groups: np.ndarray | None,
-        *,
-        temperature: float,
-        space: Space,
+    def soften(
+        self, members: np.ndarray, groups: np.ndarray | None, temperature: float
     ) -> np.ndarray:
-        if space == "logits":
-            return covered_mean(members, cover)
-        return covered_mean(sigmoid(members.astype(np.float32) / temperature), cover)
+        return sigmoid(members / temperature)
 
     def predict(self, outputs: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
         """(N, C) how much each label is meant; above one half it is given."""

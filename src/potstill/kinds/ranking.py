@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from potstill.kinds.base import Inputs, Kind, Space, covered_mean
+from potstill.kinds.base import Inputs, Kind, Space
 from potstill.kinds.numbers import finite_number, finite_numbers
 
 if TYPE_CHECKING:
@@ -82,18 +82,10 @@ class Ranking(Kind):
         values = [[finite_number(row.get("value"), "the value")] for row in rows]
         return np.array(values, np.float32)
 
-    def combine(
-        self,
-        members: np.ndarray,
-        cover: np.ndarray,
-        groups: np.ndarray | None,
-        *,
-        temperature: float,
-        space: Space,
+    def soften(
+        self, members: np.ndarray, groups: np.ndarray | None, temperature: float
     ) -> np.ndarray:
-        if space == "logits":
-            return covered_mean(members, cover)
-        return covered_mean(_list_probabilities(members, groups, temperature), cover)
+        return _list_probabilities(members, groups, temperature)
 
     def predict(self, outputs: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
         return outputs[:, 0].astype(np.float64)

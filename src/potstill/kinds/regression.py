@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from potstill.kinds.base import Inputs, Kind, Space, covered_mean
+from potstill.kinds.base import Inputs, Kind, Space
 from potstill.kinds.numbers import finite_number, finite_numbers
 
 if TYPE_CHECKING:
@@ -109,16 +109,10 @@ class Regression(Kind):
         scaled = (values - self.low) / (self.high - self.low)
         return ((scaled - self.mean) / self.spread).astype(np.float32)
 
-    def combine(
-        self,
-        members: np.ndarray,
-        cover: np.ndarray,
-        groups: np.ndarray | None,
-        *,
-        temperature: float,
-        space: Space,
+    def soften(
+        self, members: np.ndarray, groups: np.ndarray | None, temperature: float
     ) -> np.ndarray:
-        return covered_mean(members, cover)
+        return members  # values have no temperature
 
     def predict(self, outputs: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
         scaled = outputs[:, 0].astype(np.float64) * self.spread + self.mean

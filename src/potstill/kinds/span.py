@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from potstill.kinds.base import Inputs, Key, Kind, Space, covered_mean
+from potstill.kinds.base import Inputs, Key, Kind, Space
 from potstill.kinds.numbers import finite_number, group_log_softmax
 from potstill.kinds.passage import word_bounds
 
@@ -215,22 +215,11 @@ class Span(Kind):
             values = np.log(np.maximum(values, _LEAST_PROBABILITY))
         return values.astype(np.float32)
 
-    def combine(
-        self,
-        members: np.ndarray,
-        cover: np.ndarray,
-        groups: np.ndarray | None,
-        *,
-        temperature: float,
-        space: Space,
+    def soften(
+        self, members: np.ndarray, groups: np.ndarray | None, temperature: float
     ) -> np.ndarray:
-        if space == "logits":
-            return covered_mean(members, cover)
         rows = _need_rows(groups)
-        lists = [
-            np.exp(group_log_softmax(one.astype(np.float32) / temperature, rows)) for one in members
-        ]
-        return covered_mean(np.stack(lists), cover)
+        return np.exp([group_log_softmax(one / temperature, rows) for one in members])
 
     def predict(self, outputs: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
         """(N, 6): first and last word of the answer; of the best answer; two log-probabilities.

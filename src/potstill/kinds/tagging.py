@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from potstill.kinds.base import Inputs, Key, Kind, Space, covered_mean
+from potstill.kinds.base import Inputs, Key, Kind, Space
 from potstill.kinds.numbers import finite_number, softmax
 
 if TYPE_CHECKING:
@@ -160,18 +160,10 @@ class Tagging(Kind):
             values -= values.mean(1, keepdims=True)
         return values.astype(np.float32)
 
-    def combine(
-        self,
-        members: np.ndarray,
-        cover: np.ndarray,
-        groups: np.ndarray | None,
-        *,
-        temperature: float,
-        space: Space,
+    def soften(
+        self, members: np.ndarray, groups: np.ndarray | None, temperature: float
     ) -> np.ndarray:
-        if space == "logits":
-            return covered_mean(members, cover)
-        return covered_mean(softmax(members.astype(np.float32) / temperature), cover)
+        return softmax(members / temperature)
 
     def predict(self, outputs: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
         return softmax(outputs.astype(np.float64))

@@ -60,9 +60,21 @@ def model_card(
             "",
             "## Limits",
             "",
-            f"Texts over {network.max_tokens} tokens lose their end. The student repeats what its "
+            f"{long_texts(network)} The student repeats what its "
             "teachers and labels taught it, mistakes and biases included; scores hold for rows "
             "like those above.",
             "",
         ]
     )
+
+
+def long_texts(network: Network) -> str:
+    """What becomes of texts that are longer than the student reads at once."""
+    windows = [f"`{name}`" for name, head in network.tasks.items() if head.kind.slotted]
+    cut = f"Texts over {network.max_tokens} tokens lose their end"
+    if not windows:
+        return f"{cut}."
+    read_on = f"{', '.join(windows)} read them in windows"
+    if len(windows) == len(network.tasks):
+        return f"Texts over {network.max_tokens} tokens are read in windows."
+    return f"{cut}, but {read_on}."
