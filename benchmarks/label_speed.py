@@ -37,6 +37,7 @@ from potstill.core.progress import Progress
 from potstill.students.classifier import save_classifier
 from potstill.tasks.load import load_task
 from potstill.tasks.predictor import TaskHead
+from potstill.training.learner import EncoderLearner
 from potstill.training.loop import fit
 from potstill.training.network import Network, new_network
 from potstill.training.prepare import Extra, make_feed
@@ -110,12 +111,10 @@ def trained(data: Path, rows: int) -> Network:
     network = new_network("minilm", {TASK: head}, seed=0, max_tokens=128, pooling="cls")
     with TemporaryDirectory() as folder:
         fit(
-            network.model,
+            EncoderLearner(network.model, resolve_device(), network.tokenizer.padding),
             [make_feed(network, task, Extra(), 1.0)],
             settings=TrainSettings(epochs=1),
             seed=0,
-            device=resolve_device(),
-            padding=network.tokenizer.padding,
             folder=Path(folder),
             progress=Progress(),
             name="classifier",

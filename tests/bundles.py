@@ -20,7 +20,7 @@ from potstill.kinds import Multilabel, Span
 from potstill.models.encoder import Pooling
 from potstill.students.student import Student
 from potstill.tasks.task import Task
-from potstill.training.network import save_network
+from potstill.training.network import Network, save_network
 from tests.tiny import tiny_network, toy_task
 from tests.toys import TOYS, toy_rows
 
@@ -41,6 +41,12 @@ class ToyBundle:
     student: Student
     tasks: dict[str, Task]
     done: Exported
+
+
+def network_of(student: Student) -> Network:
+    """Its encoder with heads."""
+    assert isinstance(student.network, Network)
+    return student.network
 
 
 def make_student(

@@ -312,3 +312,43 @@ def test_lists_say_their_kind(init: Init) -> None:
         "counts": "classification",
     }
     assert "{kind: classification, text: tokens, label: intent}" in text
+
+
+def test_columns_of_languages_are_directions(init: Init) -> None:
+    rows: Head = {
+        "de": [f"Satz {i}" for i in range(8)],
+        "en": list(SENTENCES),
+        "fr": [f"phrase {i}" for i in range(8)],
+    }
+    text, run = init({"captions/train.jsonl": rows, "captions/dev.jsonl": rows})
+    assert list(run.tasks) == ["en-de", "en-fr"]
+    assert run.tasks["en-de"].inputs == ("en",)
+    assert run.tasks["en-de"].labels == ("de",)
+    assert run.tasks["en-de"].space_options["language"] == "de"
+    assert run.base == "marian"
+    assert "every pair may be a task" in text
+
+
+def test_a_source_and_a_target_are_generation(init: Init) -> None:
+    rows: Head = {
+        "document": list(SENTENCES),
+        "summary": [f"short {i}" for i in range(8)],
+        "id": list(range(8)),
+    }
+    _, run = init({"news/train.jsonl": rows})
+    assert run.tasks["news"].kind == "generation"
+    assert run.tasks["news"].labels == ("summary",)
+
+
+def test_two_families_are_two_run_files(init: Init) -> None:
+    rows: Head = {"en": list(SENTENCES), "de": [f"Satz {i}" for i in range(8)]}
+    text, run = init({"moods/train.csv": ONE, "captions/train.csv": rows})
+    assert list(run.tasks) == ["moods"]
+    assert "run file of their own" in text
+
+
+def test_languages_with_labels_are_no_translation(init: Init) -> None:
+    rows: Head = {"en": list(SENTENCES), "de": list(SENTENCES), "label": ["yes", "no"] * 4}
+    rows["label"] = ["a longer yes", "a longer no"] * 4
+    _, run = init({"same/train.csv": rows})
+    assert run.tasks["same"].kind == "classification"

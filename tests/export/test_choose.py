@@ -9,7 +9,7 @@ from potstill.core.progress import Progress
 from potstill.export import choose
 from potstill.export.choose import Candidate, choose_engine, slowness
 from potstill.export.engines import GraphName, engines_here
-from tests.bundles import ToyBundle, quick_measuring
+from tests.bundles import ToyBundle, network_of, quick_measuring
 
 
 def candidate(name: str, *ms: float) -> Candidate:
@@ -42,7 +42,7 @@ def test_a_drop_is_refused() -> None:
 def test_without_rows_only_exact_engines(toys: ToyBundle, graphs: dict[GraphName, bytes]) -> None:
     with quick_measuring():
         chosen, found, scores = choose_engine(
-            toys.student.network,
+            network_of(toys.student),
             graphs,
             {},
             [e for e in engines_here() if e.startswith("onnxruntime")],
@@ -58,7 +58,7 @@ def test_without_rows_only_exact_engines(toys: ToyBundle, graphs: dict[GraphName
 def test_a_graph_that_computes_something_else_is_refused(
     toys: ToyBundle, graphs: dict[GraphName, bytes]
 ) -> None:
-    network = toys.student.network
+    network = network_of(toys.student)
     weight = network.model.head("classification").get_parameter("linear.bias")
     before = weight.data.clone()
     try:
@@ -83,7 +83,7 @@ def test_nothing_is_chosen_where_no_engine_keeps_the_scores(
     splits = {"classification": toys.tasks["classification"].dev}
     with quick_measuring(), pytest.raises(ArtefactError, match="--max-drop"):
         choose_engine(
-            toys.student.network,
+            network_of(toys.student),
             graphs,
             splits,
             ["onnxruntime-int8"],

@@ -13,7 +13,7 @@ from potstill.export.graph import to_onnx
 from potstill.models.tokenizer import TokenRows
 from potstill.tasks.predictor import of_rows, slots_at_last
 from potstill.training.network import Network
-from tests.bundles import ToyBundle, make_student
+from tests.bundles import ToyBundle, make_student, network_of
 from tests.toys import TOYS
 
 
@@ -28,7 +28,7 @@ def test_every_head_of_every_engine(
 ) -> None:
     if engine not in engines_here():
         pytest.skip("not on this machine")
-    network = toys.student.network
+    network = network_of(toys.student)
     graph = graphs[ENGINES[engine].graph]
     tokens = network.tokenise(task, toys.tasks[task].dev.inputs)
     place = list(network.tasks).index(task)
@@ -46,7 +46,7 @@ def test_every_head_of_every_engine(
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_both_poolings_any_batch_any_length(base: Path, tmp_path: Path, pooling: str) -> None:
     student, tasks = make_student(base, tmp_path / "s", "cls" if pooling == "cls" else "mean")
-    network = student.network
+    network = network_of(student)
     engine = open_engine("onnxruntime-fp32", to_onnx(network), threads=1)
     texts = tasks["classification"].dev.inputs["text"]
     for rows in (texts[:1], texts, [" ".join(texts)] * 3, [""]):
@@ -65,7 +65,7 @@ def test_both_poolings_any_batch_any_length(base: Path, tmp_path: Path, pooling:
 @pytest.mark.parametrize("task", ["tagging", "span", "unanswerable"])
 def test_words_of_texts_in_windows(base: Path, tmp_path: Path, task: str) -> None:
     student, tasks = make_student(base, tmp_path / "s")
-    network = student.network
+    network = network_of(student)
     network.max_tokens = 12
     engine = open_engine("onnxruntime-fp32", to_onnx(network), threads=1)
     inputs = {
@@ -90,7 +90,7 @@ def test_words_of_texts_in_windows(base: Path, tmp_path: Path, task: str) -> Non
 def test_texts_without_slots_have_no_answers_at_words(
     toys: ToyBundle, graphs: dict[GraphName, bytes]
 ) -> None:
-    network = toys.student.network
+    network = network_of(toys.student)
     tokens = network.tokenise("classification", {"text": ["a film", "the"]})
     engine = open_engine("onnxruntime-fp32", graphs["model.onnx"], threads=1)
     outputs = engine.outputs(tokens, 0, at_last=slots_at_last(network.tasks))

@@ -19,6 +19,8 @@ METRICS = {
     "multilabel": {"micro_f1", "macro_f1"},
     "tagging": {"span_f1", "accuracy"},
     "span": {"token_f1", "exact_match"},
+    "generation": {"bleu", "chrf"},
+    "translation": {"bleu", "chrf"},
 }
 ROUNDING = 2e-6
 
@@ -44,7 +46,9 @@ def _check_task(task: Document, several: bool) -> None:
     compared = {f"student_vs_{rival}" for rival in RIVALS if rival in scores}
     agreed = {"agreement_with_ensemble"} if "ensemble" in scores else set()
     repeated = {"per_seed"} if several else set()
-    assert set(task) == always | compared | agreed | repeated
+    signed = {"signature"} if METRICS[task["kind"]] == {"bleu", "chrf"} else set()
+    assert set(task) == always | compared | agreed | repeated | signed
+    assert not signed or task["signature"].startswith("nrefs:1|case:mixed|")
     assert task["metric"] in METRICS[task["kind"]]
     assert task["split"] in {"dev", "test"}
     assert type(task["n"]) is int

@@ -13,6 +13,7 @@ import pytest
 
 import potstill
 from potstill.core.errors import ArtefactError, DataError, ResourceError, UsageError
+from potstill.export.engines import Engine
 from potstill.serving.predictor import BundlePredictor
 from tests.bundles import ToyBundle
 
@@ -61,6 +62,7 @@ def test_a_text_that_occurs_twice_is_encoded_once(
     predictor: BundlePredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
+    assert isinstance(predictor._engine, Engine)
     run = predictor._engine.run
 
     def counted(feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -81,6 +83,7 @@ def test_all_tasks_on_one_text_share_a_pass(
     predictor: BundlePredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
+    assert isinstance(predictor._engine, Engine)
     run = predictor._engine.run
 
     def counted(feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 import potstill
 from potstill.core.errors import DataError
 from potstill.export.bundle import read_bundle
+from potstill.export.engines import Engine
 from potstill.models.tokenizer import TokenRows
 from potstill.serving.app import create_app
 from potstill.serving.predictor import BundlePredictor
@@ -159,6 +160,7 @@ def test_with_task_tokens(base: Path, tmp_path: Path) -> None:
 def texts_run(predictor: BundlePredictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Texts of each call of the engine."""
     sizes: list[int] = []
+    assert isinstance(predictor._engine, Engine)
     run = predictor._engine.run
 
     def counted(feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:

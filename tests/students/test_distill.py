@@ -17,7 +17,8 @@ from potstill.core.device import Device
 from potstill.core.errors import DataError
 from potstill.core.stages import Stage, StageFolder
 from potstill.students import distill as distill_module
-from potstill.students.distill import Lesson, Objective, TaskDistillation, distill, prepare_lesson
+from potstill.students.distill import distill, prepare_lesson
+from potstill.students.lesson import Lesson, Objective, TaskDistillation
 from potstill.students.student import Student
 from potstill.targets.store import SoftTargets
 from potstill.tasks.load import label_array
@@ -41,6 +42,11 @@ def lesson_of(
     order = np.random.default_rng(1).permutation(len(ids))  # a store has an order of its own
     targets = SoftTargets(ids=ids[order], members=members[:, order], cover=cover[:, order])
     return Lesson(targets=targets, digests=["x"], **facts)
+
+
+def need(targets: SoftTargets | None) -> SoftTargets:
+    assert targets is not None
+    return targets
 
 
 def cover_but(n: int, *missing: int) -> np.ndarray:
@@ -81,7 +87,7 @@ def test_targets_stand_beside_their_rows() -> None:
         how = TaskDistillation(objective=objective, temperature=2.0)  # type: ignore[arg-type]
         extra, _ = prepare_lesson(TASK, lesson, how)
         assert extra.soft is not None
-        members, _ = lesson.targets.find(np.concatenate([TASK.train.ids, TASK.pool.ids]))
+        members, _ = need(lesson.targets).find(np.concatenate([TASK.train.ids, TASK.pool.ids]))
         wanted = softmax(members / temperature, -1).mean(0)
         if objective == "logit_mse":
             wanted = members.mean(0)
@@ -97,7 +103,7 @@ def test_a_row_that_one_member_knows_is_covered() -> None:
     extra, facts = prepare_lesson(PLAIN, lesson, TaskDistillation())
     assert facts["train_covered"] == 16
     assert extra.soft is not None
-    members, _ = lesson.targets.find(PLAIN.train.ids)
+    members, _ = need(lesson.targets).find(PLAIN.train.ids)
     np.testing.assert_allclose(extra.soft.targets[:8], softmax(members[1, :8], -1), rtol=1e-5)
 
 
@@ -184,7 +190,7 @@ def test_weights_are_of_rows_and_targets_of_their_slots(kind: str, objective: Ob
             slots = slots_of(task, one)
             assert slots is not None
             end = start + int(slots[0])
-            members, known = lesson.targets.find(one.ids, slots)
+            members, known = need(lesson.targets).find(one.ids, slots)
             own = [k for k in range(2) if known[k, 0]]
             got = extra.soft.targets[start:end]
             if own:
@@ -210,7 +216,7 @@ def test_several_labels_are_distilled_row_by_row() -> None:
     assert extra.soft is not None
     assert extra.pool is not None
     ids = np.concatenate([task.train.ids, extra.pool.ids])
-    members, _ = lesson.targets.find(ids)
+    members, _ = need(lesson.targets).find(ids)
     wanted = expit(members / 2.0).mean(0)
     wanted[4] = 0
     np.testing.assert_allclose(extra.soft.targets, wanted, rtol=1e-5, atol=1e-6)

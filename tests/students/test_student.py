@@ -15,7 +15,7 @@ import torch
 
 from potstill.core.errors import ArtefactError, DataError, UsageError
 from potstill.students.student import Student
-from potstill.training.network import load_network
+from potstill.training.network import load_encoder_network
 from tests.tiny import CPU, flip_byte
 from tests.toys import TOYS, toy_rows
 
@@ -64,7 +64,7 @@ def test_many_rows_are_answered_in_order_as_one_by_one(student: Student) -> None
 
 def test_answers_are_those_of_the_network(student: Student, student_folder: Path) -> None:
     rows = toy_rows("pair", 5)
-    network = load_network(student_folder)
+    network = load_encoder_network(student_folder)
     texts = {c: [str(row[c]) for row in rows] for c in ("first", "second")}
     outputs = network.outputs(network.tokenise("pair", texts), ("pair",), CPU)["pair"]
     wanted = network.tasks["pair"].kind.predict(outputs)
@@ -168,7 +168,7 @@ def test_values_that_are_no_text_name_their_row(student: Student, value: object)
 def test_facts(student: Student, student_folder: Path) -> None:
     assert student.tasks == tuple(TOYS)
     assert student.n_parameters == sum(
-        p.numel() for p in load_network(student_folder).model.parameters()
+        p.numel() for p in load_encoder_network(student_folder).model.parameters()
     )
 
 

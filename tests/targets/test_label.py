@@ -19,7 +19,7 @@ from potstill.targets import label as label_module
 from potstill.targets.label import ensemble_labels, label, read_labels
 from potstill.tasks.task import folds, slots_of
 from potstill.teachers.member import Member
-from potstill.training.network import Network, load_network, save_network
+from potstill.training.network import Network, load_encoder_network, save_network
 from tests.tiny import CPU, flip_byte, stage_folder, tiny_network, toy_task
 from tests.toys import toy_rows
 
@@ -44,7 +44,7 @@ def test_labels_are_the_networks_outputs(base: Path, tmp_path: Path) -> None:
         outputs, cover = opened.find(split.ids)
         assert cover.all()
         for k, member in enumerate(members):
-            network = load_network(member.folder)
+            network = load_encoder_network(member.folder)
             tokens = network.tokenise(TASK.name, split.inputs)
             own = network.outputs(tokens, (TASK.name,), CPU)[TASK.name]
             np.testing.assert_allclose(outputs[k], own, rtol=1e-3, atol=1e-4)

@@ -17,7 +17,7 @@ from potstill.teachers import finetune as finetune_module
 from potstill.teachers.finetune import finetune
 from potstill.teachers.member import Member
 from potstill.teachers.recipes import NetPlan, Recipe, spread_dropout, train_ensembles
-from potstill.training.network import load_network
+from potstill.training.network import load_encoder_network
 from potstill.training.prepare import TRAINING_FILE, Extra, NetworkPlan, train_network
 from potstill.training.settings import TrainSettings
 from tests.tiny import CPU, stage_folder, tiny_plan, tiny_settings, toy_task
@@ -218,8 +218,8 @@ def test_fine_tuned_members_start_from_the_shared_layers_with_a_fresh_head(
         device=CPU,
     )
     (member,) = made["regression"]
-    shared = load_network(next(iter(stages.used.values())).folder)
-    own = load_network(member.folder)
+    shared = load_encoder_network(next(iter(stages.used.values())).folder)
+    own = load_encoder_network(member.folder)
     assert list(own.tasks) == ["regression"]
     before, after = (n.model.encoder.state_dict() for n in (shared, own))
     for name, tensor in after.items():
@@ -259,5 +259,5 @@ def test_the_rows_of_a_fold_are_in_fact_left_out(
     parts = folds(task, 3)
     assert len(rows) == int((parts != 1).sum())
     assert (stage.folder / STUDENT_FILE).is_file()
-    record = load_network(stage.folder)
+    record = load_encoder_network(stage.folder)
     assert list(record.tasks) == [task.name]

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from potstill.tasks.batches import plan_epochs, rows_per_batch
 from potstill.training import loop
 from potstill.training.feed import Feed, SoftFeed
 from potstill.training.inference import predict_outputs, to_batch
+from potstill.training.learner import EncoderLearner
 from potstill.training.loop import fit
 from potstill.training.prepare import Extra, make_feed
 from tests.tiny import CPU, tiny_network, tiny_settings, toy_task
@@ -149,12 +151,10 @@ def test_the_weights_are_those_that_scored(one: Training, tmp_path: Path) -> Non
     feed = make_feed(network, task, Extra(), 1.0)
     tmp_path.joinpath("run").mkdir()
     result = fit(
-        network.model,
+        EncoderLearner(network.model, CPU, 0),
         [feed],
         settings=one.settings,
         seed=0,
-        device=CPU,
-        padding=0,
         folder=tmp_path / "run",
         progress=Progress(log_file=tmp_path / "log.jsonl"),
         name="t",
@@ -187,7 +187,7 @@ def test_mean_over_tasks_decides(training: Training, tmp_path: Path) -> None:
 # -- soft losses --------------------------------------------------------------------------------
 
 
-def soft_extra(annealed: bool = False, **facts: float | None) -> Extra:
+def soft_extra(annealed: bool = False, **facts: Any) -> Extra:
     targets = np.tile(np.array([0.9, 0.1], np.float32), (16, 1))
     soft = SoftFeed(
         targets=targets,
@@ -286,12 +286,10 @@ def test_bf16_runs_and_heads_stay_fp32(base: Path, tmp_path: Path) -> None:
     assert not np.array_equal(rough, exact)  # products are in fact made in bf16
     np.testing.assert_allclose(rough, exact, atol=0.05)
     result = fit(
-        network.model,
+        EncoderLearner(network.model, bf16, 0),
         [feed],
         settings=tiny_settings(),
         seed=0,
-        device=bf16,
-        padding=0,
         folder=tmp_path,
         progress=Progress(),
         name="t",

@@ -12,7 +12,7 @@ import torch
 from potstill.core.errors import ArtefactError, BaseModelError, DataError, Stopped
 from potstill.core.progress import Progress
 from potstill.tasks.predictor import TaskHead
-from potstill.training.network import Network, load_network, new_network, save_network
+from potstill.training.network import Network, load_encoder_network, new_network, save_network
 from potstill.training.prepare import best_dev, train_network, training_record
 from tests.tiny import CPU, tiny_network, tiny_plan, tiny_settings, toy_task
 from tests.training.trainings import StopAt
@@ -30,7 +30,7 @@ def test_round_trip(base: Path, tmp_path: Path, pooling: str, task_token: bool) 
     network = tiny_network(base, tasks, pooling=pooling, task_token=task_token, max_tokens=7)  # type: ignore[arg-type]
     save_network(network, tmp_path)
     torch.manual_seed(99)
-    again = load_network(tmp_path)
+    again = load_encoder_network(tmp_path)
     assert again.tasks == network.tasks
     assert (again.pooling, again.max_tokens, again.task_token) == (pooling, 7, task_token)
     assert again.n_parameters == network.n_parameters
@@ -121,7 +121,7 @@ def test_descriptions_that_do_not_fit(
     facts = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(json.dumps({**facts, **change}), encoding="utf-8")
     with pytest.raises(ArtefactError, match=error):
-        load_network(tmp_path)
+        load_encoder_network(tmp_path)
 
 
 def test_files_of_another_network(base: Path, tmp_path: Path) -> None:
@@ -131,15 +131,15 @@ def test_files_of_another_network(base: Path, tmp_path: Path) -> None:
         (tmp_path / "other" / "heads.safetensors").read_bytes()
     )
     with pytest.raises(ArtefactError, match="do not fit together"):
-        load_network(tmp_path)
+        load_encoder_network(tmp_path)
     for name in ("heads.safetensors", "encoder/model.safetensors"):
         save_network(tiny_network(base, [toy_task()]), tmp_path)
         (tmp_path / name).write_bytes(b"\x80\x04pickle" * 20)
         with pytest.raises(BaseModelError, match="not safetensors"):
-            load_network(tmp_path)
+            load_encoder_network(tmp_path)
         (tmp_path / name).unlink()
         with pytest.raises(ArtefactError):
-            load_network(tmp_path)
+            load_encoder_network(tmp_path)
 
 
 def train(base: Path, folder: Path, stop: StopAt | None = None, max_tokens: int = 32) -> None:
@@ -167,7 +167,7 @@ def test_training_leaves_a_network_and_its_record(base: Path, tmp_path: Path) ->
     assert record["truncated"] == {"classification": 0.0}
     scores = dict(record["dev"]["classification"])
     assert best_dev(tmp_path / "whole", "classification") == max(scores.values())
-    network = load_network(tmp_path / "whole")
+    network = load_encoder_network(tmp_path / "whole")
     task = toy_task(train=16, dev=8)
     tokens = network.tokenise(task.name, task.dev.inputs)
     outputs = network.outputs(tokens, (task.name,), CPU)[task.name]

@@ -19,7 +19,7 @@ from potstill.kinds import Multilabel, Span
 from potstill.tasks.predictor import TaskHead
 from potstill.tasks.task import Task, groups_of, shared_texts, slots_of, truth_of
 from potstill.training.inference import predict_outputs, to_batch
-from potstill.training.network import Network, head_of, load_network
+from potstill.training.network import Network, head_of, load_encoder_network
 from potstill.training.prepare import (
     Extra,
     best_dev,
@@ -250,7 +250,7 @@ def test_a_tiny_network_learns_the_rule(
     folder = trained(base, tmp_path / "net", [task], epochs=epochs, learning_rate=rate)
     score = best_dev(folder, kind)
     assert score > max(wanted, chance + 0.2)
-    network = load_network(folder)
+    network = load_encoder_network(folder)
     assert dev_score(network, task) == pytest.approx(score)
     assert training_record(folder)["truncated"] == {kind: 0.0}
 
@@ -258,7 +258,7 @@ def test_a_tiny_network_learns_the_rule(
 def test_a_passage_in_windows_is_learned_too(base: Path, tmp_path: Path) -> None:
     task = toy_task("span", train=300, dev=60)
     folder = trained(base, tmp_path / "net", [task], epochs=8, learning_rate=1e-2, max_tokens=12)
-    network = load_network(folder)
+    network = load_encoder_network(folder)
     tokens = network.tokenise("span", task.dev.inputs)
     assert len(tokens) > 1.5 * tokens.n_rows
     assert best_dev(folder, "span") > 0.6
@@ -272,7 +272,7 @@ def test_what_was_tuned_on_dev_stays_with_the_network(
     task = toy_task(kind, train=40, dev=30)
     folder = trained(base, tmp_path / "net", [task], epochs=2)
     tuned = head_of(folder, kind).kind
-    assert tuned == load_network(folder).tasks[kind].kind
+    assert tuned == load_encoder_network(folder).tasks[kind].kind
     facts = json.loads((folder / "student.json").read_text(encoding="utf-8"))
     if isinstance(tuned, Multilabel):
         assert tuned.thresholds is not None
@@ -282,7 +282,7 @@ def test_what_was_tuned_on_dev_stays_with_the_network(
         assert isinstance(tuned, Span)
         assert tuned.margin != 0
         assert facts["tasks"][kind]["space"]["margin"] == tuned.margin
-    network = load_network(folder)
+    network = load_encoder_network(folder)
     tokens = network.tokenise(kind, task.dev.inputs)
     outputs = network.outputs(tokens, (kind,), CPU)[kind]
     groups = groups_of(task, task.dev)

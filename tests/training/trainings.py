@@ -13,6 +13,7 @@ from torch import Tensor
 from potstill.core.progress import Progress, StopSignal
 from potstill.tasks.task import Task
 from potstill.training.feed import Feed
+from potstill.training.learner import EncoderLearner
 from potstill.training.loop import FitResult, fit
 from potstill.training.prepare import Extra, make_feed
 from potstill.training.settings import TrainSettings
@@ -86,12 +87,10 @@ class Training:
             for t in self.tasks
         ]
         result = fit(
-            network.model,
+            EncoderLearner(network.model, CPU, network.tokenizer.padding),
             feeds,
             settings=self.settings,
             seed=seed,
-            device=CPU,
-            padding=network.tokenizer.padding,
             folder=folder,
             progress=Progress(stop=stop or StopSignal()),
             name="a training",

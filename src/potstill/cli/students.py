@@ -83,12 +83,16 @@ def export(
         print(f"bundle  {done.folder}, with {done.engine}")
         if done.packed is not None:
             print(f"packed  {done.packed}")
-        extra = "serve,openvino" if done.engine.startswith("openvino") else "serve"
+        engine = done.engine.partition("-")[0]
+        needs = {
+            "openvino": "'potstill[serve,openvino]'",
+            "ctranslate2": "'potstill[serve]' ctranslate2",
+        }.get(engine, "'potstill[serve]'")
         print(
             f"\nNext:\n"
             f"  answer a file   potstill predict {done.folder} FILE\n"
             f"  serve it        potstill serve {done.folder}\n"
-            f"  elsewhere       pip install 'potstill[{extra}]' is all that it needs"
+            f"  elsewhere       pip install {needs} is all that it needs"
         )
 
 

@@ -15,7 +15,7 @@ def engine_table(done: Exported) -> Table:
     """The engines that an export measured."""
     shapes = list(done.candidates[0].ms)
     table = Table(
-        title=f"milliseconds a batch (rows x tokens, {done.threads} threads)",
+        title=f"milliseconds {done.timed}, {done.threads} threads",
         title_justify="left",
     )
     table.add_column("engine", no_wrap=True)

@@ -24,7 +24,7 @@ from ruamel.yaml.representer import BaseRepresenter
 from potstill.config.fields import Form, Section, plain, sections_in
 from potstill.config.run_file import RunFile
 from potstill.config.tasks import TASK_KINDS, GivenModels, GivenScores, Task
-from potstill.config.training import Training
+from potstill.config.training import Layered
 
 _WIDTH = 100
 _BARE = re.compile(r"[\w./](?:[\w./ +-]*[\w./+-])?")
@@ -80,7 +80,7 @@ def section_notes() -> Iterator[SectionNote]:
             yield _note(name, section)
             for key, inner in section.model_fields.items():
                 for part in sections_in(inner.annotation):
-                    if part is not Training:
+                    if not issubclass(part, Layered):  # has a section of its own
                         yield _note(f"{name}.{key}[]", part)
 
 

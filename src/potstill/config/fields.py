@@ -30,7 +30,7 @@ from potstill.config.faults import KeyPath, choices, nearest
 FAULT = "run_file"
 """Type of the errors that this package's own checks raise."""
 
-BUNDLED_BASE = "minilm"
+BUNDLED_BASE, SEQUENCE_BASE = "minilm", "marian"
 IN_MEMORY = "<rows given in Python>"
 """What stands in a record for rows that were given as Python objects."""
 
@@ -289,9 +289,9 @@ Pool = Annotated[
 
 def _base(value: object, info: ValidationInfo) -> str:
     if not isinstance(value, str | Path) or not str(value).strip():
-        raise refusal(f"'{BUNDLED_BASE}', a folder, or a hub id")
+        raise refusal(f"'{BUNDLED_BASE}', '{SEQUENCE_BASE}', a folder, or a hub id")
     text = str(value)
-    if text == BUNDLED_BASE:
+    if text in (BUNDLED_BASE, SEQUENCE_BASE):
         return text
     is_path = isinstance(value, Path) or text in (".", "..", "~")
     is_path = is_path or text.startswith(("./", "../", "/", "~/"))
@@ -300,7 +300,7 @@ def _base(value: object, info: ValidationInfo) -> str:
     return str(_resolve(text, info)) if is_path else text
 
 
-Base = Annotated[str, PlainValidator(_base), Form("minilm, folder or hub id")]
-"""``minilm`` and hub ids as they are, folders as absolute paths."""
+Base = Annotated[str, PlainValidator(_base), Form("minilm, marian, folder or hub id")]
+"""``minilm``, ``marian`` and hub ids as they are, folders as absolute paths."""
 
 Bases = Annotated[tuple[Base, ...], Strict(False), Form("list of folders or hub ids")]

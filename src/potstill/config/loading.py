@@ -21,6 +21,7 @@ from potstill.config.faults import (
 from potstill.config.fields import FAULT, Context, Section, sections_in
 from potstill.config.reading import Document, read_document, set_key
 from potstill.config.run_file import RunFile
+from potstill.kinds import KINDS
 
 PYTHON = "the run given in Python"
 
@@ -116,16 +117,26 @@ def _validate(
 
 def _without_faulty(data: dict[str, Any], faults: Sequence[Fault]) -> dict[str, Any]:
     """The data with defaults in place of faulty sections and a plain task for each faulty task."""
-    stub = {"kind": "classification", "train": "train", "text": "text", "label": "label", "rows": 1}
     result = dict(data)
     tasks = data.get("tasks")
     for fault in faults:
         top, *rest = fault.path
         if top == "tasks" and rest and isinstance(tasks, Mapping):
-            result["tasks"] = {**result["tasks"], rest[0]: stub}
+            result["tasks"] = {**result["tasks"], rest[0]: _stub(rest[0], tasks)}
         else:
             result.pop(str(top), None)
     return result
+
+
+def _stub(name: object, tasks: Mapping[Any, Any]) -> dict[str, Any]:
+    """A plain task in place of a faulty one, of its family: that of others, where it says none."""
+    kinds = [task.get("kind") for task in tasks.values() if isinstance(task, Mapping)]
+    own = tasks[name].get("kind") if isinstance(tasks[name], Mapping) else None
+    known = (kind for kind in (own, *kinds) if isinstance(kind, str) and kind in KINDS)
+    kind = next(known, "classification")
+    if KINDS[kind].generates:
+        return {"kind": "translation", "train": "train", "source": "s", "target": "t", "rows": 1}
+    return {"kind": "classification", "train": "train", "text": "text", "label": "label", "rows": 1}
 
 
 def _fault(detail: dict[str, Any], data: dict[str, Any], document: Document) -> Fault:

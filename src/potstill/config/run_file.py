@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, model_validator
 
-from potstill.config.checks import check_across
+from potstill.config.checks import check_across, check_family
 from potstill.config.fields import (
     BUNDLED_BASE,
     IN_MEMORY,
+    SEQUENCE_BASE,
     Base,
     Context,
     Folder,
@@ -25,6 +26,8 @@ from potstill.config.sections import (
     PAPER_DROPOUTS,
     PAPER_RECIPE,
     PAPER_TRAINING,
+    SEQUENCE_MARGIN,
+    SEQUENCE_TRAINING,
     Distill,
     Evaluate,
     Export,
@@ -33,7 +36,8 @@ from potstill.config.sections import (
     Teachers,
 )
 from potstill.config.tasks import Task, TaskOfAnyKind
-from potstill.config.training import Training
+from potstill.config.training import Architecture, Decoding, Training
+from potstill.kinds import KINDS
 
 Side = Literal["teachers", "student", "single"]
 
@@ -74,7 +78,11 @@ class RunFile(Section):
     seed: Annotated[
         int | tuple[int, ...], PlainValidator(_seed), Form("whole number, or list of them")
     ] = Field(default=0, description="Seed, 0 or more; with a list the run is repeated for each.")
-    base: Base = Field(default=BUNDLED_BASE, description="Pre-trained encoder to start from.")
+    base: Base = Field(
+        default=BUNDLED_BASE,
+        description="What to start from: a pre-trained encoder, or for generation and translation "
+        "`marian`, an encoder-decoder that starts from nothing (there the default).",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
         description="Number format of products; auto: bf16 where the hardware has it.",
@@ -86,6 +94,13 @@ class RunFile(Section):
         min_length=1, description="The tasks by name, at least one."
     )
     training: Training = Field(default_factory=Training, description="How networks are trained.")
+    architecture: Architecture = Field(
+        default_factory=Architecture,
+        description="Size of the encoder-decoders that start from nothing.",
+    )
+    decoding: Decoding = Field(
+        default_factory=Decoding, description="How generated texts are looked for."
+    )
     teachers: Teachers = Field(
         default_factory=Teachers, description="The ensembles that this run trains."
     )
@@ -103,14 +118,25 @@ class RunFile(Section):
     @model_validator(mode="after")
     def _derive(self, info: ValidationInfo) -> RunFile:
         errors = check_across(self.tasks, self.teachers, self.distill)
+        errors += check_family(
+            self.tasks,
+            self.teachers,
+            self.student,
+            self.distill,
+            base=self.base,
+            given=self.model_fields_set,
+        )
         if errors:
             raise refusals("run file", errors)
         context = info.context if isinstance(info.context, Context) else None
+        if self.generates:
+            self._derive_sequences()
         taught = self._trained()
         changes: dict[str, Any] = {
             "tasks": taught,
             "base": self.teachers.base or self.base,
             "training": self._training_of(self.teachers),
+            "architecture": self._architecture_of(self.teachers),
         }
         if self.teachers.recipe == PAPER_RECIPE and self.teachers.select_on is None:
             changes["select_on"] = taught or None
@@ -122,11 +148,33 @@ class RunFile(Section):
             tasks={name: self._settled(name, task, taught) for name, task in self.tasks.items()},
             teachers=self.teachers.changed(**changes),
             student=self.student.changed(
-                base=self.student.base or self.base, training=self._training_of(self.student)
+                base=self.student.base or self.base,
+                training=self._training_of(self.student),
+                architecture=self._architecture_of(self.student),
             ),
             evaluate=self.evaluate.changed(training=self._training_of(self.evaluate)),
         )
         return self
+
+    def _derive_sequences(self) -> None:
+        """The defaults of runs whose tasks say texts."""
+        teachers, given = self.teachers, self.teachers.model_fields_set
+        changes = {"recipe": "single", "members": 1}
+        own = {key: value for key, value in changes.items() if key not in given}
+        distill = self.distill
+        if "stop_when_ahead" not in distill.model_fields_set:
+            distill = distill.changed(stop_when_ahead=SEQUENCE_MARGIN)
+        self.complete(
+            base=self.base if "base" in self.model_fields_set else SEQUENCE_BASE,
+            teachers=teachers.changed(**own),
+            distill=distill,
+            training=self.training.changed_by(SEQUENCE_TRAINING, self.training.given()),
+        )
+
+    @property
+    def generates(self) -> bool:
+        """Its tasks say texts, so its networks are encoder-decoders."""
+        return any(KINDS[task.kind].generates for task in self.tasks.values())
 
     def _trained(self) -> tuple[str, ...]:
         if self.teachers.tasks is not None:
@@ -143,6 +191,9 @@ class RunFile(Section):
         paper = isinstance(section, Teachers) and section.recipe == PAPER_RECIPE
         recipe = PAPER_TRAINING if paper else {}
         return self.training.changed_by(recipe, self.training.given(), section.training.given())
+
+    def _architecture_of(self, section: Teachers | Student) -> Architecture:
+        return self.architecture.changed_by(section.architecture.given())
 
     # -- what the stages ask --------------------------------------------------------------------
 
@@ -208,6 +259,14 @@ class RunFile(Section):
 
     def plain(self) -> dict[str, Any]:
         values = super().plain()
+        for key in ("teachers", "student"):
+            own = values[key].pop("architecture")
+            if self.generates:
+                common = values["architecture"]
+                own = {k: v for k, v in own.items() if v != common[k]}
+                values[key]["architecture"] = own
+        if not self.generates:  # sections that say nothing of encoders
+            del values["architecture"], values["decoding"]
         for key in ("teachers", "student", "evaluate"):
             own = values[key]["training"]
             # Only what differs: a key changed under `training:` then still reaches the sections.

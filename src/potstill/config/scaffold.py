@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from potstill.config.guess import (
@@ -21,6 +22,7 @@ from potstill.config.guess import (
     guess_task,
     lacks,
 )
+from potstill.config.guess_texts import guess_texts
 from potstill.core.errors import PotstillError, UsageError
 from potstill.kinds import KINDS
 
@@ -48,19 +50,28 @@ def scaffold(data: Sequence[Path], *, read_head: ReadHead, folder: Path | None =
     folder = (Path.cwd() if folder is None else folder).absolute()
     files = find_files(data)
     groups, left = group_files(files)
-    blocks = []
+    taken: set[str] = set()
+    blocks: dict[bool, list[str]] = {False: [], True: []}  # by whether the task says texts
     for group in groups:
         try:
             heads: dict[str, Head] = {s: read_head(path) for s, path in group.files.items()}
         except PotstillError as error:
             left.append(f"{error.thing}: {error.got}")
             continue
-        guess = guess_task(heads)
-        if isinstance(guess, str):
-            left.append(f"{group.files['train']}: {guess}")
-        else:
-            blocks.append(_task(group, guess, heads, folder))
-    if not blocks:
+        saying = guess_texts(heads, group.name)
+        for direction, guess in saying.items():
+            name = f"{group.name}-{direction}" if direction in taken else direction
+            taken.add(name)
+            blocks[True].append(_task(replace(group, name=name), guess, heads, folder))
+        guessed = None if saying else guess_task(heads)
+        if isinstance(guessed, str):
+            left.append(f"{group.files['train']}: {guessed}")
+        elif guessed is not None:
+            blocks[False].append(_task(group, guessed, heads, folder))
+    says = bool(blocks[True]) and not blocks[False]
+    if blocks[True] and not says:
+        left.append("texts for texts, which need a run file of their own: call init on each kind")
+    if not any(blocks.values()):
         raise UsageError(
             "DATA: " + (", ".join(map(str, data)) or "none given"),
             got="; ".join(left) if left else "no data file there",
@@ -73,16 +84,29 @@ def scaffold(data: Sequence[Path], *, read_head: ReadHead, folder: Path | None =
         *(f"# Left out: {_one_line(note)}" for note in left),
         "",
         f"name: {_scalar(_run_name(groups, data))}",
-        "base: minilm                 # or a local folder, or a hub id",
+        "base: marian                 # an encoder-decoder from nothing, or a local folder"
+        if says
+        else "base: minilm                 # or a local folder, or a hub id",
         "",
         "tasks:",
-        *blocks,
+        *blocks[says],
         "",
-        "training: {epochs: 3, learning_rate: 1.0e-4, batch: 32, max_tokens: 128}",
-        "teachers: {members: 3}       # an ensemble of so many networks teaches each task",
-        "distill: {soft_weight: 0.5, temperature: 1.0}",
+        *(_SAYING if says else _ANSWERING),
     ]
     return "\n".join(lines) + "\n"
+
+
+_ANSWERING = (
+    "training: {epochs: 3, learning_rate: 1.0e-4, batch: 32, max_tokens: 128}",
+    "teachers: {members: 3}       # an ensemble of so many networks teaches each task",
+    "distill: {soft_weight: 0.5, temperature: 1.0}",
+)
+_SAYING = (
+    "architecture: {width: 256, layers: 3, vocabulary: 8000}   # of teachers and student",
+    "training: {epochs: 8, learning_rate: 1.0e-3, batch: 64, max_tokens: 128}",
+    "teachers: {members: 1}       # networks of one task each, that decide together",
+    "distill: {soft_weight: 0.5}  # or objective: sequence, the teachers' texts as targets",
+)
 
 
 def _task(group: Group, guess: Guess, heads: dict[str, Head], folder: Path) -> str:

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from potstill.config.faults import KeyPath
 from potstill.config.fields import Base, Form, Names, Pool, Section, one_of, refusal, refusals
-from potstill.config.training import Training
+from potstill.config.training import Architecture, Training
 
 Pooling = Literal["mean", "cls"]
 Recipe = Literal["single", "multitask", "finetuned", "mt-dnn-kd"]
@@ -29,6 +29,18 @@ PAPER_TRAINING: dict[str, Any] = {
     "head_dropout": 0.1,
 }
 """Liu et al. 2019, arXiv 1904.09482, section 4.1; keys that the run file sets are stronger."""
+
+SEQUENCE_TRAINING: dict[str, Any] = {
+    "epochs": 8,
+    "learning_rate": 1e-3,
+    "batch": 64,
+    "mixing": "equal",
+    "warmup": 0.1,
+}
+"""Of encoder-decoders, which start from nothing; keys that the run file sets are stronger."""
+
+SEQUENCE_MARGIN = 0.01
+"""One BLEU: a task is distilled while the student is not so far ahead (arXiv 1902.10461)."""
 
 
 class Member(Section):
@@ -97,6 +109,10 @@ class Teachers(Section):
     )
     layers: int | None = Field(
         default=None, ge=1, description="Layers kept of the base, evenly spaced; null: all."
+    )
+    architecture: Architecture = Field(
+        default_factory=Architecture,
+        description="Keys of `architecture:` that differ for teachers.",
     )
     training: Training = Field(
         default_factory=Training, description="Keys of `training:` that differ for teachers."
@@ -185,6 +201,10 @@ class Student(Section):
         default=False,
         description="Put a token that names the task before the text (one encoder pass a task).",
     )
+    architecture: Architecture = Field(
+        default_factory=Architecture,
+        description="Keys of `architecture:` that differ for the student.",
+    )
     training: Training = Field(
         default_factory=Training, description="Keys of `training:` that differ for the student."
     )
@@ -200,11 +220,12 @@ class Student(Section):
 class Distill(Section):
     """How the student learns from soft targets."""
 
-    objective: Literal["average", "annealed", "logit_mse", "soft_only"] = Field(
+    objective: Literal["average", "annealed", "logit_mse", "soft_only", "sequence"] = Field(
         default="average",
         description=(
             "average: hard and soft loss, weighted; annealed: from the teacher to the label; "
-            "logit_mse: squared error of logits as soft loss; soft_only: no hard loss."
+            "logit_mse: squared error of logits as soft loss; soft_only: no hard loss; sequence: "
+            "the teachers' texts as targets of a share of `soft_weight` of the rows (generation)."
         ),
     )
     soft_weight: float = Field(
@@ -226,7 +247,7 @@ class Distill(Section):
         le=1,
         description=(
             "Stop a task's soft loss once the student's dev score passes the ensemble's by this "
-            "margin, 0 to 1; null: never."
+            "margin, 0 to 1; null: never. Generation: 0.01 by default, and looked at each epoch."
         ),
     )
 

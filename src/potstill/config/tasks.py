@@ -28,15 +28,15 @@ from potstill.config.fields import (
     Form,
     Pool,
     Section,
+    Slug,
     Source,
     refusal,
     refusals,
 )
 from potstill.kinds import BROKEN, KINDS, Kind
 from potstill.kinds.base import Form as KeyForm
+from potstill.kinds.base import Key
 from potstill.tasks.inputs import READERS
-
-LATER_KINDS = ("translation", "generation")
 
 
 class GivenModels(Section):
@@ -59,7 +59,8 @@ class GivenScores(Section):
     scores: Source = Field(
         description=(
             "File with a score per class (regression, ranking: `value`; tagging: `scores`; span: "
-            "`start_scores` and `end_scores`) for each row."
+            "`start_scores` and `end_scores`; generation and translation: a text, `prediction`) "
+            "for each row."
         )
     )
     key: Column | None = Field(
@@ -326,7 +327,11 @@ class KeyedTask(Task):
 
     @property
     def space_options(self) -> dict[str, Any]:
-        return {key.name: getattr(self, key.name) for key in self.of.keys if key.use == "option"}
+        return {key.name: self._option(key) for key in self.of.keys if key.use == "option"}
+
+    def _option(self, key: Key) -> Any:
+        value = getattr(self, key.name)
+        return getattr(self, key.default_of) if value is None and key.default_of else value
 
     @model_validator(mode="after")
     def _columns_differ(self) -> KeyedTask:
@@ -349,6 +354,7 @@ _FORMS: dict[KeyForm, Any] = {
     "columns": Texts,
     "classes": Annotated[ClassNames, Field(min_length=1)],
     "class": ClassName,
+    "word": Slug,
     "number": float,
     "flag": bool,
 }
@@ -424,8 +430,6 @@ def _pick(value: object, handler: Any, info: ValidationInfo) -> object:
         got = None
         if kind is None:
             got = "no `kind`"
-        elif kind in LATER_KINDS:
-            got = f"'{kind}', which is not in this version"
         elif isinstance(kind, str) and kind in BROKEN:
             got = f"'{kind}', but {BROKEN[str(kind)]}"
         raise refusal(choices(TASK_KINDS, kind), got=got, todo="set the kind", at=("kind",))

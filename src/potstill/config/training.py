@@ -1,14 +1,14 @@
-"""The ``training:`` section, and how a section under it changes single keys."""
+"""Sections that others repeat to change single keys: ``training:`` and ``architecture:``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, model_validator
 
 from potstill.config.faults import choices
-from potstill.config.fields import Form, Section, refusal
+from potstill.config.fields import Form, Section, refusal, refusals
 
 MixingName = Literal["proportional", "equal", "sqrt", "annealed"]
 _MIXINGS = ("proportional", "equal", "sqrt", "annealed")
@@ -25,7 +25,26 @@ def _mixing(value: object) -> object:
     raise refusal(choices([*_MIXINGS, "{temperature: t}"], value))
 
 
-class Training(Section):
+class Layered(Section):
+    """A section that another one repeats, to change single keys of it."""
+
+    def keywords(self) -> dict[str, Any]:
+        """Every key and value."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    def given(self) -> dict[str, Any]:
+        """The keys that the run file sets here, and their values."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+    def changed_by(self, *layers: Mapping[str, Any]) -> Self:
+        """This section with the keys of ``layers`` on top, the last layer strongest."""
+        values = self.keywords()
+        for layer in layers:
+            values |= layer
+        return self.changed(**values)
+
+
+class Training(Layered):
     """How networks are trained."""
 
     epochs: int = Field(default=3, ge=1, description="Passes over the training data, 1 or more.")
@@ -101,23 +120,50 @@ class Training(Section):
         default=60.0, gt=0, description="Seconds between two checkpoints within an epoch, above 0."
     )
 
-    def keywords(self) -> dict[str, Any]:
-        """Every key and value, for the training loop; a mixing temperature is a plain number."""
-        return {name: getattr(self, name) for name in type(self).model_fields}
-
-    def given(self) -> dict[str, Any]:
-        """The keys that the run file sets here, and their values."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
-
     def plain(self) -> dict[str, Any]:
         values = super().plain()
         if isinstance(self.mixing, float):
             values["mixing"] = {"temperature": self.mixing}
         return values
 
-    def changed_by(self, *layers: Mapping[str, Any]) -> Training:
-        """This section with the keys of ``layers`` on top, the last layer strongest."""
-        values = self.keywords()
-        for layer in layers:
-            values |= layer
-        return self.changed(**values)
+
+class Architecture(Layered):
+    """The size of an encoder-decoder that starts from nothing (`base: marian`)."""
+
+    width: int = Field(
+        default=256, ge=8, description="Width of every layer, a multiple of `heads`."
+    )
+    layers: int = Field(
+        default=3, ge=1, description="Layers of the encoder, and as many of the decoder."
+    )
+    heads: int = Field(default=4, ge=1, description="Heads of every attention.")
+    feed_forward: int = Field(default=1024, ge=8, description="Width inside a layer.")
+    vocabulary: int = Field(
+        default=8000,
+        ge=64,
+        le=65536,
+        description="Pieces of the vocabulary that all languages share; fewer for small data.",
+    )
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Architecture:
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            error = refusal(
+                "an even multiple of `heads`", got=f"width {self.width} for {self.heads} heads"
+            )
+            raise refusals("architecture", [(("width",), error)])
+        return self
+
+
+class Decoding(Section):
+    """How texts are looked for, in evaluation, prediction and service."""
+
+    beams: int = Field(
+        default=4, ge=1, le=64, description="Open hypotheses of the beam search; 1 is greedy."
+    )
+    length_penalty: float = Field(
+        default=1.0,
+        ge=0,
+        le=10,
+        description="Power of the length that a hypothesis' log-probability is divided by.",
+    )

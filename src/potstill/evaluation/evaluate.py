@@ -76,6 +76,8 @@ def _task(
         "n": n_units,
         "scores": _scores(outcomes),
     }
+    if (signature := first.kind.signature(first.metric.name)) is not None:
+        entry["signature"] = signature
     made = {}
     for rival in RIVALS:
         if rival not in first.predictions:

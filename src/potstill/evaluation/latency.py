@@ -11,14 +11,15 @@ import numpy as np
 from potstill.core.device import Device
 from potstill.tasks.predictor import leader
 from potstill.tasks.task import Split
-from potstill.training.network import Network
+from potstill.training.network import AnyNetwork
+from potstill.training.sequence_network import SequenceNetwork
 
 _N_TEXTS = 64
 _N_REPEATS = 3
 
 
 def ms_per_text(
-    systems: Mapping[str, Mapping[str, Sequence[Network]]],
+    systems: Mapping[str, Mapping[str, Sequence[AnyNetwork]]],
     splits: Mapping[str, Split],
     device: Device,
 ) -> dict[str, float]:
@@ -34,11 +35,11 @@ def ms_per_text(
     """
     known: dict[tuple[str, str], float] = {}
 
-    def timed(task: str, network: Network) -> float:
-        shape = f"{network.model.encoder.backbone.config.to_json_string()} {network.n_parameters}"
-        if (task, shape) not in known:
-            known[task, shape] = _measure(network, task, splits, device)
-        return known[task, shape]
+    def timed(task: str, network: AnyNetwork) -> float:
+        key = task, network.shape
+        if key not in known:
+            known[key] = _measure(network, task, splits, device)
+        return known[key]
 
     return {
         name: statistics.mean(
@@ -48,7 +49,7 @@ def ms_per_text(
     }
 
 
-def _measure(network: Network, task: str, splits: Mapping[str, Split], device: Device) -> float:
+def _measure(network: AnyNetwork, task: str, splits: Mapping[str, Split], device: Device) -> float:
     """From texts to the outputs of all tasks that share the pass; median after a warm-up."""
     shared: Sequence[str] = next(
         group for group in network.passes(list(network.tasks)) if task in group
@@ -62,6 +63,9 @@ def _measure(network: Network, task: str, splits: Mapping[str, Split], device: D
     for _ in range(_N_REPEATS + 1):
         start = time.perf_counter()
         tokens = network.tokenise(reading, inputs)
-        network.outputs(tokens, shared, device)
+        if isinstance(network, SequenceNetwork):
+            network.texts(tokens, device)
+        else:
+            network.outputs(tokens, shared, device)
         times.append(time.perf_counter() - start)
     return 1000 * statistics.median(times[1:]) / len(rows)

@@ -23,11 +23,11 @@ from potstill.evaluation import number_words
 from potstill.evaluation.confusion import confused_pairs, confusion_tables, mistakes
 from potstill.evaluation.leaderboard import board_rows, gain_words
 from potstill.evaluation.report_sections import (
-    by_label,
     cost_lines,
     curve_set,
     forest,
     likeliest,
+    score_lines,
     stage_lines,
     task_views,
 )
@@ -131,7 +131,7 @@ def _environment() -> Environment:
         confusion_tables=confusion_tables,
         confused_pairs=confused_pairs,
         mistakes=mistakes,
-        by_label=by_label,
+        score_lines=score_lines,
         likeliest=likeliest,
     )
     return environment

@@ -253,20 +253,20 @@ def stage_lines(details: RunDetails) -> list[StageLine]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelLine:
-    """One label's number of rows or spans and its F1 by system."""
+class ScoreLine:
+    """The scores of one label, or by one measure, with the number of its rows or spans."""
 
-    label: str
+    name: str
     n: int
     scores: Mapping[str, float]
 
 
-def by_label(details: TaskDetails, most: int = 40) -> list[LabelLine]:
-    """The labels of a task with their scores, the most frequent first."""
-    order = sorted(details.by_label.items(), key=lambda item: -item[1].get("n", 0.0))
+def score_lines(scores: Mapping[str, Mapping[str, float]], most: int = 40) -> list[ScoreLine]:
+    """The labels of a task, or its further measures, the most frequent first."""
+    order = sorted(scores.items(), key=lambda item: -item[1].get("n", 0.0))
     return [
-        LabelLine(
-            label=label,
+        ScoreLine(
+            name=label,
             n=int(values.get("n", 0.0)),
             scores={system: values[system] for system in _ordered(set(values) - {"n"})},
         )

@@ -66,6 +66,7 @@ class TaskDetails:
         predicted: (N,) the same by system.
         reliability: Bins by system.
         by_label: Label to its number of rows or spans, ``n``, and to each system's score.
+        measures: The same for further measures of the whole split.
         differences: Rows on which student and ensemble differ most, the largest first.
     """
 
@@ -77,6 +78,7 @@ class TaskDetails:
     predicted: Mapping[str, tuple[float, ...]]
     reliability: Mapping[str, tuple[Bin, ...]]
     by_label: Mapping[str, Mapping[str, float]]
+    measures: Mapping[str, Mapping[str, float]]
     differences: tuple[Difference, ...]
     stop: DistillingStop | None
     warnings: tuple[str, ...]
@@ -199,10 +201,8 @@ def read_task(entry: Mapping[str, Any]) -> TaskDetails:
             for key, bins in _map(entry.get("reliability")).items()
             if bins
         },
-        by_label={
-            str(label): {str(k): float(v) for k, v in _map(values).items() if is_number(v)}
-            for label, values in _map(entry.get("by_label")).items()
-        },
+        by_label=_scores_by(entry.get("by_label")),
+        measures=_scores_by(entry.get("measures")),
         differences=tuple(_difference(each) for each in entry.get("differences") or ()),
         stop=DistillingStop(
             epoch=float(stop["epoch"]),
@@ -260,3 +260,10 @@ def _strings(value: Any) -> tuple[str, ...]:
 
 def _map(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _scores_by(value: Any) -> dict[str, dict[str, float]]:
+    return {
+        str(name): {str(k): float(v) for k, v in _map(values).items() if is_number(v)}
+        for name, values in _map(value).items()
+    }

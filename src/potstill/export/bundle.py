@@ -7,6 +7,9 @@
     README.md        the model card
     manifest.json    size and SHA-256 of every file
 
+An encoder-decoder has in the place of the graph ``model.bin``, ``config.json`` and
+``shared_vocabulary.json``, the files of a CTranslate2 model.
+
 A bundle is data: no file of it is code or names code, its graph may not reach outside its own
 file, and a zip file is read without unpacking it. Knows no engine.
 """
@@ -18,13 +21,14 @@ import re
 import stat
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from potstill.core.errors import ArtefactError
 from potstill.core.files import MANIFEST, atomic_writer, digest_json, verify_bytes
 from potstill.export.onnx_file import reaches_outside
+from potstill.models.pieces import Decoding
 from potstill.tasks.predictor import TaskHead, heads_from_json, heads_to_json
 
 FORMAT = "potstill bundle"
@@ -35,6 +39,7 @@ CARD_FILE = "README.md"
 
 MOST_FILES = 256
 MOST_BYTES = 4 << 30  # of all files; a graph in one file is below 2 GiB anyway
+MOST_BEAMS = 64  # of a search: memory grows with them
 MOST_EXPANSION = 100  # times the packed size; what an export packs shrinks by a few per cent
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
@@ -51,10 +56,12 @@ class Bundle:
         padding: Id of the padding token.
         max_tokens: Longer texts lose their end.
         task_token: A task-identifier token stands before each text.
-        engine: The engine that was chosen, a key of ``engines.ENGINES``.
+        engine: The engine that was chosen, a key of ``engines.ENGINES`` or ``decoders.DECODERS``.
         engines: What was measured, one entry an engine.
         tokenizer: Content of ``tokenizer.json``.
-        graph: The ONNX graph's bytes.
+        files: The engine's files, name to content.
+        decoding: How an encoder-decoder looks for texts; None for encoders, whose one file is an
+            ONNX graph.
         digest: SHA-256 of the manifest, so of all files.
     """
 
@@ -66,8 +73,17 @@ class Bundle:
     engine: str
     engines: tuple[Mapping[str, Any], ...]
     tokenizer: str
-    graph: bytes
+    files: Mapping[str, bytes]
+    decoding: Decoding | None
     digest: str
+
+    @property
+    def graph(self) -> bytes:
+        """The ONNX graph of an encoder and its heads."""
+        if self.decoding is not None:
+            raise ValueError("the bundle of an encoder-decoder has no graph")
+        (graph,) = self.files.values()
+        return graph
 
 
 def bundle_facts(
@@ -77,7 +93,8 @@ def bundle_facts(
     padding: int,
     max_tokens: int,
     task_token: bool,
-    graph: str,
+    files: Sequence[str],
+    decoding: Decoding | None,
     engine: str,
     engines: Sequence[Mapping[str, Any]],
     made: Mapping[str, Any],
@@ -90,7 +107,8 @@ def bundle_facts(
         padding: Id of the padding token.
         max_tokens: Longer texts lose their end.
         task_token: A task-identifier token stands before each text.
-        graph: Name of the graph's file.
+        files: Names of the engine's files; one, its graph, for an encoder.
+        decoding: How an encoder-decoder looks for texts; None for encoders.
         engine: The engine that was chosen.
         engines: What was measured.
         made: When, where and from what; for people.
@@ -103,11 +121,18 @@ def bundle_facts(
         "padding": padding,
         "max_tokens": max_tokens,
         "task_token": task_token,
-        "graph": graph,
+        **_engine_facts(files, decoding),
         "engine": engine,
         "engines": list(engines),
         "made": dict(made),
     }
+
+
+def _engine_facts(files: Sequence[str], decoding: Decoding | None) -> dict[str, Any]:
+    if decoding is None:
+        (graph,) = files
+        return {"graph": graph}
+    return {"files": list(files), "decoding": asdict(decoding)}
 
 
 def is_bundle(path: Path) -> bool:
@@ -145,13 +170,14 @@ def read_bundle(path: Path) -> Bundle:
             todo="update potstill, or export the student again with this one",
         )
     try:
-        graph = files[str(facts["graph"])]
-        if reaches_outside(graph):
-            raise _fault(
-                path / str(facts["graph"]),
-                got="a graph that keeps weights in other files",
-                wanted="one file",
-            )
+        decoding = _decoding(facts.get("decoding"))
+        names = [facts["graph"]] if decoding is None else facts["files"]
+        own = {str(name): files[str(name)] for name in names}
+        for name in own if decoding is None else ():
+            if reaches_outside(own[name]):
+                raise _fault(
+                    path / name, got="a graph that keeps weights in other files", wanted="one file"
+                )
         return Bundle(
             name=str(facts["name"]),
             heads=heads_from_json(facts["tasks"]),
@@ -161,7 +187,8 @@ def read_bundle(path: Path) -> Bundle:
             engine=str(facts["engine"]),
             engines=tuple(facts["engines"]),
             tokenizer=files[TOKENIZER_FILE].decode(),
-            graph=graph,
+            files=own,
+            decoding=decoding,
             digest=digest_json(manifest),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -170,6 +197,20 @@ def read_bundle(path: Path) -> Bundle:
             got=f"not what an export writes ({type(error).__name__}: {error})",
             wanted="the facts of a bundle",
         ) from error
+
+
+def _decoding(facts: Any) -> Decoding | None:
+    """How an encoder-decoder looks for texts.
+
+    Raises:
+        ValueError: No such number of beams.
+    """
+    if facts is None:
+        return None
+    found = Decoding(beams=int(facts["beams"]), length_penalty=float(facts["length_penalty"]))
+    if not 1 <= found.beams <= MOST_BEAMS:
+        raise ValueError(f"{found.beams} beams")
+    return found
 
 
 def pack(folder: Path, target: Path) -> None:

@@ -20,7 +20,7 @@ from potstill.core.errors import ArtefactError
 from potstill.core.progress import Progress
 from potstill.export.engines import ENGINES, Engine, GraphName, open_engine
 from potstill.models.tokenizer import TokenRows
-from potstill.tasks.predictor import leader, of_rows, passes, slots_at_last
+from potstill.tasks.predictor import TaskHead, leader, of_rows, passes, slots_at_last
 from potstill.tasks.task import Split, groups_of, truth_of
 from potstill.training.network import Network
 
@@ -35,12 +35,14 @@ class Candidate:
     """One engine, measured.
 
     Attributes:
-        engine: A key of ``ENGINES``.
-        size_bytes: Of its graph.
-        ms: Milliseconds of a batch, by ``rows x tokens``: median of the rounds.
+        engine: A key of ``ENGINES``, or of ``DECODERS``.
+        size_bytes: Of its graph, or of its files.
+        ms: Milliseconds of a batch, by ``rows x tokens``, or of a text, by texts a batch: median
+            of the rounds.
         scores: Dev score of each task; empty without rows.
         drops: The student's own score less this one's.
-        difference: Largest difference of an output from the student's, over the tasks.
+        difference: Largest difference of an output from the student's, over the tasks; share of
+            texts that are not the student's, both found without a search.
         refused: Why it may not be chosen, or None.
     """
 
@@ -112,12 +114,12 @@ def choose_engine(
             for tasks, tokens in rows
             for task, values in network.outputs(tokens, tasks, FP32).items()
         }
-        own_scores = _scores(network, splits, own)
+        own_scores = scores_of(network.tasks, splits, own)
         candidates = []
         for name, engine in engines.items():
             found = engine_outputs(engine, network, rows)
             finite = all(np.isfinite(values).all() for values in found.values())
-            scores = _scores(network, splits, found) if finite else {}
+            scores = scores_of(network.tasks, splits, found) if finite else {}
             drops = {task: own_scores[task] - score for task, score in scores.items()}
             apart = max((float(np.abs(found[t] - own[t]).max()) for t in own), default=0.0)
             refused = _refusal(name, drops, apart, max_drop, bool(splits))
@@ -135,6 +137,15 @@ def choose_engine(
                 )
             )
             bar.advance(info=f"scores of {name}")
+    return fastest(candidates), candidates, own_scores
+
+
+def fastest(candidates: Sequence[Candidate]) -> str:
+    """The engine of the fastest candidate that is not refused.
+
+    Raises:
+        ArtefactError: All are.
+    """
     fit = [c for c in candidates if c.refused is None]
     if not fit:
         raise ArtefactError(
@@ -143,7 +154,7 @@ def choose_engine(
             wanted="an engine that keeps the scores",
             todo="allow a larger --max-drop, or try other --engines",
         )
-    return min(fit, key=lambda c: slowness(c, fit)).engine, candidates, own_scores
+    return min(fit, key=lambda c: slowness(c, fit)).engine
 
 
 def slowness(candidate: Candidate, among: Sequence[Candidate]) -> float:
@@ -220,12 +231,15 @@ def _rows(network: Network, splits: Mapping[str, Split]) -> list[tuple[tuple[str
     return found
 
 
-def _scores(
-    network: Network, splits: Mapping[str, Split], outputs: Mapping[str, np.ndarray]
+def scores_of(
+    heads: Mapping[str, TaskHead],
+    splits: Mapping[str, Split],
+    outputs: Mapping[str, np.ndarray],
 ) -> dict[str, float]:
+    """Each task's dev score, from its outputs for its rows."""
     scores = {}
     for task, split in splits.items():
-        head = network.tasks[task]
+        head = heads[task]
         groups = groups_of(head, split)
         answers = head.kind.predict(outputs[task], groups)
         scores[task] = head.kind.metric(head.metric).score(
@@ -241,6 +255,11 @@ def _refusal(
         if not apart <= MOST_DIFFERENCE:
             return f"outputs are {apart:.2g} away from the student's"
         return None
+    return lost_too_much(drops, max_drop, scored)
+
+
+def lost_too_much(drops: Mapping[str, float], max_drop: float, scored: bool) -> str | None:
+    """Why an engine that is not exact may not be chosen, or None."""
     if not scored:
         return "not exact, and no dev rows to score it with"
     lost = {task: drop for task, drop in drops.items() if drop > max_drop}

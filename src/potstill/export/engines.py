@@ -1,4 +1,4 @@
-"""Engines: what runs a bundle's graph. Each takes padded token ids and gives every task's outputs.
+"""Engines: what runs an encoder's graph. Each takes padded token ids and gives all tasks' outputs.
 
 A new engine is one class here and one entry in ``ENGINES``. Needs no torch. Shapes: B rows, T
 tokens, C outputs of a task.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -230,12 +230,7 @@ def need_engine(name: str) -> EngineKind:
     """
     kind = ENGINES.get(name)
     if kind is None:
-        raise ArtefactError(
-            f"engine '{name}'",
-            got="an engine that this potstill does not know",
-            wanted=f"one of {', '.join(ENGINES)}",
-            todo="update potstill, or export the student again with this one",
-        )
+        raise unknown_engine(name, ENGINES)
     if importlib.util.find_spec(kind.module) is None:
         raise ResourceError(
             f"engine '{name}'",
@@ -244,6 +239,16 @@ def need_engine(name: str) -> EngineKind:
             todo=f"pip install {kind.module}, or export again with --engines of another kind",
         )
     return kind
+
+
+def unknown_engine(name: str, known: Iterable[str]) -> ArtefactError:
+    """The error for an engine that is not among those of a student's sort."""
+    return ArtefactError(
+        f"engine '{name}'",
+        got="an engine that this potstill does not know",
+        wanted=f"one of {', '.join(known)}",
+        todo="update potstill, or export the student again with this one",
+    )
 
 
 def n_cores() -> int:

@@ -13,17 +13,29 @@ from typing import Any
 
 from potstill.kinds.base import Inputs, Key, Kind, Space
 from potstill.kinds.classification import Classification
+from potstill.kinds.generation import Generation
 from potstill.kinds.multilabel import Multilabel
 from potstill.kinds.ranking import Ranking
 from potstill.kinds.regression import Regression
 from potstill.kinds.span import Span
 from potstill.kinds.tagging import Tagging
+from potstill.kinds.translation import Translation
 
 GROUP = "potstill.kinds"
 """The entry point group of kinds that other packages bring."""
 
 KINDS: dict[str, type[Kind]] = {
-    k.name: k for k in (Classification, Regression, Ranking, Multilabel, Tagging, Span)
+    kind.name: kind
+    for kind in (
+        Classification,
+        Regression,
+        Ranking,
+        Multilabel,
+        Tagging,
+        Span,
+        Generation,
+        Translation,
+    )
 }
 
 BROKEN: dict[str, str] = {}
@@ -73,6 +85,7 @@ __all__ = [
     "GROUP",
     "KINDS",
     "Classification",
+    "Generation",
     "Inputs",
     "Key",
     "Kind",
@@ -82,5 +95,6 @@ __all__ = [
     "Space",
     "Span",
     "Tagging",
+    "Translation",
     "kind_from_json",
 ]

@@ -33,7 +33,7 @@ Space = Literal["probabilities", "logits"]
 Inputs = Sequence[Sequence[Any]]
 """Input columns of some rows, in the order of the task's columns, as its reader keeps them."""
 
-Form = Literal["column", "columns", "classes", "class", "number", "flag"]
+Form = Literal["column", "columns", "classes", "class", "word", "number", "flag"]
 """What a key of the run file takes."""
 
 
@@ -44,11 +44,12 @@ class Key:
     Attributes:
         name: The key.
         form: What it takes: a column's name, one or two of them, a list of class names, one of
-            them, a number, or true or false.
+            them, a word, a number, or true or false.
         use: What becomes of it: an input column (in the order of the keys), a label column, or an
             option for :meth:`Kind.learn`.
         meaning: One sentence.
         default: Its default; ``...`` where it must be given.
+        default_of: The key whose value it takes where it is None.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Key:
     use: Literal["input", "label", "option"]
     meaning: str
     default: Any = ...
+    default_of: str | None = None
 
 
 class Kind(ABC):
@@ -70,6 +72,7 @@ class Kind(ABC):
     grouped: ClassVar[bool] = False  # the rows of one group are one example (ranking)
     slotted: ClassVar[bool] = False  # the head answers at several slots of a row
     at_last: ClassVar[tuple[int, ...]] = ()  # outputs read at a slot's last token, not its first
+    generates: ClassVar[bool] = False  # a decoder says texts: outputs are texts, a row each
     tunes: ClassVar[bool] = False  # dev rows decide how outputs become answers: see `tune`
     storage: ClassVar[Literal["float16", "float32"]] = "float16"
     answers: ClassVar[Literal["number", "text", "texts"]] = "number"  # what a prediction is
@@ -149,6 +152,11 @@ class Kind(ABC):
         return None
 
     @property
+    def token(self) -> str | None:
+        """The token that stands before its inputs in every network; None without one."""
+        return None
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The classes in the order of the outputs, for kinds that have classes."""
         return ()
@@ -191,6 +199,20 @@ class Kind(ABC):
             temperature: T of probabilities; the loss carries T squared.
             space: What ``targets`` are.
         """
+
+    def losses(
+        self,
+        outputs: Tensor,
+        labels: Tensor,
+        targets: Tensor,
+        groups: Tensor | None,
+        *,
+        temperature: float,
+        space: Space,
+    ) -> tuple[Tensor, Tensor]:
+        """Hard and soft loss of the same outputs, for kinds that can spare work by doing both."""
+        soft = self.soft_loss(outputs, targets, groups, temperature=temperature, space=space)
+        return self.hard_loss(outputs, labels, groups), soft
 
     # -- soft targets ---------------------------------------------------------------------------
 
@@ -304,6 +326,10 @@ class Kind(ABC):
 
         return metric(name, self.positive)
 
+    def signature(self, metric: str) -> str | None:
+        """How a metric was computed, where tools differ in it; it stands beside the scores."""
+        return None
+
     def score_groups(self, groups: np.ndarray | None) -> np.ndarray | None:
         """What metrics take as groups, from the groups of slots."""
         return groups
@@ -328,7 +354,8 @@ class Kind(ABC):
         """What the report draws beside the scores: parts that it knows, by name.
 
         ``labels`` and ``confusion`` (counts, true class by predicted class, for each system);
-        ``reliability``; ``scatter``; ``by_label`` (label to ``n`` and to each system's score).
+        ``reliability``; ``scatter``; ``by_label`` (label to ``n`` and to each system's score);
+        ``measures`` (the same for further measures of the whole split).
 
         Args:
             truth: Of :meth:`truth`.

@@ -4,6 +4,7 @@
     squared_error.py   one value per row
     logit_mse.py       logits against logits
     listwise.py        a softmax over the candidates of each query
+    vocabulary.py      thousands of pieces, of which teachers keep a few
     mixing.py          hard and soft losses into one; teacher annealing
 
 Every loss is in nats where it is a cross entropy, is computed in fp32 whatever the input's dtype,

@@ -38,7 +38,7 @@ class BaseFolder:
 
     Attributes:
         path: Folder with ``config.json``, safetensors weights and the tokenizer.
-        pooling: ``mean`` or ``cls``: what the base was trained for.
+        pooling: ``mean`` or ``cls``: what the base was trained for; empty for encoder-decoders.
         digest: SHA-256 over the digests of configuration, weights and tokenizer, and the pooling.
     """
 
@@ -178,8 +178,14 @@ def _minilm() -> Path:
 def _student(folder: Path) -> BaseFolder:
     try:
         facts = json.loads((folder / STUDENT_FILE).read_text(encoding="utf-8"))
-        pooling = str(facts["pooling"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        pooling = str(facts["pooling"]) if facts.get("family") != "sequence" else ""
+    except (
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise ArtefactError(
             str(folder / STUDENT_FILE),
             got=f"a damaged file ({error!r})",

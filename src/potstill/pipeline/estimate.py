@@ -12,9 +12,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from potstill.config import RunFile
+from potstill.config.fields import SEQUENCE_BASE
 from potstill.core.device import Device
 from potstill.core.progress import Progress
+from potstill.core.stages import StageFolder
 from potstill.models.base_folder import find_base
+from potstill.pipeline.bases import architecture_of, need_agreement, resolve_base
 from potstill.pipeline.loading import settings_for
 from potstill.tasks.task import Task
 from potstill.training.prepare import NetworkPlan, train_network, training_record
@@ -83,7 +86,10 @@ def estimate(run: RunFile, tasks: Mapping[str, Task]) -> Estimate:
 
 
 def base_parameters(run: RunFile) -> int:
-    """Parameters of the run's base, from the size of its weight files."""
+    """Parameters of the run's base, from the size of its weight files, or as it will have."""
+    if run.base == SEQUENCE_BASE:
+        section = run.architecture
+        return architecture_of(section).n_parameters(section.vocabulary)
     folder = find_base(run.base).path
     return sum(p.stat().st_size for p in folder.glob("*.safetensors")) // _BYTES
 
@@ -108,12 +114,17 @@ def try_steps(run: RunFile, tasks: Mapping[str, Task], device: Device, progress:
     settings = replace(settings_for(run, "student"), epochs=1, accumulate=1)
     rng = np.random.default_rng(0)
     few = [_few(task, rng) for task in tasks.values()]
-    base = run.student.base or run.base
-    plan = NetworkPlan(
-        base=base, base_digest="", layers=run.student.layers, head_dropout={}, task_weights={}
-    )
     quiet = Progress(stop=progress.stop)
     with TemporaryDirectory() as folder, progress.bar("a few real steps", 2) as bar:
+        stages = StageFolder(root=Path(folder) / "stages", progress=quiet)
+        if run.generates:
+            need_agreement(run, tasks, stages)
+        base, _ = resolve_base(
+            run.student.base or run.base, run.student.architecture, tasks, stages, ""
+        )
+        plan = NetworkPlan(
+            base=base, base_digest="", layers=run.student.layers, head_dropout={}, task_weights={}
+        )
         records = []
         for name in ("first", "second"):  # the first also pays for what is set up once
             place = Path(folder) / name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 from potstill.config import RunFile, load_run_file
@@ -11,12 +11,17 @@ from potstill.config.sections import Export
 from potstill.core.errors import DataError, UsageError
 from potstill.core.files import MANIFEST, read_manifest
 from potstill.core.progress import Progress
+from potstill.export.decoders import DECODERS, decoders_here
 from potstill.export.engines import ENGINES, engines_here, n_cores
 from potstill.export.write import Exported, aside_of, write_bundle
 from potstill.pipeline.loading import load_tasks
 from potstill.pipeline.run_folder import RUN_FILE
 from potstill.students.student import Student
 from potstill.tasks.task import Split
+from potstill.training.sequence_network import SequenceNetwork
+
+_GRAPHS = (ENGINES, engines_here, "onnxruntime or openvino", "export,openvino")
+_DECODERS = (DECODERS, decoders_here, "ctranslate2", "translation")
 
 
 def export_bundle(
@@ -49,8 +54,9 @@ def export_bundle(
     out = out.resolve()
     packed_file = out.with_name(out.name + ".zip") if packed else None
     _need_place(out, packed_file)
-    names = _engines(engines)
     loaded = Student.load(student, device="cpu", precision="fp32")
+    sequences = isinstance(loaded.network, SequenceNetwork)
+    names = _engines(engines, *(_DECODERS if sequences else _GRAPHS))
     run_folder = loaded.folder.parent
     splits: dict[str, Split] = {}
     name, allowed = loaded.folder.name, Export().max_drop
@@ -141,8 +147,23 @@ def _taken(place: Path) -> UsageError:
     )
 
 
-def _engines(asked: Sequence[str] | None) -> list[str]:
-    here = engines_here()
+def _engines(
+    asked: Sequence[str] | None,
+    known: Container[str],
+    find: Callable[[], list[str]],
+    packages: str,
+    install: str,
+) -> list[str]:
+    """The engines to measure.
+
+    Args:
+        asked: What the user named, or None.
+        known: All that run a student of this sort.
+        find: Gives those that this machine can run.
+        packages: What brings some, for messages.
+        install: What to give pip for them.
+    """
+    here = find()
     if asked is not None and not asked:
         raise UsageError(
             "--engines",
@@ -152,20 +173,21 @@ def _engines(asked: Sequence[str] | None) -> list[str]:
         )
     for name in asked or ():
         if name not in here:
-            known = name in ENGINES
             raise UsageError(
                 f"--engines {name}",
-                got="an engine that this machine cannot run" if known else "an unknown engine",
+                got="an engine that this machine cannot run"
+                if name in known
+                else "no engine of such a student",
                 wanted=f"of {', '.join(here) or 'none: no engine is installed'}",
                 todo="leave --engines out for all that are here; "
-                "pip install 'potstill[export,openvino]' brings more",
+                f"pip install 'potstill[{install}]' brings more",
             )
     if not here:
         raise UsageError(
             "export",
             got="no engine is installed",
-            wanted="onnxruntime or openvino",
-            todo="pip install 'potstill[export]'",
+            wanted=packages,
+            todo=f"pip install 'potstill[{install}]'",
         )
     return list(dict.fromkeys(asked)) if asked else here
 

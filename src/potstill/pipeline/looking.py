@@ -94,6 +94,8 @@ class Look:
     def table(self) -> Group:
         """As the command prints it for people."""
         table = Table(box=None, pad_edge=False, show_header=False)
+        for _ in range(3):
+            table.add_column(overflow="fold")  # a path that is cut short names no file
         for task, findings in self.findings.items():
             for finding in sorted(findings, key=lambda f: list(_MARKS).index(f.severity)):
                 text = Text(finding.what)

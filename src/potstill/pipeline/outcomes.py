@@ -9,6 +9,7 @@ import numpy as np
 from potstill.core.files import read_json
 from potstill.core.stages import Stage
 from potstill.evaluation.outcome import SeedOutcome, TaskOutcome
+from potstill.pipeline.sayings import text_outcome
 from potstill.pipeline.seed_run import SeedRun, mean_dev
 from potstill.targets.label import TIMING_FILE
 from potstill.tasks.task import Split, Task, groups_of, truth_of
@@ -39,6 +40,8 @@ def task_outcome(run: SeedRun, task: Task) -> TaskOutcome:
     systems["student"] = run.student
     if run.run.student.finetune:
         systems["student_finetuned"] = run.finetuned(task)
+    if task.kind.generates:
+        return text_outcome(run, task, systems, run.rivals.get(task.name, ()))
     groups = groups_of(task, split)
     predictions, kinds = {}, {}
     for name, stage in systems.items():

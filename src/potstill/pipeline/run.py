@@ -12,6 +12,7 @@ from potstill.core.errors import UsageError
 from potstill.core.files import digest_json, need_disk
 from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER, NotMade, Stage, StageFolder
+from potstill.pipeline.bases import need_agreement
 from potstill.pipeline.estimate import estimate
 from potstill.pipeline.given import look_at_given
 from potstill.pipeline.jobs import Executor, Job
@@ -186,6 +187,8 @@ class Run:
         for name, task in first.tasks.items():
             for warning in [*shared_rows(task), *look_at_given(self.run, task)]:
                 self.progress.warn(f"task '{name}': {warning}")
+        for seed in self.seeds if self.run.generates else ():
+            need_agreement(self.run, seed.tasks, self.stages, seed.prefix)
         cost = estimate(self.run, first.tasks)
         need_disk(Path(self.run.output), cost.disk_bytes, "checkpoints, networks and soft targets")
         hardware = describe_hardware(self.device)

@@ -36,12 +36,14 @@ from potstill.evaluation.latency import ms_per_text
 from potstill.evaluation.outcome import SeedOutcome
 from potstill.evaluation.report import write_report
 from potstill.pipeline.loading import reported_counts, shared_rows
+from potstill.pipeline.sayings import decoding_of
 from potstill.pipeline.seed_run import SeedRun
 from potstill.students.card import model_card
 from potstill.students.student import Student
 from potstill.teachers.member import Member
-from potstill.training.network import load_network
+from potstill.training.network import AnyNetwork, load_network
 from potstill.training.prepare import training_record
+from potstill.training.sequence_network import SequenceNetwork, note_decoding
 
 RESULTS_FILE = "results.json"
 DETAILS_FILE = "details.json"
@@ -135,6 +137,8 @@ class Finished:
         stage = chosen.student.folder
         for path in sorted(p for p in stage.rglob("*") if p.is_file() and p != stage / MANIFEST):
             copy_file(path, aside / path.relative_to(stage))
+        if self.run.generates:
+            note_decoding(aside, decoding_of(self.run))
         network = load_network(aside)
         base = self.run.student.base or self.run.base
         card = model_card(network, results, name=self.run.name, base=base, version=__version__)
@@ -173,7 +177,7 @@ class Finished:
         self, chosen: SeedRun, outcomes: Sequence[SeedOutcome]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The ``cost`` of results.json, and what the report shows of it."""
-        student = load_network(chosen.student.folder)
+        student = self._loaded(chosen.student.folder)
         shown: dict[str, Any] = {
             "student": {
                 "params": student.n_parameters,
@@ -182,7 +186,7 @@ class Finished:
         }
         systems = {"student": {name: [student] for name in chosen.tasks}}
         networks = {
-            m.folder: load_network(m.folder)
+            m.folder: self._loaded(m.folder)
             for members in chosen.rivals.values()
             for m in members
             if m.source == "network"
@@ -213,6 +217,13 @@ class Finished:
             for stage in ("teach", "label", "distill")
         }
         return cost, shown
+
+    def _loaded(self, folder: Path) -> AnyNetwork:
+        """A network that looks for texts as the run does."""
+        network = load_network(folder)
+        if isinstance(network, SequenceNetwork):
+            network.decoding = decoding_of(self.run)
+        return network
 
     def _details(
         self, chosen: SeedRun, outcome: SeedOutcome, cost: dict[str, Any], created: str

@@ -9,20 +9,23 @@ from functools import cached_property
 import numpy as np
 
 from potstill.config import RunFile
+from potstill.config.training import Architecture
 from potstill.core.device import Device
 from potstill.core.stages import Stage, StageFolder
 from potstill.kinds import Kind
-from potstill.models.base_folder import find_base
+from potstill.pipeline.bases import resolve_base
 from potstill.pipeline.given import given_members
 from potstill.pipeline.jobs import Job
 from potstill.pipeline.loading import head_dropouts, pooling_of, settings_for, task_weights
-from potstill.students.distill import Lesson, TaskDistillation, distill
+from potstill.pipeline.sayings import text_lesson
+from potstill.students.distill import distill
+from potstill.students.lesson import Lesson, TaskDistillation
 from potstill.targets.label import ensemble_labels
 from potstill.tasks.task import Split, Task, groups_of, rows_of_epoch, slots_of, truth_of
 from potstill.teachers.finetune import finetune
 from potstill.teachers.member import Member
 from potstill.teachers.recipes import NetPlan, train_ensembles
-from potstill.training.prepare import NetworkPlan, best_dev
+from potstill.training.prepare import TRAINING_FILE, NetworkPlan, best_dev
 from potstill.training.settings import TrainSettings
 
 _SEED_STRIDE = 1000  # members count up from seed * stride: the seeds of two runs never meet
@@ -45,7 +48,7 @@ class SeedRun:
     tasks: dict[str, Task]
     stages: StageFolder
     device: Device
-    _bases: dict[str, str] = field(default_factory=dict)
+    _bases: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def base_seed(self) -> int:
@@ -78,7 +81,9 @@ class SeedRun:
     def _taught(self) -> tuple[dict[str, list[Member]], list[Stage]]:
         with self.stages.noting() as noted:
             members = self._ensembles(cross_fit=self.run.teachers.cross_fit)
-        return members, list(noted.values())
+        # Vocabularies and bases are stages too, but no networks.
+        made = [s for s in noted.values() if (s.folder / TRAINING_FILE).is_file()]
+        return members, made
 
     @cached_property
     def rivals(self) -> dict[str, list[Member]]:
@@ -97,9 +102,10 @@ class SeedRun:
         nets = []
         for k, net in enumerate(run.teacher_nets()):
             dropout = settings.dropout if net.dropout is None else net.dropout
+            base, digest = self._base(net.base or run.base, teachers.architecture)
             plan = NetworkPlan(
-                base=net.base or run.base,
-                base_digest=self._base_digest(net.base or run.base),
+                base=base,
+                base_digest=digest,
                 layers=net.layers,
                 pooling=pooling_of(teachers.pooling),
                 head_dropout=head_dropouts(run),
@@ -126,11 +132,16 @@ class SeedRun:
     # -- work for others ------------------------------------------------------------------------
 
     def teacher_jobs(self) -> list[Job]:
-        """The networks of the ensembles."""
+        """The networks of the ensembles, one a job."""
         if not self.run.trained_tasks:
             return []
         n_nets = len(self.run.teacher_nets()) * (2 if self.run.teachers.cross_fit else 1)
-        return [Job(what="network", seed=self.seed, index=k) for k in range(n_nets)]
+        tasks = self.run.trained_tasks if self.run.teachers.recipe == "single" else ("",)
+        return [
+            Job(what="network", seed=self.seed, index=k, task=task)
+            for k in range(n_nets)
+            for task in tasks
+        ]
 
     def ensemble_jobs(self) -> list[Job]:
         """Fine-tuning per task, for the recipes that have it."""
@@ -170,7 +181,8 @@ class SeedRun:
         if job.what == "network":
             # The cross-fitted networks are counted after the plain ones.
             cross_fit, index = divmod(job.index, len(self.run.teacher_nets()))
-            self._ensembles(cross_fit=bool(cross_fit), only=index)
+            own = (job.task,) if job.task else None
+            self._ensembles(cross_fit=bool(cross_fit), only=index, teacher_tasks=own)
         elif job.what == "ensemble":
             for cross_fit in {False, self.run.teachers.cross_fit}:
                 self._ensembles(cross_fit=cross_fit, teacher_tasks=(job.task,))
@@ -199,6 +211,8 @@ class SeedRun:
         }
 
     def _lesson(self, task: Task, members: list[Member]) -> Lesson:
+        if task.kind.generates:
+            return text_lesson(self, task, members)
         rows = [task.train] + ([] if task.pool is None else [task.pool])
         what = f"{self.prefix}labelling {task.name}"
         targets, digests = ensemble_labels(
@@ -267,10 +281,10 @@ class SeedRun:
     def student_plan(self) -> NetworkPlan:
         """What the student and the multi-task baseline start from."""
         section = self.run.student
-        base = section.base or self.run.base
+        base, digest = self._base(section.base or self.run.base, section.architecture)
         return NetworkPlan(
             base=base,
-            base_digest=self._base_digest(base),
+            base_digest=digest,
             layers=section.layers,
             pooling=pooling_of(section.pooling),
             task_token=section.task_token,
@@ -374,10 +388,14 @@ class SeedRun:
             what=self.prefix + name,
         )
 
-    def _base_digest(self, base: str) -> str:
-        if base not in self._bases:
-            self._bases[base] = find_base(base).digest
-        return self._bases[base]
+    def _base(self, base: str, architecture: Architecture) -> tuple[str, str]:
+        """Folder and digest of a base."""
+        key = f"{base} {architecture.keywords()}"
+        if key not in self._bases:
+            self._bases[key] = resolve_base(
+                base, architecture, self.tasks, self.stages, self.prefix
+            )
+        return self._bases[key]
 
 
 def mean_dev(stage: Stage, tasks: list[Task]) -> float:

@@ -49,14 +49,15 @@ def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
         settings: Limits.
     """
     metrics = Metrics(predictor.name, predictor.engine_name)
-    batcher = Batcher(predictor.run, batch_tokens=settings.batch_tokens)
+    batch_tokens = settings.batch_tokens or predictor.batch_tokens
+    batcher = Batcher(predictor.run, batch_tokens=batch_tokens)
     service = Service(predictor=predictor, settings=settings, batcher=batcher, metrics=metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         batcher.start()
         first = await asyncio.get_running_loop().run_in_executor(
-            service.texts, predictor.sample, settings.batch_tokens
+            service.texts, predictor.sample, batch_tokens
         )
         # A full batch: the first request is not the slow one, and its time is known.
         await asyncio.wrap_future(batcher.submit(first, within=math.inf))
@@ -74,7 +75,7 @@ def create_app(predictor: BundlePredictor, settings: ServeSettings) -> FastAPI:
     app = FastAPI(
         title=f"potstill: {predictor.name}",
         version=__version__,
-        description=f"{len(predictor.tasks)} tasks from one encoder pass.",
+        description=f"{len(predictor.tasks)} tasks from one student.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

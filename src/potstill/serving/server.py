@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from potstill.core.errors import ResourceError, UsageError
 from potstill.export.bundle import read_bundle
+from potstill.export.decoders import need_decoder
 from potstill.export.engines import need_engine
 from potstill.serving.settings import ServeSettings
 
@@ -66,7 +67,8 @@ def serve(
     connections = min(_need_files() - _FILES_A_WORKER, _MOST_CONNECTIONS)
     address = _need_port(settings)
     # What is wrong with the bundle is said here, once, and not by every worker.
-    need_engine(read_bundle(Path(settings.bundle)).engine)
+    bundle = read_bundle(Path(settings.bundle))
+    (need_engine if bundle.decoding is None else need_decoder)(bundle.engine)
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise ResourceError(

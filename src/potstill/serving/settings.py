@@ -22,7 +22,7 @@ class ServeSettings:
         stop_seconds: Seconds that accepted requests have to finish after SIGTERM.
         most_body_bytes: Largest body.
         most_rows: Most rows of a request.
-        batch_tokens: Tokens of a batch.
+        batch_tokens: Tokens of a batch; None takes what suits the student.
         token: Bearer token that callers must send, or None.
     """
 
@@ -37,7 +37,7 @@ class ServeSettings:
     stop_seconds: float = 10.0
     most_body_bytes: int = 1 << 20
     most_rows: int = 1000
-    batch_tokens: int = 2048
+    batch_tokens: int | None = None
     token: str | None = None
 
     def to_json(self) -> str:

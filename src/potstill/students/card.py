@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from potstill.training.network import Network
+from potstill.training.network import AnyNetwork
 
 
 def model_card(
-    network: Network, results: Mapping[str, Any], *, name: str, base: str, version: str
+    network: AnyNetwork, results: Mapping[str, Any], *, name: str, base: str, version: str
 ) -> str:
     """A model card in Markdown.
 
@@ -68,8 +68,10 @@ def model_card(
     )
 
 
-def long_texts(network: Network) -> str:
+def long_texts(network: AnyNetwork) -> str:
     """What becomes of texts that are longer than the student reads at once."""
+    if any(head.kind.generates for head in network.tasks.values()):
+        return f"Sources and targets over {network.max_tokens} pieces lose their end."
     windows = [f"`{name}`" for name, head in network.tasks.items() if head.kind.slotted]
     cut = f"Texts over {network.max_tokens} tokens lose their end"
     if not windows:

@@ -11,9 +11,9 @@ Knows the store, never the teachers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,51 +21,14 @@ from potstill.core.device import Device
 from potstill.core.errors import DataError
 from potstill.core.stages import Stage, StageFolder
 from potstill.kinds import Space
+from potstill.students.lesson import Lesson, TaskDistillation
+from potstill.students.text_lesson import prepare_text_lesson
 from potstill.targets.store import SoftTargets
 from potstill.tasks.pools import join_groups
 from potstill.tasks.task import Split, Task, shared_texts, slots_of
 from potstill.training.feed import SoftFeed
 from potstill.training.prepare import Extra, NetworkPlan, train_network
 from potstill.training.settings import TrainSettings
-
-Objective = Literal["average", "annealed", "logit_mse", "soft_only"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskDistillation:
-    """How one task is distilled.
-
-    Attributes:
-        objective: ``average`` mixes with fixed weights; ``annealed`` moves from soft to hard
-            (BAM, arXiv 1907.04829); ``logit_mse`` compares logits (Kim et al. 2021, arXiv
-            2105.08919); ``soft_only`` ignores the labels of rows that have a soft target.
-        soft_weight: a, the weight of the soft loss on labelled rows.
-        temperature: T.
-        pool_weight: Weight of a pool row; a labelled row has 1.
-        stop_when_ahead: Switch the soft loss off once the student's dev score passes the
-            ensemble's by this margin; None never does.
-    """
-
-    objective: Objective = "average"
-    soft_weight: float = 0.5
-    temperature: float = 1.0
-    pool_weight: float = 1.0
-    stop_when_ahead: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Lesson:
-    """What a task's teachers have to teach.
-
-    Attributes:
-        targets: The opinions of the ensemble on train and pool rows.
-        digests: Digests of the stages that the opinions came from.
-        teacher_dev: The ensemble's dev score, where known.
-    """
-
-    targets: SoftTargets
-    digests: Sequence[str]
-    teacher_dev: float | None = None
 
 
 def distill(
@@ -124,7 +87,8 @@ def distill(
         extras, cover = {}, {}
         for task in tasks:
             if task.name in lessons:
-                extras[task.name], cover[task.name] = prepare_lesson(
+                prepare = prepare_text_lesson if task.kind.generates else prepare_lesson
+                extras[task.name], cover[task.name] = prepare(
                     task, lessons[task.name], how[task.name]
                 )
         train_network(
@@ -152,6 +116,8 @@ def prepare_lesson(
     Returns:
         What the training takes, and how many rows the teachers cover.
     """
+    if lesson.targets is None:
+        raise ValueError("a lesson without soft targets")
     pool = _covered_pool(task, lesson.targets)
     splits: list[Split] = [task.train] + ([] if pool is None else [pool])
     ids = np.concatenate([split.ids for split in splits])

@@ -18,19 +18,20 @@ from potstill.models.base_folder import STUDENT_FILE
 from potstill.students.classifier import save_classifier
 from potstill.tasks.inputs import Columns
 from potstill.tasks.predictor import Predictor, TaskHead, leader, lost_ends
-from potstill.training.network import Network, load_network
+from potstill.training.network import AnyNetwork, load_network
+from potstill.training.sequence_network import SequenceNetwork
 
 
 class Student(Predictor):
     """One network that answers many tasks.
 
     Args:
-        network: Encoder, heads and label spaces.
+        network: Encoder, heads and label spaces; or an encoder-decoder.
         folder: Where it was loaded from.
         device: Where it runs.
     """
 
-    def __init__(self, network: Network, folder: Path, device: Device) -> None:
+    def __init__(self, network: AnyNetwork, folder: Path, device: Device) -> None:
         self.network = network
         self.folder = folder
         self.device = device
@@ -80,7 +81,7 @@ class Student(Predictor):
 
     @property
     def n_parameters(self) -> int:
-        """Parameters of encoder and heads."""
+        """Parameters of all its parts."""
         return self.network.n_parameters
 
     @property
@@ -99,7 +100,10 @@ class Student(Predictor):
         self, tasks: Sequence[str], inputs: Columns
     ) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
         tokens = self.network.tokenise(leader(self.heads, tasks), inputs)
-        outputs = self.network.outputs(tokens, tasks, self.device)
+        if isinstance(self.network, SequenceNetwork):
+            outputs = dict.fromkeys(tasks, self.network.texts(tokens, self.device))
+        else:
+            outputs = self.network.outputs(tokens, tasks, self.device)
         return outputs, lost_ends(self.heads, tasks, tokens)
 
     def save_classifier(self, task: str, folder: str | Path) -> Path:

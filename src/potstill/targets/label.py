@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,18 +12,18 @@ import numpy as np
 import safetensors.numpy
 
 from potstill.core.device import Device
-from potstill.core.files import digest_json, write_bytes, write_json
+from potstill.core.files import digest_json, write_json
 from potstill.core.progress import Bar
 from potstill.core.stages import Stage, StageFolder
+from potstill.targets.parts import Parts
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
 from potstill.tasks.task import Split, Task, folds, slots_of
 from potstill.teachers.external import classifier_outputs, scores_outputs
 from potstill.teachers.member import Member
 from potstill.training.inference import INFERENCE_VERSION
-from potstill.training.network import load_network
+from potstill.training.network import load_encoder_network
 
 SHARD = "targets"
-_PART = "part-{}-{}.safetensors"  # number, digest of its bytes
 _PART_ROWS = 8192
 TIMING_FILE = "timing.json"
 
@@ -70,8 +69,7 @@ def label(
             [cover],
             np.concatenate(counts) if counts else None,
         )
-        for part in folder.glob(_PART.format("*", "*")):
-            part.unlink()
+        Parts(folder).clear()
         write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
 
     stage_facts = facts.to_json() | {
@@ -155,7 +153,7 @@ def _opinion(
                 member, task, rows, device=device, max_tokens=max_tokens, done=done
             )
         else:
-            network = load_network(member.folder)
+            network = load_encoder_network(member.folder)
 
             def answer(start: int, end: int) -> np.ndarray:
                 part = {column: values[start:end] for column, values in inputs.items()}
@@ -185,26 +183,17 @@ def _in_parts(
         answer: Gives the outputs of rows from a start to an end; advances the bar.
         bar: Advanced by the rows of parts that stand.
     """
-    parts = []
+    parts = Parts(folder)
+    found = []
     for number, start in enumerate(range(0, max(n, 1), _PART_ROWS)):
         end = min(start + _PART_ROWS, n)
-        known = _known_part(folder, number)
+        known = parts.known(str(number))
         if known is not None:
             bar.advance(end - start)
-            parts.append(known)
+            found.append(safetensors.numpy.load(known)["outputs"])
             continue
-        parts.append(answer(start, end))
+        found.append(answer(start, end))
         if n > _PART_ROWS:
-            data = safetensors.numpy.save({"outputs": np.ascontiguousarray(parts[-1])})
-            write_bytes(folder / _PART.format(number, hashlib.sha256(data).hexdigest()), data)
-    return np.concatenate(parts)
-
-
-def _known_part(folder: Path, number: int) -> np.ndarray | None:
-    """The outputs of a part; None where it is not written, or its bytes have changed."""
-    for path in folder.glob(_PART.format(number, "*")):
-        data = path.read_bytes()
-        if path.name == _PART.format(number, hashlib.sha256(data).hexdigest()):
-            outputs: np.ndarray = safetensors.numpy.load(data)["outputs"]
-            return outputs
-    return None
+            outputs = np.ascontiguousarray(found[-1])
+            parts.keep(str(number), safetensors.numpy.save({"outputs": outputs}))
+    return np.concatenate(found)

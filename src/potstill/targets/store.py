@@ -76,6 +76,15 @@ class SoftTargets:
     cover: np.ndarray
     slots: np.ndarray | None = None
 
+    def slots_at(self, ids: np.ndarray) -> np.ndarray:
+        """(K,) slots of rows in the store; 0 for rows that it does not know."""
+        if self.slots is None:
+            raise ValueError("a store of a slot a row")
+        own, wanted = sort_keys(self.ids), sort_keys(ids)
+        order = np.argsort(own, kind="stable")
+        rows = order[np.searchsorted(own[order], wanted).clip(max=len(own) - 1)]
+        return np.where(own[rows] == wanted, self.slots[rows], 0)
+
     def find(
         self, ids: np.ndarray, slots: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -151,8 +160,11 @@ def write_store(
         for k, outputs in enumerate(members):
             with np.errstate(over="ignore"):  # looked for below
                 stored = kind.to_store(outputs[own])
-            if not np.isfinite(stored).all():
-                worst = outputs[own][~np.isfinite(stored)][0]
+            sound = np.isfinite(outputs[own])
+            if stored.dtype.kind == "f":
+                sound &= np.isfinite(stored)
+            if not sound.all():
+                worst = outputs[own][~sound][0]
                 raise DataError(
                     f"task '{facts.task}', outputs of teacher {k + 1}",
                     got=f"{worst:g}",

@@ -231,8 +231,14 @@ class PassageInputs(Reader):
         return {"passage": list(self.columns)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceInputs(TextInputs):
+    """One text that a decoder answers with another."""
+
+
 READERS: dict[str, type[Reader]] = {
     "text": TextInputs,
+    "source": SourceInputs,
     "words": WordInputs,
     "passage": PassageInputs,
 }

@@ -12,7 +12,7 @@ from potstill.core.files import digest_json
 from potstill.kinds import Kind
 from potstill.metrics.metric import Metric
 from potstill.tasks.inputs import Reader
-from potstill.tasks.rowids import digest_rows, fold_of
+from potstill.tasks.rowids import digest_rows, fold_of, row_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,6 +125,17 @@ class Task:
         )
 
 
+def pair_ids(rows: Split) -> np.ndarray:
+    """(N, 16) ids of labelled rows with their labels: of sources with their targets.
+
+    Raises:
+        ValueError: The rows have no labels.
+    """
+    if rows.labels is None:
+        raise ValueError("rows without labels")
+    return row_ids([*rows.inputs.values(), rows.labels.tolist()])
+
+
 class Asked(Protocol):
     """What is asked of rows: a task, or a network's head for it."""
 
@@ -171,7 +182,7 @@ def shared_texts(
         return {}
     by_size: dict[tuple[int, int], list[Task]] = {}
     for task in tasks:
-        if not task.kind.grouped:
+        if not task.kind.grouped and not task.kind.generates:
             n_pool = 0 if task.pool is None or not pools else len(task.pool)
             by_size.setdefault((len(task.train), n_pool), []).append(task)
     shared: list[list[str]] = []

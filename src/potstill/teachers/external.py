@@ -34,6 +34,7 @@ from potstill.tasks.batches import token_batches
 from potstill.tasks.rowids import digest_rows, row_ids, sort_keys
 from potstill.tasks.sources import Source, read_rows
 from potstill.tasks.task import Split, Task, slots_of
+from potstill.teachers.given_texts import load_translator, texts_of_file
 from potstill.teachers.member import Member
 from potstill.training.inference import BUDGET_TOKENS, to_batch
 
@@ -95,12 +96,18 @@ def look_at(member: Member, task: Task) -> list[str]:
         DataError: A score is missing or no number, or rows of one text differ.
     """
     if member.source == "classifier":
+        if task.kind.generates:
+            load_translator(member)
+            return []
         _label_order(_load(member, task), member, task)
         load_tokenizer(member.folder)
         return []
     splits = {"train": task.train, "pool": task.pool, "dev": task.dev, "test": task.test}
     there = {name: split for name, split in splits.items() if split is not None}
-    cover = scores_outputs(member, task, list(there.values()))[1]
+    if task.kind.generates:
+        cover = np.array([text is not None for text in texts_of_file(member, task, there.values())])
+    else:
+        cover = scores_outputs(member, task, list(there.values()))[1]
     found, start = [], 0
     for name, split in there.items():
         n = int(cover[start : start + len(split)].sum())

@@ -63,6 +63,7 @@ class SoftFeed:
         teacher_dev: The ensemble's dev score, where known.
         stop_margin: Switch the soft loss off when the student's dev score passes the
             ensemble's by this much; None never does.
+        rechecked: Switch it on again when the score falls back (Tan et al. 2019, arXiv 1902.10461).
     """
 
     targets: np.ndarray
@@ -72,6 +73,7 @@ class SoftFeed:
     annealed: bool = False
     teacher_dev: float | None = None
     stop_margin: float | None = None
+    rechecked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,6 +91,9 @@ class Feed:
         soft: Soft targets, or None.
         weight: Weight of the task's loss.
         dev: Rows that choose the best epoch.
+        targets: N texts that a decoder is to say, each piece a slot; None for other kinds.
+        sizes: (U,) fp32 what each unit weighs, where units do not weigh alike; the weights above
+            hold it already.
     """
 
     task: str
@@ -101,14 +106,24 @@ class Feed:
     soft: SoftFeed | None = None
     weight: float = 1.0
     dev: DevFeed
+    targets: TokenRows | None = None
+    sizes: np.ndarray | None = None
 
     @property
     def units(self) -> UnitLengths:
         """Sizes of the units: rows, with all their windows, or the lists of a grouped kind."""
         lengths, windows = self.tokens.lengths, self.tokens.windows
+        if self.targets is not None:
+            return UnitLengths.of(np.maximum(lengths, self.targets.lengths), None)
         if windows is None or not self.kind.slotted:
             return UnitLengths.of(lengths[self.tokens.first_texts], self.groups)
         return UnitLengths.of(np.add.reduceat(lengths, windows[:-1]), None)
+
+    @property
+    def truncated(self) -> np.ndarray:
+        """(N,) rows that lost an end, of their inputs or of their target."""
+        lost = self.tokens.truncated
+        return lost if self.targets is None else lost | self.targets.truncated
 
     def texts_of(self, units: np.ndarray) -> np.ndarray:
         """The texts of some units."""
@@ -149,22 +164,23 @@ class Feed:
         slots, places = self.slots_of(units)
         groups = None if places is None else torch.from_numpy(places).to(device)
         labels = torch.from_numpy(self.labels[slots]).to(device, torch.float32)
-        hard = self.kind.hard_loss(outputs, labels, groups)
         hard_weights = self.hard_weights[units]
         soft = self.soft
-        if soft is None:
+        if soft is None or not soft_on:
+            hard = self.kind.hard_loss(outputs, labels, groups)
+            if soft is not None:
+                hard_weights = (self.labelled[units] * self._sizes(units)).astype(np.float32)
             return (hard * torch.from_numpy(hard_weights).to(device)).sum()
-        if not soft_on:
-            labelled = (self.labelled[units]).astype(np.float32)
-            return (hard * torch.from_numpy(labelled).to(device)).sum()
         soft_weights = soft.weights[units]
         if soft.annealed:
             both = self.labelled[units] & (soft_weights > 0)
             share = np.float32(anneal(step, n_steps))
-            hard_weights = np.where(both, share, hard_weights)
-            soft_weights = np.where(both, 1 - share, soft_weights)
-        losses = self.kind.soft_loss(
+            size = self._sizes(units)
+            hard_weights = np.where(both, share * size, hard_weights)
+            soft_weights = np.where(both, (1 - share) * size, soft_weights)
+        hard, losses = self.kind.losses(
             outputs,
+            labels,
             torch.from_numpy(soft.targets[slots]).to(device),
             groups,
             temperature=soft.temperature,
@@ -172,3 +188,7 @@ class Feed:
         )
         to = torch.from_numpy
         return mix(hard, losses, to(hard_weights).to(device), to(soft_weights).to(device)).sum()
+
+    def _sizes(self, units: np.ndarray) -> np.ndarray | np.float32:
+        """What each unit weighs beside the others; they weigh alike but for their ``sizes``."""
+        return np.float32(1) if self.sizes is None else self.sizes[units]

@@ -6,7 +6,6 @@ the weights is its callers' business.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -17,11 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from potstill.core.device import Device, keep_freed_memory
+from potstill.core.device import keep_freed_memory
 from potstill.core.errors import PotstillError
 from potstill.core.progress import Progress
-from potstill.models.encoder import CompactVocabulary
-from potstill.models.multitask import MultiTaskModel
 from potstill.models.tokenizer import TokenRows
 from potstill.tasks.batches import PlannedBatch, parts_of_step, plan_epochs, rows_per_batch
 from potstill.training.checkpoint import (
@@ -32,7 +29,7 @@ from potstill.training.checkpoint import (
     save_checkpoint,
 )
 from potstill.training.feed import Feed
-from potstill.training.inference import predict_outputs, to_batch
+from potstill.training.learner import Learner
 from potstill.training.optimiser import build_optimiser, learning_rate_at
 from potstill.training.settings import TrainSettings
 
@@ -61,29 +58,25 @@ class FitResult:
 
 
 def fit(
-    model: MultiTaskModel,
+    learner: Learner,
     feeds: Sequence[Feed],
     *,
     settings: TrainSettings,
     seed: int,
-    device: Device,
-    padding: int,
     folder: Path,
     progress: Progress,
     name: str,
     shared: Sequence[Sequence[str]] = (),
 ) -> FitResult:
-    """Train ``model`` in place; afterwards it holds the weights of its best epoch on dev.
+    """Train a model in place; afterwards it holds the weights of its best epoch on dev.
 
     The best epoch is the one with the highest mean dev score over the feeds' tasks.
 
     Args:
-        model: Encoder and heads of all feeds' tasks.
+        learner: The model, with the means to answer all feeds' tasks.
         feeds: One a task.
         settings: How to train.
         seed: Decides batches and dropout masks.
-        device: Where, and in which precision.
-        padding: Id of the padding token.
         folder: Checkpoints live here, one every ``checkpoint_seconds`` or, at the end of an
             epoch, a quarter of it; a training that finds one continues from it. The last one
             stays: ``clear_checkpoint`` removes it when the weights are safe elsewhere.
@@ -98,10 +91,7 @@ def fit(
         PotstillError: The loss is no longer a finite number.
     """
     keep_freed_memory()
-    model.to(device.torch)
-    tables = [f.tokens.ids for f in feeds] + [f.dev.tokens.ids for f in feeds]
-    vocabulary = model.encoder.compact_vocabulary(np.unique(np.concatenate([*tables, [padding]])))
-    feeds = [_renumber(feed, vocabulary) for feed in feeds]
+    feeds = learner.begin(feeds)
     passes = shared_passes(feeds, shared)
     n_parts = parts_of_step(len(passes), settings.batch, settings.tasks_per_step)
     plan = plan_epochs(
@@ -111,13 +101,11 @@ def fit(
         n_epochs=settings.epochs,
         seed=seed,
     )
-    run = _Fit(
-        model, feeds, passes, plan, n_parts, settings, seed, device, padding, folder, progress, name
-    )
+    run = _Fit(learner, feeds, passes, plan, n_parts, settings, seed, folder, progress, name)
     run.train()
     run.restore_best()
-    model.encoder.expand_vocabulary(vocabulary)
-    model.eval()
+    learner.end()
+    learner.model.eval()
     sizes = {feed.task: feed.units.rows for feed in feeds}
     n_rows = sum(int(sizes[b.task][b.units].sum()) for epoch in plan for b in epoch)
     return FitResult(state=run.state, n_steps=run.n_steps, n_rows=n_rows)
@@ -146,6 +134,7 @@ def shared_passes(feeds: Sequence[Feed], shared: Sequence[Sequence[str]]) -> dic
 def _same_texts(one: Feed, other: Feed) -> bool:
     return (
         not (one.kind.grouped or other.kind.grouped)
+        and not (one.kind.generates or other.kind.generates)
         and np.array_equal(one.labelled, other.labelled)
         and np.array_equal(one.tokens.bounds, other.tokens.bounds)
         and np.array_equal(one.tokens.offsets, other.tokens.offsets)
@@ -170,31 +159,28 @@ class _Fit:
 
     def __init__(
         self,
-        model: MultiTaskModel,
+        learner: Learner,
         feeds: Sequence[Feed],
         passes: Mapping[str, Sequence[Feed]],
         plan: list[list[PlannedBatch]],
         n_parts: int,
         settings: TrainSettings,
         seed: int,
-        device: Device,
-        padding: int,
         folder: Path,
         progress: Progress,
         name: str,
     ) -> None:
-        self.model = model
+        self.learner = learner
+        self.model = model = learner.model
         self.feeds = {feed.task: feed for feed in feeds}
         self.passes = passes
         self.plan = plan
         self.settings = settings
         self.seed = seed
-        self.device = device
-        self.padding = padding
         self.folder = folder
         self.progress = progress
         self.name = name
-        self.optimiser = build_optimiser(model, settings, model.encoder.embedding_parameters())
+        self.optimiser = build_optimiser(model, settings, learner.never_decayed())
         self.step_batches = n_parts * settings.accumulate
         self.step_rows = {  # units of a task that weigh as much as a whole step
             t: rows_per_batch(f.units, settings.batch) * settings.accumulate
@@ -203,7 +189,7 @@ class _Fit:
         self.epoch_steps = [math.ceil(len(epoch) / self.step_batches) for epoch in plan]
         self.n_steps = sum(self.epoch_steps)
         self.state = load_checkpoint(folder, model, self.optimiser) or TrainState()
-        self._recent = [torch.tensor(v, device=device.torch) for v in self.state.recent]
+        self._recent = [torch.tensor(v, device=learner.device.torch) for v in self.state.recent]
         self._best: dict[str, Tensor] | None = None  # weights that are on no disk yet
 
     def train(self) -> None:
@@ -267,22 +253,13 @@ class _Fit:
         """One optimiser step over the batches of ``group``."""
         # Seeded by the step alone: a continued run draws the same masks.
         seed = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0]
-        self.model.encoder.noise.reseed(int(seed >> 1))
+        self.learner.noise.reseed(int(seed >> 1))
         rate = learning_rate_at(step, self.n_steps, self.settings)
         for parameters in self.optimiser.param_groups:
             parameters["lr"] = rate
         for batch in group:
             feeds = self.passes[batch.task]
-            reading = next((feed for feed in feeds if feed.kind.slotted), feeds[0])
-            inputs = to_batch(
-                reading.tokens,
-                reading.texts_of(batch.units),
-                self.padding,
-                self.device.torch,
-                slots=reading.kind.slotted,
-            )
-            with self.device.autocast():
-                outputs = self.model(inputs, tuple(feed.task for feed in feeds))
+            outputs = self.learner.outputs(feeds, batch.units)
             # Divided by the mean rows of a step, not by its own: every row weighs the same.
             losses = [
                 feed.loss(
@@ -330,7 +307,10 @@ class _Fit:
             soft = self.feeds[task].soft
             if soft is None or soft.stop_margin is None or soft.teacher_dev is None:
                 continue
-            if task not in state.stopped and score >= soft.teacher_dev + soft.stop_margin:
+            ahead = score >= soft.teacher_dev + soft.stop_margin
+            if soft.rechecked and not ahead:
+                state.stopped.pop(task, None)
+            elif task not in state.stopped and ahead:
                 state.stopped[task] = {
                     "epoch": epoch,
                     "student": score,
@@ -347,29 +327,11 @@ class _Fit:
         self.progress.log("dev", training=self.name, epoch=epoch, mean=mean, scores=scores)
 
     def _score_dev(self, feed: Feed) -> float:
-        task, dev = feed.task, feed.dev
-        outputs = predict_outputs(
-            self.model,
-            dev.tokens,
-            (task,),
-            slotted=(task,) if feed.kind.slotted else (),
-            device=self.device,
-            padding=self.padding,
-        )
-        if not np.isfinite(outputs[task]).all():
+        outputs = self.learner.dev_outputs(feed)
+        if not feed.kind.generates and not np.isfinite(outputs).all():
             self._refuse_nan(math.nan)
-        return dev.score(feed.kind, outputs[task])
+        return feed.dev.score(feed.kind, outputs)
 
     def _out_of_patience(self, epoch: int) -> bool:
         patience = self.settings.patience
         return patience is not None and epoch - self.state.best_epoch >= patience > 0
-
-
-def _renumber(feed: Feed, vocabulary: CompactVocabulary) -> Feed:
-    """The same feed with token ids of the compact vocabulary."""
-
-    def renumber(tokens: TokenRows) -> TokenRows:
-        return dataclasses.replace(tokens, ids=vocabulary.renumber(tokens.ids))
-
-    dev = dataclasses.replace(feed.dev, tokens=renumber(feed.dev.tokens))
-    return dataclasses.replace(feed, tokens=renumber(feed.tokens), dev=dev)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import safetensors
@@ -35,6 +35,12 @@ from potstill.models.tokenizer import TextTokenizer, TokenRows, load_tokenizer
 from potstill.tasks.inputs import Columns
 from potstill.tasks.predictor import TaskHead, heads_from_json, heads_to_json, passes
 from potstill.training.inference import BUDGET_TOKENS, predict_outputs
+from potstill.training.sequence_network import (
+    FAMILY,
+    SequenceNetwork,
+    load_sequence_network,
+    save_sequence_network,
+)
 
 NETWORK_VERSION = 1
 
@@ -63,6 +69,11 @@ class Network:
     def n_parameters(self) -> int:
         """Parameters of encoder and heads."""
         return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def shape(self) -> str:
+        """What networks that take the same time have in common."""
+        return f"{self.model.encoder.backbone.config.to_json_string()} {self.n_parameters}"
 
     def tokenise(self, task: str, inputs: Columns) -> TokenRows:
         """Token ids of rows of a task, as this network reads them."""
@@ -100,6 +111,10 @@ class Network:
     def passes(self, tasks: Sequence[str]) -> list[tuple[str, ...]]:
         """Tasks that can share an encoder pass: those that read the same columns, no task token."""
         return passes(self.tasks, tasks, task_token=self.task_token)
+
+
+AnyNetwork: TypeAlias = Network | SequenceNetwork
+"""An encoder with heads, or an encoder-decoder."""
 
 
 def new_network(
@@ -147,8 +162,11 @@ def new_network(
     )
 
 
-def save_network(network: Network, folder: Path) -> None:
+def save_network(network: AnyNetwork, folder: Path) -> None:
     """Write a network's files; the caller seals the folder."""
+    if isinstance(network, SequenceNetwork):
+        save_sequence_network(network, folder, NETWORK_VERSION)
+        return
     save_encoder(network.model.encoder, folder / "encoder")
     network.tokenizer.save(folder / "encoder")
     write_bytes(folder / "heads.safetensors", tensors_to_bytes(network.model.head_state()))
@@ -170,7 +188,19 @@ def head_of(folder: Path, task: str) -> TaskHead:
     return heads_from_json(read_json(folder / STUDENT_FILE)["tasks"])[task]
 
 
-def load_network(folder: Path) -> Network:
+def load_encoder_network(folder: Path) -> Network:
+    """An encoder with heads, from its folder.
+
+    Raises:
+        ArtefactError: As :func:`load_network`; or the folder is an encoder-decoder's.
+    """
+    network = load_network(folder)
+    if isinstance(network, SequenceNetwork):
+        raise ValueError(f"{folder} holds an encoder-decoder")  # noqa: TRY004 (a caller's fault)
+    return network
+
+
+def load_network(folder: Path) -> AnyNetwork:
     """Read what :func:`save_network` wrote. Check the manifest first (``core.files.verify``).
 
     Raises:
@@ -186,6 +216,8 @@ def load_network(folder: Path) -> Network:
                 wanted=f"version {NETWORK_VERSION}, which this potstill reads",
                 todo="update potstill, or make the student again",
             )
+        if facts.get("family") == FAMILY:
+            return load_sequence_network(folder, facts)
         tasks = heads_from_json(facts["tasks"])
         encoder = build_encoder(folder / "encoder" / "config.json", pooling=facts["pooling"])
         check_safetensors(folder / "encoder" / "model.safetensors")

@@ -18,12 +18,15 @@ from potstill.core.errors import DataError
 from potstill.core.files import read_json, write_json
 from potstill.core.progress import Progress
 from potstill.models.encoder import Pooling
+from potstill.models.tokenizer import TokenRows
 from potstill.tasks.predictor import TaskHead
 from potstill.tasks.task import Split, Task, groups_of, slots_of, truth_of
 from potstill.training.checkpoint import clear_checkpoint
 from potstill.training.feed import DevFeed, Feed, SoftFeed
+from potstill.training.learner import EncoderLearner, Learner, SequenceLearner
 from potstill.training.loop import fit
-from potstill.training.network import Network, new_network, save_network
+from potstill.training.network import AnyNetwork, Network, new_network, save_network
+from potstill.training.sequence_network import SequenceNetwork, new_sequence_network
 from potstill.training.settings import TrainSettings
 
 TRAINING_FILE = "training.json"
@@ -71,14 +74,17 @@ class Extra:
 
     Attributes:
         pool: Unlabelled rows that follow the labelled ones.
-        hard_weights: (U,) weight of each labelled unit's hard loss.
+        hard_weights: (U,) weight of each labelled unit's hard loss; of pool rows too, where
+            teachers said ``texts`` to them.
         soft: Soft targets of labelled and pool rows.
+        texts: Targets of labelled and pool rows, where teachers said them; None: as labelled.
         rows: Use only these labelled rows (cross-fitting); None uses all.
     """
 
     pool: Split | None = None
     hard_weights: np.ndarray | None = None
     soft: SoftFeed | None = None
+    texts: Sequence[str] | None = None
     rows: np.ndarray | None = None
 
 
@@ -115,37 +121,28 @@ def train_network(
         DataError: Every row of a task is too long to read.
         Stopped: Stop was requested; the same call continues.
     """
-    network = new_network(
-        plan.base,
-        {t.name: TaskHead(kind=t.kind, inputs=t.inputs, metric=t.metric.name) for t in tasks},
-        seed=seed,
-        max_tokens=settings.max_tokens,
-        layers=plan.layers,
-        pooling=plan.pooling,
-        dropout=settings.dropout,
-        task_token=plan.task_token,
-    )
-    network.model.set_head_dropout(
-        {t.name: plan.head_dropout.get(t.name, settings.head_dropout) for t in tasks}
-    )
+    network = start_network(tasks, plan, settings, seed=seed)
+    learner: Learner
+    if isinstance(network, SequenceNetwork):
+        learner = SequenceLearner(network, device)
+    else:
+        learner = EncoderLearner(network.model, device, network.tokenizer.padding)
     feeds = [
         make_feed(network, t, extras.get(t.name, Extra()), plan.task_weights.get(t.name, 1.0))
         for t in tasks
     ]
     result = fit(
-        network.model,
+        learner,
         feeds,
         settings=settings,
         seed=seed,
-        device=device,
-        padding=network.tokenizer.padding,
         folder=folder,
         progress=progress,
         name=name,
         shared=shared,
     )
     for feed in feeds:
-        if feed.kind.tunes:
+        if feed.kind.tunes and isinstance(network, Network):
             found = network.outputs(feed.dev.tokens, (feed.task,), device)[feed.task]
             head = network.tasks[feed.task]
             network.tasks[feed.task] = replace(head, kind=feed.dev.tuned(feed.kind, found))
@@ -156,7 +153,7 @@ def train_network(
             "name": name,
             "settings": settings.facts(),
             "seconds": round(result.state.seconds, 1),
-            "truncated": {f.task: float(f.tokens.truncated.mean()) for f in feeds},
+            "truncated": {f.task: float(f.truncated.mean()) for f in feeds},
             **record,
             **result.to_json(),
         },
@@ -164,11 +161,47 @@ def train_network(
     clear_checkpoint(folder)  # only now: a kill before this line must not cost the training
 
 
-def make_feed(network: Network, task: Task, extra: Extra, weight: float) -> Feed:
-    """Tokenise a task's rows for a network."""
+def start_network(
+    tasks: Sequence[Task], plan: NetworkPlan, settings: TrainSettings, *, seed: int
+) -> AnyNetwork:
+    """The network of a plan before its training."""
+    heads = {t.name: TaskHead(kind=t.kind, inputs=t.inputs, metric=t.metric.name) for t in tasks}
+    if tasks[0].kind.generates:
+        return new_sequence_network(
+            plan.base,
+            heads,
+            seed=seed,
+            max_tokens=settings.max_tokens,
+            layers=plan.layers,
+            dropout=settings.dropout,
+        )
+    network = new_network(
+        plan.base,
+        heads,
+        seed=seed,
+        max_tokens=settings.max_tokens,
+        layers=plan.layers,
+        pooling=plan.pooling,
+        dropout=settings.dropout,
+        task_token=plan.task_token,
+    )
+    network.model.set_head_dropout(
+        {t.name: plan.head_dropout.get(t.name, settings.head_dropout) for t in tasks}
+    )
+    return network
+
+
+def make_feed(network: AnyNetwork, task: Task, extra: Extra, weight: float) -> Feed:
+    """Tokenise a task's rows for a network.
+
+    Raises:
+        DataError: Every row is too long to read, or one has too many windows.
+    """
     train = task.train if extra.rows is None else task.train.take(extra.rows)
     if train.labels is None:
         raise ValueError(f"task {task.name}: train rows without labels")
+    if isinstance(network, SequenceNetwork):
+        return _sequence_feed(network, task, train, extra, weight)
     labels = task.kind.flat(train.labels, slots_of(task, train))
     groups, inputs = groups_of(task, train), dict(train.inputs)
     n_units = len(train) if train.groups is None else int(train.groups.max()) + 1
@@ -186,13 +219,7 @@ def make_feed(network: Network, task: Task, extra: Extra, weight: float) -> Feed
         labelled = np.concatenate([labelled, np.zeros(n_pool, bool)])
         hard = np.concatenate([hard, np.zeros(n_pool)])
     tokens = network.tokenise(task.name, inputs)
-    if tokens.truncated.all():
-        raise DataError(
-            f"task '{task.name}', train",
-            got=f"every row is longer than {network.max_tokens} tokens",
-            wanted="rows of which the model can read the whole",
-            todo="raise `training: {max_tokens: …}` as far as the base goes, or shorten the texts",
-        )
+    _refuse_too_long(task, tokens, network.max_tokens)
     if tokens.windows is not None and task.kind.slotted:
         n_windows = np.diff(tokens.windows)
         if n_windows.max() > _MOST_WINDOWS:
@@ -221,6 +248,64 @@ def make_feed(network: Network, task: Task, extra: Extra, weight: float) -> Feed
             metric=task.metric,
         ),
     )
+
+
+def _sequence_feed(
+    network: SequenceNetwork, task: Task, train: Split, extra: Extra, weight: float
+) -> Feed:
+    """Sources and targets; a target's pieces are its slots, and a row weighs as it has pieces."""
+    inputs, n_train = dict(train.inputs), len(train)
+    said = list(extra.texts or map(str, [] if train.labels is None else train.labels))
+    if extra.pool is not None:
+        inputs = {name: values + extra.pool.inputs[name] for name, values in inputs.items()}
+    n_rows = len(said)
+    hard = np.ones(n_rows) if extra.hard_weights is None else extra.hard_weights
+    tokens, targets = network.tokenise(task.name, inputs), network.tokenise_targets(said)
+    _refuse_too_long(task, tokens, network.max_tokens)
+    # A row's loss is the mean over its pieces: so every piece weighs the same.
+    by_length = (targets.lengths / targets.lengths.mean()).astype(np.float32)
+    soft = extra.soft
+    if soft is not None:
+        n_places = int(targets.offsets[n_train])
+        if len(soft.targets) != n_places:
+            raise DataError(
+                f"task '{task.name}', soft targets",
+                got=f"opinions on {len(soft.targets):,} pieces",
+                wanted=f"the student's {n_places:,}: the same vocabulary and `max_tokens`",
+                todo="give both sides the same, or set `distill: {objective: sequence}`",
+            )
+        padding = np.zeros((len(targets.ids) - n_places, soft.targets.shape[1]), np.float32)
+        everything = np.concatenate([soft.targets, padding])
+        soft = replace(soft, targets=everything, weights=soft.weights * by_length)
+    return Feed(
+        task=task.name,
+        kind=task.kind,
+        tokens=tokens,
+        targets=targets,
+        sizes=by_length,
+        labels=targets.ids.astype(np.int64),
+        groups=np.repeat(np.arange(len(targets)), targets.lengths),
+        labelled=np.arange(n_rows) < n_train,
+        hard_weights=hard.astype(np.float32) * by_length,
+        soft=soft,
+        weight=weight,
+        dev=DevFeed(
+            tokens=network.tokenise(task.name, task.dev.inputs),
+            truth=truth_of(task, task.dev),
+            groups=None,
+            metric=task.metric,
+        ),
+    )
+
+
+def _refuse_too_long(task: Task, tokens: TokenRows, max_tokens: int) -> None:
+    if tokens.truncated.all():
+        raise DataError(
+            f"task '{task.name}', train",
+            got=f"every row is longer than {max_tokens} tokens",
+            wanted="rows of which the model can read the whole",
+            todo="raise `training: {max_tokens: …}` as far as the base goes, or shorten the texts",
+        )
 
 
 def extra_source(extra: Extra) -> str:

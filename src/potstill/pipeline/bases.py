@@ -1,0 +1,146 @@
+"""What networks start from: a base that stands, or one that a run makes of its own texts.
+
+An encoder-decoder that starts from nothing needs a vocabulary and a size. Both are stages: the
+vocabulary is learned from all training texts of the run, once, and a base is a folder with it and
+a configuration, without weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from potstill.config import RunFile
+from potstill.config.fields import SEQUENCE_BASE
+from potstill.config.training import Architecture as Section
+from potstill.core.errors import DataError, MismatchError
+from potstill.core.files import digest_json, write_text
+from potstill.core.stages import Stage, StageFolder
+from potstill.models.base_folder import find_base
+from potstill.models.pieces import PieceTokenizer, load_pieces
+from potstill.models.sequence import Architecture
+from potstill.models.vocabulary import train_vocabulary
+from potstill.tasks.task import Task
+from potstill.training.sequence_network import model_folder, need_tokens
+
+VOCABULARY_VERSION = 1
+"""Raised when the same texts make another vocabulary."""
+
+
+def resolve_base(
+    base: str, section: Section, tasks: Mapping[str, Task], stages: StageFolder, prefix: str
+) -> tuple[str, str]:
+    """The folder of a base and its digest.
+
+    Args:
+        base: As the run file names it.
+        section: Size of a base that starts from nothing.
+        tasks: All tasks of the run: their texts make the vocabulary.
+        stages: Where made bases stand.
+        prefix: Put before the names that progress shows.
+
+    Raises:
+        BaseModelError: The base is missing or unsafe.
+        DataError: The texts make no vocabulary of that size.
+    """
+    if base != SEQUENCE_BASE:
+        found = find_base(base)
+        says = any(task.kind.generates for task in tasks.values())
+        return str(found.path) if says else base, found.digest
+    vocabulary = _vocabulary(section.vocabulary, tasks, stages, prefix)
+    size = architecture_of(section)
+    facts = {"vocabulary": vocabulary.digest, "architecture": asdict(size)}
+
+    def build(folder: Path) -> None:
+        tokenizer = load_pieces(vocabulary.folder)
+        tokenizer.save(folder)
+        config = size.config(tokenizer.padding + 1)
+        write_text(folder / "config.json", config.to_json_string())
+
+    stage = stages.make("base", facts, build, what=f"{prefix}base")
+    return str(stage.folder), stage.digest
+
+
+def need_agreement(
+    run: RunFile, tasks: Mapping[str, Task], stages: StageFolder, prefix: str = ""
+) -> None:
+    """Refuse, before anything is trained, sides that could not teach each other.
+
+    Raises:
+        BaseModelError: A base lacks a task's token.
+        MismatchError: Teachers and student have different vocabularies or limits.
+    """
+    kinds = {name: task.kind for name, task in tasks.items()}
+
+    def vocabulary(base: str, section: Section) -> PieceTokenizer:
+        folder, _ = resolve_base(base, section, tasks, stages, prefix)
+        pieces = load_pieces(model_folder(folder))
+        need_tokens(pieces, kinds, base)
+        return pieces
+
+    own = vocabulary(run.student.base or run.base, run.student.architecture)
+    if not run.trained_tasks:
+        return
+    teaching = run.training_for("teachers").max_tokens
+    learning = run.training_for("student").max_tokens
+    for net in run.teacher_nets():
+        theirs = vocabulary(net.base or run.base, run.teachers.architecture)
+        if run.distill.objective == "sequence":
+            continue
+        if theirs.digest != own.digest or teaching != learning:
+            other = theirs.digest != own.digest
+            raise MismatchError(
+                "teachers and student",
+                got="different vocabularies"
+                if other
+                else f"max_tokens {teaching} for teachers, {learning} for the student",
+                wanted="the same: teachers say what they think of each piece of a target",
+                todo="give both sides the same "
+                + ("base" if other else "`max_tokens`")
+                + ", or set `distill: {objective: sequence}`",
+            )
+
+
+def architecture_of(section: Section) -> Architecture:
+    """The size that a section says."""
+    return Architecture(
+        width=section.width,
+        layers=section.layers,
+        heads=section.heads,
+        feed_forward=section.feed_forward,
+    )
+
+
+def _vocabulary(size: int, tasks: Mapping[str, Task], stages: StageFolder, prefix: str) -> Stage:
+    texts = list(dict.fromkeys(_texts(list(tasks.values()))))
+    tokens = sorted({str(task.kind.token) for task in tasks.values()})
+    facts = {
+        "texts": digest_json(texts),
+        "size": size,
+        "tokens": tokens,
+        "version": VOCABULARY_VERSION,
+    }
+
+    def build(folder: Path) -> None:
+        try:
+            tokenizer = train_vocabulary(texts, size=size, tokens=tokens)
+        except ValueError as error:
+            raise DataError(
+                "vocabulary",
+                got=str(error),
+                wanted=f"pieces for {len(texts):,} texts",
+                todo="change `architecture: {vocabulary: …}`",
+            ) from error
+        write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=False))
+
+    return stages.make("vocabulary", facts, build, what=f"{prefix}vocabulary")
+
+
+def _texts(tasks: Sequence[Task]) -> Iterator[str]:
+    """Sources and targets of all train rows."""
+    for task in tasks:
+        for column in task.inputs.in_order(task.train.inputs):
+            yield from map(str, column)
+        if task.train.labels is not None:
+            yield from map(str, task.train.labels)

@@ -1,0 +1,310 @@
+"""Teachers that say texts: what they say to rows, and what they think of each piece of a target.
+
+Two things are written down. *Texts*: a stage with what an ensemble says to each row, for scores,
+for pools and for sequence-level distilling (Kim and Rush 2016, arXiv 1606.07947). *Pieces*: a
+store with the likeliest pieces of each place of the training targets, one member at a time, for
+word-level distilling. Rows of the latter are pairs: a source may have several targets.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from potstill.core.device import Device
+from potstill.core.errors import MismatchError
+from potstill.core.files import digest_json, read_json, write_json
+from potstill.core.progress import Bar
+from potstill.core.stages import Stage, StageFolder
+from potstill.models.ctranslate import open_translator
+from potstill.models.pieces import Decoding, PieceTokenizer, load_pieces
+from potstill.models.to_ctranslate import to_ctranslate
+from potstill.models.tokenizer import TokenRows
+from potstill.targets.label import SHARD, TIMING_FILE
+from potstill.targets.parts import Parts
+from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
+from potstill.tasks.task import Split, Task, folds, pair_ids
+from potstill.teachers.given_texts import given_texts
+from potstill.teachers.member import Member
+from potstill.training.network import load_network
+from potstill.training.sequence_network import SequenceNetwork
+
+Engine = Literal["torch", "ctranslate2-int8"]
+
+TEXTS_FILE = "texts.json"
+SAYING_VERSION = 1
+"""Raised when what finished networks say changes: older texts are not reused."""
+
+_PART_ROWS = 2048
+
+
+def say(
+    stages: StageFolder,
+    members: Sequence[Member],
+    task: Task,
+    rows: Sequence[Split],
+    *,
+    decoding: Decoding,
+    device: Device,
+    max_tokens: int,
+    what: str,
+    engine: Engine = "torch",
+) -> tuple[list[str | None], str]:
+    """What members together say to rows of a task, or find what they said.
+
+    Networks of one vocabulary decide on each piece together, by the mean of their probabilities.
+    Where members have not seen all rows (cross-fitting), those say a row's text that have not.
+
+    Args:
+        stages: Where texts stand.
+        members: Who says them: networks, or one given teacher.
+        task: Of which task.
+        rows: Splits, one after the other.
+        decoding: How texts are looked for.
+        device: Where.
+        max_tokens: Limit of a source for given models.
+        what: How progress names it.
+        engine: Who runs a network that speaks alone; several together always run in torch.
+
+    Returns:
+        A text a row, None where nobody says one; and the stage's digest.
+
+    Raises:
+        Stopped: Stop was requested.
+        MismatchError: Members of several vocabularies, or of several origins.
+    """
+    given = [member for member in members if member.source != "network"]
+    if given and len(members) > 1:
+        raise MismatchError(
+            f"teachers of task '{task.name}'",
+            got=f"{len(members)} teachers that say texts of their own",
+            wanted="one: texts of several have no mean",
+            todo="give the best one",
+        )
+    if given or (len(members) > 1 and all(member.fold is None for member in members)):
+        engine = "torch"  # whoever is asked for: it says nothing here
+    facts = {
+        "task": task.name,
+        "kind": task.kind.to_json(),
+        "data": digest_json([_unlabelled(split) for split in rows]),
+        "teachers": [member.digest for member in members],
+        "folds": [member.fold for member in members],
+        "decoding": asdict(decoding),
+        "precision": device.precision,
+        "version": SAYING_VERSION,
+        "inputs": task.inputs.to_json(),
+        **({"max_tokens": max_tokens} if given else {}),
+        **({} if engine == "torch" else {"engine": engine}),
+    }
+
+    def build(folder: Path) -> None:
+        start = time.monotonic()
+        said: list[str | None]
+        if given:
+            with stages.progress.bar(what, sum(map(len, rows)), keep=False) as bar:
+                said = given_texts(
+                    given[0],
+                    task,
+                    rows,
+                    beams=decoding.beams,
+                    device=device,
+                    max_tokens=max_tokens,
+                    done=_stoppable(stages, bar, what),
+                )
+        else:
+            said = _say(members, task, rows, decoding, device, stages, what, folder, engine)
+        write_json(folder / TEXTS_FILE, {"texts": said})
+        Parts(folder).clear()
+        write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
+
+    stage = stages.make("texts", facts, build, what=what)
+    found: list[str | None] = read_json(stage.folder / TEXTS_FILE)["texts"]
+    return found, stage.digest
+
+
+def label_pieces(
+    stages: StageFolder, members: Sequence[Member], task: Task, *, device: Device, what: str
+) -> tuple[SoftTargets, list[str]]:
+    """What each member thinks of each piece of the training targets.
+
+    Returns:
+        The merged store, its rows being pairs (``tasks.task.pair_ids``), and the stages' digests.
+
+    Raises:
+        Stopped: Stop was requested.
+        ArtefactError: Something that stands is damaged.
+        MismatchError: Members of several vocabularies.
+    """
+    _refuse_several(task, [load_pieces(member.folder / "encoder") for member in members])
+    made, digests = [], []
+    for k, member in enumerate(members):
+        name = f"{what}, {k + 1}/{len(members)}"
+        facts = StoreFacts(
+            task=task.name,
+            kind=task.kind.to_json(),
+            data=digest_json({"pairs": task.train.digest, "inputs": task.inputs.to_json()}),
+            teachers=(member.digest,),
+        )
+        stage = _label_pieces(stages, member, task, facts, device, name)
+        made.append(read_store(stage.folder / SHARD, facts, task.kind))
+        digests.append(stage.digest)
+    return merge(made), digests
+
+
+def _label_pieces(
+    stages: StageFolder,
+    member: Member,
+    task: Task,
+    facts: StoreFacts,
+    device: Device,
+    what: str,
+) -> Stage:
+    train = task.train
+
+    def build(folder: Path) -> None:
+        start = time.monotonic()
+        network = _network(member)
+        texts = [] if train.labels is None else [str(text) for text in train.labels]
+        sources = network.tokenise(task.name, train.inputs)
+        targets = network.tokenise_targets(texts)
+        with stages.progress.bar(what, len(train), keep=False) as bar:
+            outputs = network.kept_pieces(
+                sources, targets, device, done=_stoppable(stages, bar, what)
+            )
+        seen = _cover(member, task, [train])
+        ids, lengths = pair_ids(train), targets.lengths
+        write_store(folder / SHARD, facts, task.kind, ids, [outputs], [seen], lengths)
+        write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
+
+    stage_facts = facts.to_json() | {
+        "precision": device.precision,
+        "fold": member.fold,
+        "saying": SAYING_VERSION,
+    }
+    return stages.make("targets", stage_facts, build, what=what)
+
+
+def _say(
+    members: Sequence[Member],
+    task: Task,
+    rows: Sequence[Split],
+    decoding: Decoding,
+    device: Device,
+    stages: StageFolder,
+    what: str,
+    folder: Path,
+    engine: Engine,
+) -> list[str | None]:
+    networks = [_network(member) for member in members]
+    _refuse_several(task, [network.tokenizer for network in networks])
+    inputs = {c: [v for split in rows for v in split.inputs[c]] for c in task.inputs.columns}
+    n = sum(len(split) for split in rows)
+    cover = np.stack([_cover(member, task, rows) for member in members])
+    said: list[str | None] = [None] * n
+    parts = Parts(folder)
+    with stages.progress.bar(what, n, keep=False) as bar:
+        for who, places in _by_cover(cover):
+            if not who:
+                continue
+            for start in range(0, len(places), _PART_ROWS):
+                own = places[start : start + _PART_ROWS]
+                part = f"{'+'.join(map(str, who))}-{start}"  # sets of members may begin alike
+                known = parts.known(part)
+                if known is None:
+                    some = {c: [values[i] for i in own] for c, values in inputs.items()}
+                    first, *others = (networks[k] for k in who)
+                    tokens, done = first.tokenise(task.name, some), _stoppable(stages, bar, what)
+                    texts: Iterable[object]
+                    if engine == "torch" or others:
+                        texts = first.texts(
+                            tokens, device, decoding=decoding, partners=others, done=done
+                        )
+                    else:
+                        texts = _quickly(first, tokens, decoding, done)
+                    known = json.dumps([str(text) for text in texts]).encode()
+                    if n > _PART_ROWS:
+                        parts.keep(part, known)
+                else:
+                    bar.advance(len(own))
+                for i, text in zip(own, json.loads(known), strict=True):
+                    said[int(i)] = text
+    return said
+
+
+def quick_engine() -> Engine:
+    """CTranslate2 in int8 where it is installed: several times faster than torch on a CPU."""
+    return "ctranslate2-int8" if importlib.util.find_spec("ctranslate2") else "torch"
+
+
+def _quickly(
+    network: SequenceNetwork,
+    tokens: TokenRows,
+    decoding: Decoding,
+    done: Callable[[int], None],
+) -> list[str]:
+    (names,) = network.tokenizer.names([range(network.tokenizer.n_tokens)])
+    files = to_ctranslate(network.model, names, compute_type="int8")
+    translator = open_translator(files, threads=torch.get_num_threads(), compute_type="int8")
+    pieces = translator.translate(
+        tokens,
+        beams=decoding.beams,
+        length_penalty=decoding.length_penalty,
+        max_tokens=network.max_tokens,
+        done=done,
+    )
+    return network.tokenizer.decode(pieces)
+
+
+def _network(member: Member) -> SequenceNetwork:
+    network = load_network(member.folder)
+    if not isinstance(network, SequenceNetwork):
+        raise TypeError(f"{member.folder} holds no encoder-decoder")
+    return network
+
+
+def _refuse_several(task: Task, vocabularies: Sequence[PieceTokenizer]) -> None:
+    if len({vocabulary.digest for vocabulary in vocabularies}) > 1:
+        raise MismatchError(
+            f"teachers of task '{task.name}'",
+            got="members with different vocabularies",
+            wanted="one vocabulary: they decide on each piece together",
+            todo="train them in one run, from one base",
+        )
+
+
+def _by_cover(cover: np.ndarray) -> Iterable[tuple[list[int], np.ndarray]]:
+    """Rows by who covers them: members' numbers, and the rows' places."""
+    patterns, own = np.unique(cover, axis=1, return_inverse=True)
+    for k in range(patterns.shape[1]):
+        yield np.flatnonzero(patterns[:, k]).tolist(), np.flatnonzero(own.reshape(-1) == k)
+
+
+def _cover(member: Member, task: Task, rows: Sequence[Split]) -> np.ndarray:
+    """(N,) whether a member may speak of rows: of the train rows those that it has not seen."""
+    parts = []
+    for split in rows:
+        if member.fold is not None and member.n_folds is not None and split is task.train:
+            parts.append(folds(task, member.n_folds) == member.fold)
+        else:
+            parts.append(np.ones(len(split), bool))
+    return np.concatenate(parts)
+
+
+def _unlabelled(split: Split) -> str:
+    return split.without_labels().digest
+
+
+def _stoppable(stages: StageFolder, bar: Bar, what: str) -> Callable[[int], None]:
+    def done(n_rows: int) -> None:
+        bar.advance(n_rows)
+        stages.progress.stop.check(what)
+
+    return done
