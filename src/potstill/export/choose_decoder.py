@@ -1,8 +1,8 @@
 """Which engine serves an encoder-decoder best: measured on this machine, on its dev rows.
 
 As ``choose.py`` does it for encoders: the fastest engine wins whose score of every task drops by at
-most ``max_drop`` below the student's own in fp32. Searches differ in when they stop, so an fp32
-engine is held to the texts that it finds without a search: they must be the student's.
+most ``max_drop`` below the student's own in fp32. An fp32 engine is held to the texts that it finds
+without a search: they must be the student's.
 """
 
 from __future__ import annotations
