@@ -16,10 +16,9 @@ from torch import Tensor
 from transformers import MarianMTModel
 
 from potstill.core.errors import BaseModelError
-from potstill.models.beam_search import UNKNOWN, generate
-from potstill.models.pieces import Decoding
+from potstill.models.beam_search import generate
+from potstill.models.pieces import END, UNKNOWN, Decoding
 from potstill.models.sequence import (
-    END,
     Architecture,
     SequenceModel,
     build_model,
@@ -429,3 +428,21 @@ def test_an_architecture_counts_its_parameters() -> None:
     sizes = Architecture(width=32, layers=2, heads=4, feed_forward=64, max_tokens=16)
     backbone = MarianMTModel(sizes.config(50))
     assert sum(p.numel() for p in backbone.parameters()) == sizes.n_parameters(50)
+
+
+def test_finished_models_have_logits_in_full_precision(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path).eval()
+    features = torch.randn(5, model.config.d_model)
+    exact = model.logits(features)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.logits(features), exact)
+        assert not torch.equal(model.train().logits(features), exact)
+
+
+def test_a_rate_of_dropout_is_not_attentions(tmp_path: Path) -> None:
+    base = sequence_base(tmp_path)
+    model = fresh_model(base, seed=0, dropout=0.3)
+    rates = {type(m).__name__: m.dropout for m in model.modules() if hasattr(m, "dropout")}
+    assert rates.pop("MarianAttention") == 0.0
+    assert set(rates.values()) == {0.3}
+    assert model.config.dropout == 0.3

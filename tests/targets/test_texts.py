@@ -212,7 +212,8 @@ def test_stop_is_obeyed(tmp_path: Path) -> None:
 
 
 def pieces(root: Path, members: Sequence[Member], task: Task = TASK) -> Any:
-    return label_pieces(stage_folder(root), members, task, device=CPU, what="w")
+    opened, digests = label_pieces(stage_folder(root), members, task, device=CPU, what="w")
+    return opened(), digests
 
 
 def test_pieces_are_the_networks_opinions_of_the_targets(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import torch
 from tokenizers import processors
 from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
+from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, DataError, Stopped
 from potstill.models.pieces import Decoding
 from potstill.models.sequence import fresh_model
 from potstill.targets.texts import say
-from potstill.tasks.task import Task
+from potstill.tasks.task import Split, Task
 from potstill.teachers.external import classifier_member, look_at, scores_member
-from potstill.teachers.given_texts import given_texts, load_translator, texts_of_file
+from potstill.teachers.given_texts import given_speaker, load_translator, texts_of_file
 from potstill.teachers.member import Member
 from tests.sequences import pair_rows, sequence_base, sequence_task, toy_pieces
 from tests.tiny import CPU, stage_folder
@@ -27,6 +29,25 @@ from tests.toys import make_base, write_rows
 POOL = [{"en": row["en"]} for row in pair_rows(6, 7)]
 TASK = sequence_task(train=10, dev=5, test=4, pool=[POOL])
 Rows = list[dict[str, Any]]
+
+
+def given_texts(
+    member: Member,
+    task: Task,
+    rows: Sequence[Split],
+    *,
+    beams: int,
+    device: Device,
+    max_tokens: int,
+    done: Callable[[int], None] = lambda _: None,
+) -> list[str]:
+    """What a model says to splits, one after the other."""
+    speak = given_speaker(
+        member, task, beams=beams, length_penalty=1.0, device=device, max_tokens=max_tokens
+    )
+    columns = task.inputs.columns
+    inputs = {c: [value for split in rows for value in split.inputs[c]] for c in columns}
+    return speak(inputs, done)
 
 
 def file_of(rows: Rows, task: Task = TASK, key: str | None = None) -> Member:

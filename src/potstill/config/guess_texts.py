@@ -33,7 +33,7 @@ def guess_texts(heads: Mapping[str, Head], name: str) -> dict[str, Guess]:
     """
     train = heads["train"]
     lower = {column.lower(): column for column in train}
-    languages = [c for c in train if _LANGUAGE.fullmatch(c) and _texts(train[c])]
+    languages = [c for c in train if _LANGUAGE.fullmatch(c) and _sentences(train[c])]
     others = [c for c in train if c not in languages and _texts(train[c])]
     if len(languages) >= 2 and not others:
         source = next((c for c in languages if c.lower().startswith("en")), languages[0])
@@ -58,6 +58,12 @@ def guess_texts(heads: Mapping[str, Head], name: str) -> dict[str, Guess]:
 def _texts(values: Sequence[object]) -> bool:
     present = [value for value in values if value is not None]
     return bool(present) and all(isinstance(value, str) for value in present)
+
+
+def _sentences(values: Sequence[object]) -> bool:
+    """Texts of several words: a column named `id` may hold keys, or Indonesian."""
+    several = sum(" " in str(value).strip() for value in values if value is not None)
+    return _texts(values) and several > len(values) / 2
 
 
 def _varied(values: Sequence[object]) -> bool:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, model_validator
 
-from potstill.config.checks import check_across, check_family
+from potstill.config.checks import check_across
+from potstill.config.family import check_family
 from potstill.config.fields import (
     BUNDLED_BASE,
     IN_MEMORY,
@@ -124,6 +125,13 @@ class RunFile(Section):
             self.student,
             self.distill,
             base=self.base,
+            architecture=self.architecture,
+            trainings={
+                "training": self.training,
+                "teachers.training": self.teachers.training,
+                "student.training": self.student.training,
+                "evaluate.training": self.evaluate.training,
+            },
             given=self.model_fields_set,
         )
         if errors:
@@ -162,7 +170,8 @@ class RunFile(Section):
         changes = {"recipe": "single", "members": 1}
         own = {key: value for key, value in changes.items() if key not in given}
         distill = self.distill
-        if "stop_when_ahead" not in distill.model_fields_set:
+        by_texts = distill.objective == "sequence"  # there nothing can be switched off
+        if "stop_when_ahead" not in distill.model_fields_set and not by_texts:
             distill = distill.changed(stop_when_ahead=SEQUENCE_MARGIN)
         self.complete(
             base=self.base if "base" in self.model_fields_set else SEQUENCE_BASE,

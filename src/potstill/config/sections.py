@@ -108,7 +108,9 @@ class Teachers(Section):
         default=None, description="Base of the teachers; null: that of the run."
     )
     layers: int | None = Field(
-        default=None, ge=1, description="Layers kept of the base, evenly spaced; null: all."
+        default=None,
+        ge=1,
+        description="Layers kept of the base, evenly spaced (marian: made of so many); null: all.",
     )
     architecture: Architecture = Field(
         default_factory=Architecture,
@@ -189,7 +191,9 @@ class Student(Section):
         description="Base of the student (a student folder will do); null: that of the run.",
     )
     layers: int | None = Field(
-        default=None, ge=1, description="Layers kept of the base, evenly spaced; null: all."
+        default=None,
+        ge=1,
+        description="Layers kept of the base, evenly spaced (marian: made of so many); null: all.",
     )
     trunk: Annotated[Literal["shared"], one_of(("shared",), later=("omoe", "mmoe", "cgc"))] = Field(
         default="shared", description="What lies between encoder and heads."

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import Field, PlainValidator
 
 from potstill.config.faults import choices
-from potstill.config.fields import Form, Section, refusal, refusals
+from potstill.config.fields import Form, Section, refusal
 
 MixingName = Literal["proportional", "equal", "sqrt", "annealed"]
 _MIXINGS = ("proportional", "equal", "sqrt", "annealed")
@@ -144,15 +144,6 @@ class Architecture(Layered):
         le=65536,
         description="Pieces of the vocabulary that all languages share; fewer for small data.",
     )
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> Architecture:
-        if self.width % self.heads or (self.width // self.heads) % 2:
-            error = refusal(
-                "an even multiple of `heads`", got=f"width {self.width} for {self.heads} heads"
-            )
-            raise refusals("architecture", [(("width",), error)])
-        return self
 
 
 class Decoding(Section):

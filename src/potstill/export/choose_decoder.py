@@ -16,14 +16,13 @@ import numpy as np
 from potstill.core.progress import Progress
 from potstill.export.choose import FP32, Candidate, fastest, lost_too_much, scores_of
 from potstill.export.decoders import DECODERS, Decoder, open_decoder
-from potstill.models.pieces import Decoding
+from potstill.models.pieces import GREEDY, Decoding
 from potstill.models.tokenizer import TokenRows, join_rows
 from potstill.tasks.task import Split
 from potstill.training.sequence_network import SequenceNetwork
 
 MOST_ROWS = 300  # of a task: a search over thousands of texts in fp32 takes minutes
 MOST_DIFFERENT = 0.02  # of the texts: where two pieces are as likely, rounding decides
-_GREEDY = Decoding(beams=1)
 _ROUNDS = 5
 _TIMED = 16  # texts
 
@@ -79,12 +78,12 @@ def choose_decoder(
 
         ms = measure(engines, join_rows(_timed(sources)), done=lambda: done(1))
         own = _texts(network, sources, network.decoding, done)
-        own_greedy = _texts(network, sources, _GREEDY, done)
+        own_greedy = _texts(network, sources, GREEDY, done)
         own_scores = scores_of(network.tasks, splits, own)
         candidates = []
         for name, engine in engines.items():
             found = _texts(engine, sources, network.decoding, done)
-            greedy = _texts(engine, sources, _GREEDY, done)
+            greedy = _texts(engine, sources, GREEDY, done)
             scores = scores_of(network.tasks, splits, found)
             drops = {task: own_scores[task] - score for task, score in scores.items()}
             apart = sum(int((greedy[t] != own_greedy[t]).sum()) for t in sources) / n_rows

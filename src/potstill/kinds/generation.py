@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 N_KEPT = 8  # of method: with 8 Tan et al. lose nothing against the whole vocabulary
 MOST_PIECES = 1 << 16  # numbers of pieces are stored in 16 bits
 _LEAST = 1e-9
+_BLOCK = 1 << 16
 SMOOTHING = Key(
     name="label_smoothing",
     form="number",
@@ -227,6 +228,16 @@ class Generation(Kind):
         """
         if space == "logits":
             raise ValueError("soft targets of a vocabulary are probabilities")
+        if members.shape[1] > _BLOCK:  # what stands between takes many times the targets
+            blocks = [slice(i, i + _BLOCK) for i in range(0, members.shape[1], _BLOCK)]
+            return np.concatenate(
+                [
+                    self.combine(
+                        members[:, own], cover[:, own], None, temperature=temperature, space=space
+                    )
+                    for own in blocks
+                ]
+            )
         softened = self.soften(members.astype(np.float32), groups, temperature)
         weights = cover / np.maximum(cover.sum(0), 1)
         if len(members) == 1:

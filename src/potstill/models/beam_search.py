@@ -13,10 +13,8 @@ import torch
 from torch import LongTensor, Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
-from potstill.models.sequence import END, SequenceModel
-
-UNKNOWN = 1
-"""The piece for what has no piece: no text says it."""
+from potstill.models.pieces import END, UNKNOWN
+from potstill.models.sequence import SequenceModel
 
 
 @torch.inference_mode()
@@ -77,7 +75,9 @@ def generate(
             logits = model.logits(hidden).float()
             logits[:, UNKNOWN] = -torch.inf  # no text says it
             steps.append(logits.log_softmax(-1))
-        step = steps[0] if len(steps) == 1 else torch.stack(steps).logsumexp(0) - _log(len(steps))
+        step = (
+            steps[0] if len(steps) == 1 else torch.stack(steps).logsumexp(0) - math.log(len(steps))
+        )
         totals = (scores.unsqueeze(-1) + step.view(len(rows), beams, -1)).flatten(1)
         top, places = totals.topk(2 * beams, dim=1)  # at most half of them end
         beam, piece = places // n_pieces, places % n_pieces
@@ -126,7 +126,3 @@ def generate(
             for cache in caches:
                 cache.cross_attention_cache.reorder_cache(cast("LongTensor", own))
     return found
-
-
-def _log(number: int) -> float:
-    return math.log(number)

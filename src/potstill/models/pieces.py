@@ -17,7 +17,9 @@ import tokenizers
 from potstill.core.errors import BaseModelError
 from potstill.models.tokenizer import TextTokenizer, TokenRows
 
-END = 0
+END, UNKNOWN = 0, 1
+"""The piece that ends every text, and the one for what has no piece."""
+
 _FAR = 32  # characters a piece: what is further behind is not looked at
 _SLACK = 16  # pieces that a target may have beyond twice its source
 
@@ -33,6 +35,10 @@ class Decoding:
 
     beams: int = 4
     length_penalty: float = 1.0
+
+
+GREEDY = Decoding(beams=1)
+"""The likeliest piece at each place, without a search."""
 
 
 def most_pieces(n_source: int, max_tokens: int) -> int:
@@ -66,8 +72,14 @@ class PieceTokenizer(TextTokenizer):
 
     @cached_property
     def languages(self) -> list[str]:
-        """The tokens that may stand before a source."""
-        return sorted(t for t in self._vocabulary if t.startswith("<2") and t.endswith(">"))
+        """The tokens that may stand before a source: the last pieces before the padding token."""
+        found: list[str] = []
+        for number in range(self.padding - 1, UNKNOWN, -1):
+            piece = str(self._backend.id_to_token(number))
+            if not (piece.startswith("<2") and piece.endswith(">")):
+                break
+            found.append(piece)
+        return sorted(found)
 
     @cached_property
     def _vocabulary(self) -> dict[str, int]:

@@ -29,9 +29,7 @@ from potstill.models.attention import ATTENTION
 from potstill.models.base_folder import check_weights
 from potstill.models.dropout import Noise
 from potstill.models.encoder import refuse_missing, silence, tensors_to_bytes
-
-END = 0
-"""The piece that ends every text."""
+from potstill.models.pieces import END
 
 _TIED = ("lm_head.weight", "model.encoder.embed_tokens", "model.decoder.embed_tokens")
 _LAYERS = ("encoder_layers", "decoder_layers")
@@ -109,7 +107,9 @@ class SequenceModel(nn.Module):
         self.noise = Noise()
         if dropout is not None:
             for module in backbone.modules():
-                if isinstance(getattr(module, "dropout", None), float):
+                # Attention has a rate of its own under the same name; it stays 0.
+                own = isinstance(getattr(module, "dropout", None), float)
+                if own and not hasattr(module, "num_heads"):
                     setattr(module, "dropout", dropout)  # noqa: B010 (typed as tensors)
             backbone.config.dropout = dropout
 
@@ -157,10 +157,17 @@ class SequenceModel(nn.Module):
         return self.logits(features[places])
 
     def logits(self, features: Tensor) -> Tensor:
-        """Features (..., D) to logits (..., V)."""
+        """Features (..., D) to logits (..., V); in fp32 but while it learns.
+
+        In bf16 one likeliest piece in a hundred is another one; but it is the largest product of a
+        training step.
+        """
         table = cast("Tensor", self.backbone.model.shared.weight)[:-1]
         bias = cast("Tensor", self.backbone.final_logits_bias)[0, :-1]
-        return functional.linear(features, table) + bias
+        if self.training:
+            return functional.linear(features, table) + bias
+        with torch.autocast(features.device.type, enabled=False):
+            return functional.linear(features.float(), table) + bias
 
     def keep_layers(self, n_layers: int) -> None:
         """Keep ``n_layers`` evenly spaced layers of the encoder and as many of the decoder.

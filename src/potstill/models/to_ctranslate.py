@@ -23,10 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from potstill.models.ctranslate import COMPUTE_TYPES, FILES, need_ctranslate
-from potstill.models.pieces import END
+from potstill.models.pieces import END, UNKNOWN
 from potstill.models.sequence import SequenceModel
-
-UNKNOWN = 1
 
 
 def to_ctranslate(

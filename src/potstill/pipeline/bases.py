@@ -29,7 +29,12 @@ VOCABULARY_VERSION = 1
 
 
 def resolve_base(
-    base: str, section: Section, tasks: Mapping[str, Task], stages: StageFolder, prefix: str
+    base: str,
+    section: Section,
+    tasks: Mapping[str, Task],
+    stages: StageFolder,
+    prefix: str,
+    max_tokens: int,
 ) -> tuple[str, str]:
     """The folder of a base and its digest.
 
@@ -39,6 +44,7 @@ def resolve_base(
         tasks: All tasks of the run: their texts make the vocabulary.
         stages: Where made bases stand.
         prefix: Put before the names that progress shows.
+        max_tokens: A base that starts from nothing has places for so many.
 
     Raises:
         BaseModelError: The base is missing or unsafe.
@@ -49,7 +55,7 @@ def resolve_base(
         says = any(task.kind.generates for task in tasks.values())
         return str(found.path) if says else base, found.digest
     vocabulary = _vocabulary(section.vocabulary, tasks, stages, prefix)
-    size = architecture_of(section)
+    size = architecture_of(section, max_tokens)
     facts = {"vocabulary": vocabulary.digest, "architecture": asdict(size)}
 
     def build(folder: Path) -> None:
@@ -72,12 +78,16 @@ def need_agreement(
         MismatchError: Teachers and student have different vocabularies or limits.
     """
     kinds = {name: task.kind for name, task in tasks.items()}
+    for task in tasks.values():
+        task.kind.signature(task.metric.name)  # what scores is installed
+    known: dict[tuple[str, Section], PieceTokenizer] = {}
 
     def vocabulary(base: str, section: Section) -> PieceTokenizer:
-        folder, _ = resolve_base(base, section, tasks, stages, prefix)
-        pieces = load_pieces(model_folder(folder))
-        need_tokens(pieces, kinds, base)
-        return pieces
+        if (base, section) not in known:
+            folder, _ = resolve_base(base, section, tasks, stages, prefix, longest(run))
+            known[base, section] = load_pieces(model_folder(folder))
+            need_tokens(known[base, section], kinds, base)
+        return known[base, section]
 
     own = vocabulary(run.student.base or run.base, run.student.architecture)
     if not run.trained_tasks:
@@ -102,9 +112,15 @@ def need_agreement(
             )
 
 
-def architecture_of(section: Section) -> Architecture:
-    """The size that a section says."""
+def longest(run: RunFile) -> int:
+    """The longest text that a side of a run reads."""
+    return max(run.training_for(side).max_tokens for side in ("teachers", "student", "single"))
+
+
+def architecture_of(section: Section, max_tokens: int) -> Architecture:
+    """The size that a section says, with places for texts of ``max_tokens``, and some to spare."""
     return Architecture(
+        max_tokens=max(Architecture().max_tokens, max_tokens),
         width=section.width,
         layers=section.layers,
         heads=section.heads,

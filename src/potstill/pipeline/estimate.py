@@ -17,7 +17,7 @@ from potstill.core.device import Device
 from potstill.core.progress import Progress
 from potstill.core.stages import StageFolder
 from potstill.models.base_folder import find_base
-from potstill.pipeline.bases import architecture_of, need_agreement, resolve_base
+from potstill.pipeline.bases import architecture_of, longest, need_agreement, resolve_base
 from potstill.pipeline.loading import settings_for
 from potstill.tasks.task import Task
 from potstill.training.prepare import NetworkPlan, train_network, training_record
@@ -25,6 +25,7 @@ from potstill.training.prepare import NetworkPlan, train_network, training_recor
 _BYTES = 4
 """Of a weight. A training writes its weights, two moments each, the best weights and the result."""
 _COPIES_WHILE_TRAINING = 5
+_CHARACTERS_A_PIECE, _BYTES_A_PIECE = 3, 32
 _SLACK_BYTES = 64 << 20
 _TRIAL_ROWS = 256  # of each task, for a few real steps
 _TRIAL_DEV_ROWS = 8
@@ -79,17 +80,31 @@ def estimate(run: RunFile, tasks: Mapping[str, Task]) -> Estimate:
         n_networks += len(tasks)
         rows += train * student.epochs
     size = base_parameters(run) * _BYTES
-    disk = len(run.seeds) * n_networks * size + _COPIES_WHILE_TRAINING * size + _SLACK_BYTES
+    disk = (
+        len(run.seeds) * (n_networks * size + _store_bytes(run, tasks))
+        + _COPIES_WHILE_TRAINING * size
+        + _SLACK_BYTES
+    )
     return Estimate(
         n_networks=n_networks * len(run.seeds), rows=rows * len(run.seeds), disk_bytes=disk
     )
 
 
+def _store_bytes(run: RunFile, tasks: Mapping[str, Task]) -> int:
+    """Of soft targets that have some for each piece of a text; others are small beside networks."""
+    taught = [tasks[name].train for name in run.trained_tasks if tasks[name].kind.generates]
+    characters = sum(
+        len(str(text)) for rows in taught if rows.labels is not None for text in rows.labels
+    )
+    return characters // _CHARACTERS_A_PIECE * _BYTES_A_PIECE * run.teachers.members
+
+
 def base_parameters(run: RunFile) -> int:
     """Parameters of the run's base, from the size of its weight files, or as it will have."""
     if run.base == SEQUENCE_BASE:
-        section = run.architecture
-        return architecture_of(section).n_parameters(section.vocabulary)
+        sides = (run.teachers.architecture, run.student.architecture)
+        sizes = [architecture_of(own, longest(run)).n_parameters(own.vocabulary) for own in sides]
+        return max(sizes)
     folder = find_base(run.base).path
     return sum(p.stat().st_size for p in folder.glob("*.safetensors")) // _BYTES
 
@@ -120,7 +135,12 @@ def try_steps(run: RunFile, tasks: Mapping[str, Task], device: Device, progress:
         if run.generates:
             need_agreement(run, tasks, stages)
         base, _ = resolve_base(
-            run.student.base or run.base, run.student.architecture, tasks, stages, ""
+            run.student.base or run.base,
+            run.student.architecture,
+            tasks,
+            stages,
+            "",
+            longest(run),
         )
         plan = NetworkPlan(
             base=base, base_digest="", layers=run.student.layers, head_dropout={}, task_weights={}

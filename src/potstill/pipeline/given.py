@@ -22,7 +22,9 @@ def given_members(run: RunFile, task: Task) -> list[Member]:
     section = run.tasks[task.name].teachers
     if isinstance(section, GivenModels):
         return [
-            classifier_member(str(model), section.labels, f"given {i + 1}")
+            classifier_member(
+                str(model), section.labels, f"given {i + 1}", says=task.kind.generates
+            )
             for i, model in enumerate(section.models)
         ]
     if isinstance(section, GivenScores):

@@ -71,11 +71,15 @@ def _read_alike(run: RunFile, section: Section, tasks: Mapping[str, Task]) -> Ta
     """The first task that reads the same rows: same files, column and share."""
 
     def alike(other: Section) -> bool:
-        slotted = KINDS[section.kind].slotted or KINDS[other.kind].slotted
+        one, two = KINDS[section.kind], KINDS[other.kind]
+        # Directions of one file: a sentence set aside in one is not learned in the other.
+        says = one.generates and two.generates
+        slotted = one.slotted or two.slotted
         return (
-            slotted  # tasks of single labels keep a stratified share of their own
+            (slotted or says)  # tasks of single labels keep a stratified share of their own
             and len(section.inputs) == 1
-            and (section.rows, section.inputs) == (other.rows, other.inputs)
+            and section.rows == other.rows
+            and (says or section.inputs == other.inputs)
             and all(_same(getattr(section, s), getattr(other, s)) for s in ("train", "dev", "test"))
         )
 

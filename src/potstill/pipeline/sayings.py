@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from potstill.config import RunFile
 from potstill.core.device import Device
 from potstill.core.stages import Stage, StageFolder
 from potstill.evaluation.outcome import TaskOutcome
-from potstill.models.pieces import Decoding
+from potstill.models.pieces import GREEDY, Decoding
 from potstill.pipeline.loading import settings_for
 from potstill.students.lesson import Lesson
 from potstill.targets.store import SoftTargets
@@ -19,8 +19,6 @@ from potstill.targets.texts import Engine, label_pieces, quick_engine, say
 from potstill.tasks.task import Split, Task, truth_of
 from potstill.teachers.member import Member
 from potstill.training.sequence_network import as_texts
-
-GREEDY = Decoding(beams=1)
 
 
 class Repetition(Protocol):
@@ -44,14 +42,14 @@ def decoding_of(run: RunFile) -> Decoding:
 def text_lesson(run: Repetition, task: Task, members: Sequence[Member]) -> Lesson:
     """What an ensemble teaches of a task: pieces of targets, or its own texts."""
     what = f"{run.prefix}labelling {task.name}"
-    targets: SoftTargets | None = None
+    pieces: Callable[[], SoftTargets] | None = None
     digests: list[str] = []
     texts: list[str | None] = []
     rows: list[Split] = []
     if run.run.distill.objective == "sequence":
         rows.append(task.train)
     else:
-        targets, digests = label_pieces(run.stages, members, task, device=run.device, what=what)
+        pieces, digests = label_pieces(run.stages, members, task, device=run.device, what=what)
     if task.pool is not None:
         rows.append(task.pool)
     if rows:
@@ -66,12 +64,13 @@ def text_lesson(run: Repetition, task: Task, members: Sequence[Member]) -> Lesso
             run, members, task, rows, decoding_of(run.run), f"{what} (texts)", engine
         )
         digests.append(digest)
-    # Greedy, as the student's dev texts are while it learns.
-    dev, _ = _say(run, members, task, [task.dev], GREEDY, f"{what} (dev)")
     score = None
-    if all(text is not None for text in dev):
-        score = task.metric.score(truth_of(task, task.dev), as_texts([str(t) for t in dev]))
-    return Lesson(targets=targets, digests=digests, teacher_dev=score, texts=texts)
+    if pieces is not None:
+        # Greedy, as the student's dev texts are while it learns: they decide when it is ahead.
+        dev, _ = _say(run, members, task, [task.dev], GREEDY, f"{what} (dev)")
+        if all(text is not None for text in dev):
+            score = task.metric.score(truth_of(task, task.dev), as_texts([str(t) for t in dev]))
+    return Lesson(targets=None, digests=digests, teacher_dev=score, pieces=pieces, texts=texts)
 
 
 def said(

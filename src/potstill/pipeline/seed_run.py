@@ -13,7 +13,7 @@ from potstill.config.training import Architecture
 from potstill.core.device import Device
 from potstill.core.stages import Stage, StageFolder
 from potstill.kinds import Kind
-from potstill.pipeline.bases import resolve_base
+from potstill.pipeline.bases import longest, resolve_base
 from potstill.pipeline.given import given_members
 from potstill.pipeline.jobs import Job
 from potstill.pipeline.loading import head_dropouts, pooling_of, settings_for, task_weights
@@ -298,7 +298,9 @@ class SeedRun:
             task: TaskDistillation(
                 objective=run.distill.objective,
                 soft_weight=run.soft_weight_of(task),
-                temperature=run.temperature_of(task),
+                temperature=1.0
+                if run.distill.objective == "sequence"
+                else run.temperature_of(task),
                 pool_weight=run.distill.pool_weight,
                 stop_when_ahead=run.distill.stop_when_ahead,
             )
@@ -393,7 +395,7 @@ class SeedRun:
         key = f"{base} {architecture.keywords()}"
         if key not in self._bases:
             self._bases[key] = resolve_base(
-                base, architecture, self.tasks, self.stages, self.prefix
+                base, architecture, self.tasks, self.stages, self.prefix, longest(self.run)
             )
         return self._bases[key]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,10 +40,12 @@ class Lesson:
     """What a task's teachers have to teach.
 
     Attributes:
-        targets: The opinions of the ensemble on train and pool rows; None where teachers say
-            texts and nothing else.
+        targets: The opinions of the ensemble on train and pool rows; None of teachers that say
+            texts.
         digests: Digests of the stages that the opinions came from.
         teacher_dev: The ensemble's dev score, where known.
+        pieces: Opens what teachers that say texts think of each piece of the training targets; None
+            where they teach by their texts alone.
         texts: What teachers that say texts say to train rows, where it is taught, then to pool
             rows; None where they say nothing.
     """
@@ -51,4 +53,5 @@ class Lesson:
     targets: SoftTargets | None
     digests: Sequence[str]
     teacher_dev: float | None = None
+    pieces: Callable[[], SoftTargets] | None = None
     texts: Sequence[str | None] = ()

@@ -36,7 +36,7 @@ def prepare_text_lesson(
     labels = [] if train.labels is None else [str(text) for text in train.labels]
     pool, said = _pool(task, lesson)
     hard, soft, texts = np.ones(len(train)), None, labels
-    if lesson.targets is not None:
+    if lesson.pieces is not None:
         soft, covered = _pieces(task, lesson, how, len(said))
         share = 1.0 if how.objective == "soft_only" else how.soft_weight
         hard = np.where(covered, 1.0 - share, 1.0)
@@ -63,11 +63,11 @@ def _pieces(
     task: Task, lesson: Lesson, how: TaskDistillation, n_pool: int
 ) -> tuple[SoftFeed, np.ndarray]:
     """Soft targets of the training targets' places, and which rows have them."""
-    if lesson.targets is None:
+    if lesson.pieces is None:
         raise ValueError("a lesson without pieces")
-    ids = pair_ids(task.train)
-    slots = lesson.targets.slots_at(ids)
-    members, cover = lesson.targets.find(ids, slots)
+    ids, targets = pair_ids(task.train), lesson.pieces()
+    slots = targets.slots_at(ids)
+    members, cover = targets.find(ids, slots)
     covered = np.asarray(cover.any(0))
     rows = np.repeat(np.arange(len(slots)), slots)
     temperature = 1.0 if how.objective == "annealed" else how.temperature

@@ -12,11 +12,12 @@ import importlib.util
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import safetensors.numpy
 import torch
 
 from potstill.core.device import Device
@@ -27,12 +28,13 @@ from potstill.core.stages import Stage, StageFolder
 from potstill.models.ctranslate import open_translator
 from potstill.models.pieces import Decoding, PieceTokenizer, load_pieces
 from potstill.models.to_ctranslate import to_ctranslate
-from potstill.models.tokenizer import TokenRows
+from potstill.models.tokenizer import join_rows
 from potstill.targets.label import SHARD, TIMING_FILE
 from potstill.targets.parts import Parts
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
+from potstill.tasks.inputs import Columns
 from potstill.tasks.task import Split, Task, folds, pair_ids
-from potstill.teachers.given_texts import given_texts
+from potstill.teachers.given_texts import Speak, given_speaker, texts_of_file
 from potstill.teachers.member import Member
 from potstill.training.network import load_network
 from potstill.training.sequence_network import SequenceNetwork
@@ -89,38 +91,32 @@ def say(
             wanted="one: texts of several have no mean",
             todo="give the best one",
         )
-    if given or (len(members) > 1 and all(member.fold is None for member in members)):
-        engine = "torch"  # whoever is asked for: it says nothing here
+    from_file = bool(given) and given[0].source == "scores"
+    together = len(members) > 1 and all(member.fold is None for member in members)
+    if given or together or device.torch.type != "cpu":
+        engine = "torch"  # whoever is asked for: it would say nothing here, or slower
     facts = {
         "task": task.name,
-        "kind": task.kind.to_json(),
+        "token": task.kind.token,
         "data": digest_json([_unlabelled(split) for split in rows]),
         "teachers": [member.digest for member in members],
         "folds": [member.fold for member in members],
-        "decoding": asdict(decoding),
-        "precision": device.precision,
         "version": SAYING_VERSION,
         "inputs": task.inputs.to_json(),
-        **({"max_tokens": max_tokens} if given else {}),
-        **({} if engine == "torch" else {"engine": engine}),
     }
+    if not from_file:
+        facts |= {"engine": engine, "decoding": asdict(decoding)}
+        facts |= {"precision": device.precision} if engine == "torch" else {}
+        facts |= {"max_tokens": max_tokens} if given else {}
 
     def build(folder: Path) -> None:
         start = time.monotonic()
         said: list[str | None]
-        if given:
-            with stages.progress.bar(what, sum(map(len, rows)), keep=False) as bar:
-                said = given_texts(
-                    given[0],
-                    task,
-                    rows,
-                    beams=decoding.beams,
-                    device=device,
-                    max_tokens=max_tokens,
-                    done=_stoppable(stages, bar, what),
-                )
+        if from_file:
+            said = texts_of_file(given[0], task, rows)
         else:
-            said = _say(members, task, rows, decoding, device, stages, what, folder, engine)
+            speakers = _Speakers(members, task, decoding, device, max_tokens, engine)
+            said = _say(speakers, members, task, rows, stages, what, folder)
         write_json(folder / TEXTS_FILE, {"texts": said})
         Parts(folder).clear()
         write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
@@ -132,11 +128,12 @@ def say(
 
 def label_pieces(
     stages: StageFolder, members: Sequence[Member], task: Task, *, device: Device, what: str
-) -> tuple[SoftTargets, list[str]]:
+) -> tuple[Callable[[], SoftTargets], list[str]]:
     """What each member thinks of each piece of the training targets.
 
     Returns:
-        The merged store, its rows being pairs (``tasks.task.pair_ids``), and the stages' digests.
+        What opens the merged store, its rows being pairs (``tasks.task.pair_ids``): it is large,
+        and only a training reads it; and the stages' digests.
 
     Raises:
         Stopped: Stop was requested.
@@ -144,7 +141,7 @@ def label_pieces(
         MismatchError: Members of several vocabularies.
     """
     _refuse_several(task, [load_pieces(member.folder / "encoder") for member in members])
-    made, digests = [], []
+    made: list[tuple[Stage, StoreFacts]] = []
     for k, member in enumerate(members):
         name = f"{what}, {k + 1}/{len(members)}"
         facts = StoreFacts(
@@ -153,10 +150,12 @@ def label_pieces(
             data=digest_json({"pairs": task.train.digest, "inputs": task.inputs.to_json()}),
             teachers=(member.digest,),
         )
-        stage = _label_pieces(stages, member, task, facts, device, name)
-        made.append(read_store(stage.folder / SHARD, facts, task.kind))
-        digests.append(stage.digest)
-    return merge(made), digests
+        made.append((_label_pieces(stages, member, task, facts, device, name), facts))
+
+    def opened() -> SoftTargets:
+        return merge([read_store(stage.folder / SHARD, facts, task.kind) for stage, facts in made])
+
+    return opened, [stage.digest for stage, _ in made]
 
 
 def _label_pieces(
@@ -175,13 +174,26 @@ def _label_pieces(
         texts = [] if train.labels is None else [str(text) for text in train.labels]
         sources = network.tokenise(task.name, train.inputs)
         targets = network.tokenise_targets(texts)
+        parts, found = Parts(folder), []
         with stages.progress.bar(what, len(train), keep=False) as bar:
-            outputs = network.kept_pieces(
-                sources, targets, device, done=_stoppable(stages, bar, what)
-            )
+            done = _stoppable(stages, bar, what)
+            for start_row in range(0, len(train), _PART_ROWS):
+                rows = np.arange(start_row, min(start_row + _PART_ROWS, len(train)))
+                known = parts.known(str(start_row))
+                if known is not None:
+                    bar.advance(len(rows))
+                    found.append(safetensors.numpy.load(known)["outputs"])
+                    continue
+                own, said = (join_rows([(tokens, rows)]) for tokens in (sources, targets))
+                found.append(network.kept_pieces(own, said, device, done=done))
+                if len(train) > _PART_ROWS:
+                    data = safetensors.numpy.save({"outputs": found[-1]})
+                    parts.keep(str(start_row), data)
         seen = _cover(member, task, [train])
         ids, lengths = pair_ids(train), targets.lengths
+        outputs = np.concatenate(found)
         write_store(folder / SHARD, facts, task.kind, ids, [outputs], [seen], lengths)
+        parts.clear()
         write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
 
     stage_facts = facts.to_json() | {
@@ -192,44 +204,86 @@ def _label_pieces(
     return stages.make("targets", stage_facts, build, what=what)
 
 
+@dataclass(slots=True, kw_only=False, eq=False)
+class _Speakers:
+    """Sets of members that say texts, each made ready once."""
+
+    members: Sequence[Member]
+    task: Task
+    decoding: Decoding
+    device: Device
+    max_tokens: int
+    engine: Engine
+    _ready: dict[tuple[int, ...], Speak] = field(default_factory=dict)
+
+    def of(self, who: Sequence[int]) -> Speak:
+        """What these members together say to rows given as columns."""
+        key = tuple(who)
+        if key not in self._ready:
+            self._ready[key] = self._make([self.members[k] for k in who])
+        return self._ready[key]
+
+    def _make(self, members: Sequence[Member]) -> Speak:
+        if members[0].source != "network":
+            return given_speaker(
+                members[0],
+                self.task,
+                beams=self.decoding.beams,
+                length_penalty=self.decoding.length_penalty,
+                device=self.device,
+                max_tokens=self.max_tokens,
+            )
+        first, *others = (_network(member) for member in members)
+        _refuse_several(self.task, [network.tokenizer for network in (first, *others)])
+        translator = None
+        if self.engine != "torch" and not others:
+            files = to_ctranslate(first.model, first.tokenizer.pieces, compute_type="int8")
+            threads = torch.get_num_threads()
+            translator = open_translator(files, threads=threads, compute_type="int8")
+
+        def speak(inputs: Columns, done: Callable[[int], None]) -> list[str]:
+            tokens = first.tokenise(self.task.name, inputs)
+            if translator is None:
+                texts = first.texts(
+                    tokens, self.device, decoding=self.decoding, partners=others, done=done
+                )
+                return [str(text) for text in texts]
+            pieces = translator.translate(
+                tokens,
+                beams=self.decoding.beams,
+                length_penalty=self.decoding.length_penalty,
+                max_tokens=first.max_tokens,
+                done=done,
+            )
+            return first.tokenizer.decode(pieces)
+
+        return speak
+
+
 def _say(
+    speakers: _Speakers,
     members: Sequence[Member],
     task: Task,
     rows: Sequence[Split],
-    decoding: Decoding,
-    device: Device,
     stages: StageFolder,
     what: str,
     folder: Path,
-    engine: Engine,
 ) -> list[str | None]:
-    networks = [_network(member) for member in members]
-    _refuse_several(task, [network.tokenizer for network in networks])
     inputs = {c: [v for split in rows for v in split.inputs[c]] for c in task.inputs.columns}
     n = sum(len(split) for split in rows)
     cover = np.stack([_cover(member, task, rows) for member in members])
     said: list[str | None] = [None] * n
     parts = Parts(folder)
     with stages.progress.bar(what, n, keep=False) as bar:
+        done = _stoppable(stages, bar, what)
         for who, places in _by_cover(cover):
-            if not who:
-                continue
-            for start in range(0, len(places), _PART_ROWS):
+            for start in range(0, len(places) if who else 0, _PART_ROWS):
                 own = places[start : start + _PART_ROWS]
                 part = f"{'+'.join(map(str, who))}-{start}"  # sets of members may begin alike
                 known = parts.known(part)
                 if known is None:
                     some = {c: [values[i] for i in own] for c, values in inputs.items()}
-                    first, *others = (networks[k] for k in who)
-                    tokens, done = first.tokenise(task.name, some), _stoppable(stages, bar, what)
-                    texts: Iterable[object]
-                    if engine == "torch" or others:
-                        texts = first.texts(
-                            tokens, device, decoding=decoding, partners=others, done=done
-                        )
-                    else:
-                        texts = _quickly(first, tokens, decoding, done)
-                    known = json.dumps([str(text) for text in texts]).encode()
+                    known = json.dumps(speakers.of(who)(some, done)).encode()
                     if n > _PART_ROWS:
                         parts.keep(part, known)
                 else:
@@ -242,25 +296,6 @@ def _say(
 def quick_engine() -> Engine:
     """CTranslate2 in int8 where it is installed: several times faster than torch on a CPU."""
     return "ctranslate2-int8" if importlib.util.find_spec("ctranslate2") else "torch"
-
-
-def _quickly(
-    network: SequenceNetwork,
-    tokens: TokenRows,
-    decoding: Decoding,
-    done: Callable[[int], None],
-) -> list[str]:
-    (names,) = network.tokenizer.names([range(network.tokenizer.n_tokens)])
-    files = to_ctranslate(network.model, names, compute_type="int8")
-    translator = open_translator(files, threads=torch.get_num_threads(), compute_type="int8")
-    pieces = translator.translate(
-        tokens,
-        beams=decoding.beams,
-        length_penalty=decoding.length_penalty,
-        max_tokens=network.max_tokens,
-        done=done,
-    )
-    return network.tokenizer.decode(pieces)
 
 
 def _network(member: Member) -> SequenceNetwork:

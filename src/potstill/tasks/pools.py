@@ -64,6 +64,8 @@ def pool_of_others(task: Task, others: Sequence[Task]) -> Split:
         columns = other.inputs.in_order(other.train.inputs)
         if other.name == task.name:
             continue
+        if task.kind.generates and other.inputs.columns != task.inputs.columns:
+            continue  # a text of another column may be of another language
         if n == 1:
             rows += [(task.inputs.value(text),) for column in columns for text in column]
         elif type(other.inputs) is type(task.inputs) and len(columns) == n:

@@ -26,7 +26,7 @@ from transformers import (
 from potstill.core.arrays import parts_of
 from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, DataError, MismatchError
-from potstill.core.files import digest_json
+from potstill.core.files import digest_file, digest_json
 from potstill.models.base_folder import check_weights, find_base
 from potstill.models.encoder import longest_text, refuse_missing, silence
 from potstill.models.tokenizer import TokenRows, load_tokenizer, pick_slots
@@ -48,8 +48,20 @@ _FORMATS: Mapping[str, tuple[Any, str]] = {
 """What a model must be loaded as, by how a kind reads its rows."""
 
 
-def classifier_member(model: str, labels: Sequence[str] | None, name: str) -> Member:
-    """A member from a classifier's folder or hub id; nothing is opened but its digests.
+_OF_TEXTS = ("generation_config.json", "special_tokens_map.json", "*.spm")
+"""What decides, beside weights and tokenizer, what an encoder-decoder says."""
+
+
+def classifier_member(
+    model: str, labels: Sequence[str] | None, name: str, *, says: bool = False
+) -> Member:
+    """A member from a model's folder or hub id; nothing is opened but its digests.
+
+    Args:
+        model: The folder or hub id.
+        labels: What its outputs mean, in their order.
+        name: What reports call it.
+        says: It says texts.
 
     Raises:
         BaseModelError: It is not there.
@@ -63,7 +75,11 @@ def classifier_member(model: str, labels: Sequence[str] | None, name: str) -> Me
             wanted="a classifier's folder, or the hub id of one that is stored on this machine",
             todo="correct `teachers: {models: …}` of its task",
         ) from error
-    digest = digest_json({"model": found.digest, "labels": list(labels or [])})
+    facts: dict[str, object] = {"model": found.digest, "labels": list(labels or [])}
+    if says:
+        files = sorted(path for form in _OF_TEXTS for path in found.path.glob(form))
+        facts["texts"] = {path.name: digest_file(path) for path in files}
+    digest = digest_json(facts)
     return Member(
         name=name, folder=found.path, digest=digest, source="classifier", labels=tuple(labels or ())
     )

@@ -7,7 +7,7 @@ think of each piece.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,45 +19,69 @@ from potstill.core.errors import BaseModelError, DataError
 from potstill.models.base_folder import check_weights
 from potstill.models.encoder import refuse_missing, silence
 from potstill.tasks.batches import token_batches
-from potstill.tasks.inputs import text_fault
+from potstill.tasks.inputs import Columns, text_fault
 from potstill.tasks.rowids import row_ids, sort_keys
 from potstill.tasks.sources import read_rows
 from potstill.tasks.task import Split, Task
 from potstill.teachers.member import Member
+
+Speak: TypeAlias = Callable[[Columns, Callable[[int], None]], list[str]]
+"""Rows as columns, and what is called with the rows of each batch, to a text a row."""
 
 _BUDGET_TOKENS = 1024  # padded source tokens a batch of a model that nobody has measured
 PREDICTION = "prediction"
 """The column of a file of texts."""
 
 
-def given_texts(
+def given_speaker(
     member: Member,
     task: Task,
-    rows: Sequence[Split],
     *,
     beams: int,
+    length_penalty: float,
     device: Device,
     max_tokens: int,
-    done: Callable[[int], object] = lambda _: None,
-) -> list[str | None]:
-    """What a given teacher says to rows; None where it says nothing.
+) -> Speak:
+    """What a given encoder-decoder says to rows given as columns.
 
     Args:
-        member: A transformers folder, or a file of texts.
+        member: A transformers folder.
         task: The task.
-        rows: Splits, one after the other.
-        beams: Of the search, for models.
+        beams: Of the search.
+        length_penalty: Of the search.
         device: Where.
         max_tokens: Limit of a source.
-        done: Called with the number of rows done; it may raise to stop.
 
     Raises:
         BaseModelError: The folder is no encoder-decoder that transformers can load.
-        DataError: A text is missing, or two rows of one source differ.
     """
-    if member.source == "scores":
-        return texts_of_file(member, task, rows)
-    return _from_model(member, task, rows, beams, device, max_tokens, done)
+    model, tokenizer = load_translator(member)
+    model.to(device.torch).eval()
+
+    def speak(inputs: Columns, done: Callable[[int], None]) -> list[str]:
+        sources = [str(value) for value in inputs[task.inputs.columns[0]]]
+        encoded = tokenizer(sources, truncation=True, max_length=max_tokens)["input_ids"]
+        said = [""] * len(sources)
+        lengths = np.array([len(ids) for ids in encoded])
+        with torch.inference_mode(), device.autocast():
+            for places in token_batches(lengths, max(_BUDGET_TOKENS // beams, 1)):
+                batch = tokenizer.pad(
+                    {"input_ids": [encoded[i] for i in places]}, return_tensors="pt"
+                ).to(device.torch)
+                found = model.generate(
+                    **batch,
+                    num_beams=beams,
+                    length_penalty=length_penalty,
+                    do_sample=False,
+                    max_new_tokens=int(2 * lengths[places].max() + 16),
+                )
+                texts = tokenizer.batch_decode(found, skip_special_tokens=True)
+                for i, text in zip(places, texts, strict=True):
+                    said[int(i)] = str(text)
+                done(len(places))
+        return said
+
+    return speak
 
 
 def load_translator(member: Member) -> tuple[Any, Any]:
@@ -88,37 +112,15 @@ def load_translator(member: Member) -> tuple[Any, Any]:
             wanted="an encoder-decoder with its tokenizer, in transformers' format",
             todo="save it with AutoModelForSeq2SeqLM, or give a file of its texts: `scores:`",
         ) from error
+    config = model.generation_config
+    if getattr(tokenizer, "src_lang", None) is not None and config.forced_bos_token_id is None:
+        raise BaseModelError(
+            f"teacher {member.folder}",
+            got="a model of many languages that does not say into which it translates",
+            wanted="`forced_bos_token_id` in its generation_config.json",
+            todo="set it there for this direction, or give a file of its texts: `scores:`",
+        )
     return model, tokenizer
-
-
-def _from_model(
-    member: Member,
-    task: Task,
-    rows: Sequence[Split],
-    beams: int,
-    device: Device,
-    max_tokens: int,
-    done: Callable[[int], object],
-) -> list[str | None]:
-    model, tokenizer = load_translator(member)
-    sources = [str(v) for split in rows for v in split.inputs[task.inputs.columns[0]]]
-    encoded = tokenizer(sources, truncation=True, max_length=max_tokens)["input_ids"]
-    said: list[str | None] = [None] * len(sources)
-    model.to(device.torch).eval()
-    lengths = np.array([len(ids) for ids in encoded])
-    with torch.inference_mode(), device.autocast():
-        for places in token_batches(lengths, max(_BUDGET_TOKENS // beams, 1)):
-            batch = tokenizer.pad(
-                {"input_ids": [encoded[i] for i in places]}, return_tensors="pt"
-            ).to(device.torch)
-            most = int(2 * lengths[places].max() + 16)
-            found = model.generate(**batch, num_beams=beams, do_sample=False, max_new_tokens=most)
-            for i, text in zip(
-                places, tokenizer.batch_decode(found, skip_special_tokens=True), strict=True
-            ):
-                said[int(i)] = str(text)
-            done(len(places))
-    return said
 
 
 def texts_of_file(member: Member, task: Task, rows: Iterable[Split]) -> list[str | None]:
@@ -149,7 +151,8 @@ def texts_of_file(member: Member, task: Task, rows: Iterable[Split]) -> list[str
                 todo="decide on one of them",
             )
     ids: list[np.ndarray] = []
-    for split in rows:
+    splits = list(rows)
+    for split in splits:
         if member.key is not None and split.keys is None:
             raise DataError(
                 f"{what}, column '{member.key}' of {split.source}",
@@ -159,12 +162,24 @@ def texts_of_file(member: Member, task: Task, rows: Iterable[Split]) -> list[str
             )
         ids.append(split.ids if split.keys is None else row_ids([split.keys]))
     wanted = sort_keys(np.concatenate(ids))
-    return [by_row.get(key.tobytes()) for key in wanted]
+    found = [by_row.get(key.tobytes()) for key in wanted]
+    if any(split is task.train for split in splits) and not any(found):
+        raise DataError(
+            what,
+            got=f"none of the {len(wanted)} rows has a text in {table.source}",
+            wanted="rows that agree in " + ", ".join(joint),
+            todo="compare the columns of both files, or join with `teachers: {key: column}`",
+        )
+    return found
 
 
 def _ids(task: Task, key: str | None, columns: Mapping[str, Sequence[object]]) -> np.ndarray:
     if key is not None:
         return row_ids([[str(value) for value in columns[key]]])
-    return task.inputs.ids(
-        {c: [str(v) for v in values] for c, values in columns.items() if c in task.inputs.columns}
+    reader = task.inputs
+    return reader.ids(
+        {
+            c: [reader.value(v if reader.value_fault(v) is None else str(v)) for v in columns[c]]
+            for c in reader.columns
+        }
     )

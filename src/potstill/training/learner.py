@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from potstill.core.device import Device
 from potstill.models.dropout import Noise
 from potstill.models.encoder import CompactVocabulary
 from potstill.models.multitask import MultiTaskModel
-from potstill.models.pieces import Decoding
+from potstill.models.pieces import GREEDY
 from potstill.models.tokenizer import TokenRows
 from potstill.training.feed import Feed
 from potstill.training.inference import predict_outputs, to_batch
@@ -52,8 +52,13 @@ class Learner(ABC):
         """Task to outputs (S, C) at the slots of some units, for feeds of the same texts."""
 
     @abstractmethod
-    def dev_outputs(self, feed: Feed) -> np.ndarray:
-        """What the model says to the feed's dev rows, as ``DevFeed.score`` takes it."""
+    def dev_outputs(self, feed: Feed, done: Callable[[int], object]) -> np.ndarray:
+        """What the model says to the feed's dev rows, as ``DevFeed.score`` takes it.
+
+        Args:
+            feed: Whose dev rows.
+            done: Called after each batch with the rows that it ends; it may raise to stop.
+        """
 
 
 class EncoderLearner(Learner):
@@ -103,7 +108,7 @@ class EncoderLearner(Learner):
             found: dict[str, Tensor] = self.model(inputs, tuple(feed.task for feed in feeds))
         return found
 
-    def dev_outputs(self, feed: Feed) -> np.ndarray:
+    def dev_outputs(self, feed: Feed, done: Callable[[int], object]) -> np.ndarray:
         return predict_outputs(
             self.model,
             feed.dev.tokens,
@@ -111,7 +116,7 @@ class EncoderLearner(Learner):
             slotted=(feed.task,) if feed.kind.slotted else (),
             device=self.device,
             padding=self.padding,
-        )[feed.task]
+        )[feed.task]  # in seconds: no stop is looked for
 
 
 class SequenceLearner(Learner):
@@ -142,8 +147,8 @@ class SequenceLearner(Learner):
         with self.device.autocast():
             return {feed.task: self.model(*read)}
 
-    def dev_outputs(self, feed: Feed) -> np.ndarray:
-        return self.network.texts(feed.dev.tokens, self.device, decoding=Decoding(beams=1))
+    def dev_outputs(self, feed: Feed, done: Callable[[int], object]) -> np.ndarray:
+        return self.network.texts(feed.dev.tokens, self.device, decoding=GREEDY, done=done)
 
 
 def _renumber(feed: Feed, vocabulary: CompactVocabulary) -> Feed:

@@ -327,10 +327,16 @@ class _Fit:
         self.progress.log("dev", training=self.name, epoch=epoch, mean=mean, scores=scores)
 
     def _score_dev(self, feed: Feed) -> float:
-        outputs = self.learner.dev_outputs(feed)
+        outputs = self.learner.dev_outputs(feed, self._stop_while_scoring)
         if not feed.kind.generates and not np.isfinite(outputs).all():
             self._refuse_nan(math.nan)
         return feed.dev.score(feed.kind, outputs)
+
+    def _stop_while_scoring(self, n_rows: int) -> None:
+        """Saying texts takes minutes; what was learned before them is saved."""
+        if self.progress.stop.reason:
+            self._save()
+            self.progress.stop.check(f"{self.name}, scoring dev rows")
 
     def _out_of_patience(self, epoch: int) -> bool:
         patience = self.settings.patience

@@ -1,0 +1,68 @@
+"""What a run file of texts for texts may hold, and what it settles by itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.config.conftest import Load, Refuse
+from tests.config.test_faults import has
+
+ONE = (
+    "tasks:\n"
+    "  en-de: {kind: translation, train: a.jsonl, source: en, target: de}\n"
+    "  en-fr: {kind: translation, train: a.jsonl, source: en, target: fr}\n"
+)
+
+
+def test_defaults_of_texts(load: Load) -> None:
+    run = load(ONE)
+    assert (run.base, run.teachers.recipe, run.teachers.members) == ("marian", "single", 1)
+    assert run.training_for("student").learning_rate == 1e-3
+    assert run.training_for("student").mixing == "equal"
+    assert run.distill.stop_when_ahead == 0.01
+    assert run.tasks["en-de"].space_options["language"] == "de"
+    assert load(ONE + "distill: {objective: sequence}\n").distill.stop_when_ahead is None
+    assert load(ONE + "training: {learning_rate: 5.0e-4}\n").training.learning_rate == 5e-4
+
+
+def test_sides_have_sizes_of_their_own(load: Load, refuse: Refuse) -> None:
+    run = load(
+        ONE
+        + "architecture: {width: 96, heads: 6}\nstudent: {architecture: {width: 48, heads: 3}}\n"
+    )
+    assert (run.student.architecture.width, run.student.architecture.heads) == (48, 3)
+    assert (run.teachers.architecture.width, run.teachers.architecture.heads) == (96, 6)
+    said = refuse(
+        ONE + "architecture: {width: 96, heads: 6}\nstudent: {architecture: {width: 64}}\n"
+    )
+    has(said, "key 'student.architecture.width'", "width 64 for 6 heads", "multiple of `heads`")
+    load(ONE + "architecture: {width: 96}\nstudent: {architecture: {heads: 3}}\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "said"),
+    [
+        ("distill: {objective: sequence, stop_when_ahead: 0.05}", "distill.stop_when_ahead", "no"),
+        ("distill: {objective: logit_mse}", "distill.objective", "likely pieces"),
+        ("teachers: {recipe: mt-dnn-kd}", "teachers.recipe", "single, multitask or finetuned"),
+        ("training: {head_dropout: 0.2}", "training.head_dropout", "no heads"),
+        ("student: {training: {head_dropout: 0.2}}", "student.training.head_dropout", "no heads"),
+        ("student: {task_token: true}", "student.task_token", "before every source"),
+        ("student: {pooling: cls}", "student.pooling", "reads every token"),
+        ("base: minilm", "base", "an encoder"),
+    ],
+)
+def test_keys_that_do_nothing_are_refused(refuse: Refuse, lines: str, key: str, said: str) -> None:
+    has(refuse(ONE + lines + "\n"), f"key '{key}'", said)
+
+
+def test_a_column_that_is_no_name_needs_a_language(refuse: Refuse, load: Load) -> None:
+    task = "tasks:\n  a: {kind: translation, train: a.jsonl, source: en, target: German text"
+    has(refuse(task + "}\n"), "key 'tasks.a.language'", "'German text'", "set `language:`")
+    assert load(task + ", language: de}\n").tasks["a"].space_options["language"] == "de"
+
+
+@pytest.mark.parametrize("section", ["architecture: {width: 64}", "decoding: {beams: 2}"])
+def test_encoders_have_no_such_sections(refuse: Refuse, section: str) -> None:
+    task = "tasks:\n  a: {kind: classification, train: a.csv, text: text}\n"
+    has(refuse(task + section + "\n"), "no such section", "of generation and translation")
