@@ -331,7 +331,6 @@ def test_cross_fitted_members(tmp_path: Path) -> None:
     [
         ("teachers", {"recipe": "multitask", "members": 2}),
         ("teachers", {"recipe": "finetuned", "members": 2}),
-        ("teachers", {"members": 2, "recipe": "multitask"}),
         ("teachers", {"tasks": ["fr"]}),
         ("teachers", {"tasks": []}),
         ("student", {"generations": 2}),
