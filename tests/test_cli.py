@@ -765,6 +765,7 @@ def test_a_time_limit_stops_and_the_same_command_continues(small: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_an_interrupt_stops_cleanly_and_the_same_command_continues(small: Path) -> None:
     command = [POTSTILL, "run", str(small), "--jobs", "1"]
     command += ["--set", "training.epochs=40", "--set", "training.checkpoint_seconds=1e6"]
@@ -787,11 +788,11 @@ def test_an_interrupt_stops_cleanly_and_the_same_command_continues(small: Path) 
     assert "it continues where it stopped" in errors
     assert "Traceback" not in errors
     assert len(list((runs / "stages").glob("*.partial/checkpoint.json"))) == 1
-    keys = ("--set", "training.epochs=40", "--quiet", "--jobs", 1)
-    good("run", small, *keys)
-    stopped = weight_digests(runs / "stages")
-    good("run", small, *keys, "--set", "output=whole")
-    assert stopped == weight_digests(small.parent / "whole" / "stages")
+    # Processes of their own, as the first was: a library that another test has loaded may have
+    # changed how this one treats the smallest numbers.
+    for more in ((), ("--set", "output=whole")):
+        subprocess.run([*command, "--quiet", *more], check=True, env=environment, timeout=100)
+    assert weight_digests(runs / "stages") == weight_digests(small.parent / "whole" / "stages")
 
 
 @pytest.mark.timeout(180)

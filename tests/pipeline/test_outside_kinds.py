@@ -61,6 +61,7 @@ def run_file(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.timeout(300)  # a training and an environment: two minutes on a busy machine
 def test_the_example_runs_like_any_other_kind(tmp_path: Path, run_file: Path) -> None:
     site = tmp_path / "site"
     module = (EXAMPLE / "potstill_ordinal.py").read_text()

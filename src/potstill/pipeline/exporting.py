@@ -177,7 +177,9 @@ def _engines(
                 f"--engines {name}",
                 got="an engine that this machine cannot run"
                 if name in known
-                else "no engine of such a student",
+                else "an engine of other students"
+                if name in {*ENGINES, *DECODERS}
+                else "an unknown engine",
                 wanted=f"of {', '.join(here) or 'none: no engine is installed'}",
                 todo="leave --engines out for all that are here; "
                 f"pip install 'potstill[{install}]' brings more",
