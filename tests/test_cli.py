@@ -496,7 +496,7 @@ def test_csv_and_parquet_out_say_the_same(
             assert float(found["stars"]) == pytest.approx(
                 row["tasks"]["stars"]["prediction"], abs=1e-5
             )
-            assert not found["stars_score"]
+            assert "stars_score" not in found
 
 
 def test_without_out_rows_go_to_standard_output(run_folder: Path, tmp_path: Path) -> None:
@@ -517,6 +517,54 @@ def test_tasks_are_those_whose_columns_the_file_has(run_folder: Path, tmp_path: 
     out = tmp_path / "out.jsonl"
     good("predict", run_folder, as_jsonl(tmp_path / "in", rows), "--out", out, *PREDICT)
     assert [list(row["tasks"]) for row in lines(out)] == [["mood", "stars"]] * 3
+
+
+@pytest.mark.parametrize("chunk_rows", [2, 4096])
+def test_rows_of_a_file_may_be_of_different_tasks(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_rows: int
+) -> None:
+    monkeypatch.setattr(prediction, "_CHUNK_ROWS", chunk_rows)
+    rows: list[dict[str, object]] = [
+        {"text": "a good day"},
+        {"first": "a day", "second": "a night"},
+        {"text": "a bad day", "first": "a", "second": "b", "more": 1},
+        {"text": "a bad day"},
+    ]
+    file = as_jsonl(tmp_path / "in", rows)
+    for name in ("out.jsonl", "out.csv", "out.parquet"):
+        result = good("predict", run_folder, file, "--out", tmp_path / name, *PREDICT[:-1])
+        assert "task 'rank' is left out: no column query, candidate" in result.stderr
+        assert "'same'" not in result.stderr
+    found = lines(tmp_path / "out.jsonl")
+    assert [row["row"] for row in found] == [0, 1, 2, 3]
+    tasks = [["mood", "stars"], ["same"], ["mood", "same", "stars"], ["mood", "stars"]]
+    assert [list(row["tasks"]) for row in found] == tasks
+    assert found[2]["tasks"]["mood"]["scores"] == pytest.approx(
+        found[3]["tasks"]["mood"]["scores"], abs=1e-5
+    )
+    table = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as text:
+        cells = list(csv.DictReader(text))
+    for row, flat, cell in zip(found, table, cells, strict=True):
+        for task in ("mood", "same", "stars"):
+            answer = row["tasks"].get(task)
+            assert flat[task] == (None if answer is None else answer["prediction"])
+            assert cell[task] == ("" if answer is None else str(answer["prediction"]))
+            if task != "stars":
+                assert (flat[f"{task}_score"] is None) == (answer is None)
+
+
+def test_a_row_that_no_task_answers_is_named_before_any_is_answered(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"text": "a"}\n\n{"other": "a"}\n', encoding="utf-8")
+    result = call("predict", run_folder, file, *PREDICT)
+    assert result.exit_code == 2
+    assert "in.jsonl, line 3: no task can be answered" in " ".join(result.stderr.split())
+    assert result.stdout == ""
+    result = call("predict", run_folder, file, "--tasks", "mood", *PREDICT)
+    assert "in.jsonl, line 3: task 'mood'" in " ".join(result.stderr.split())
 
 
 def test_tasks_can_be_chosen(run_folder: Path, tmp_path: Path) -> None:

@@ -168,6 +168,12 @@ def test_no_percent_of_a_gain_near_nothing(results: Document) -> None:
     assert said == (
         "Gain kept: more than twice the ensembles' gain over multi-task training (+0.001)."
     )
+    results["mean"] |= {"student": 0.68, "gain_kept": -20.0}
+    said = leaderboard_markdown(results).rstrip().splitlines()[-1]
+    assert said == (
+        "Gain kept: none of the ensembles' gain over multi-task training "
+        "(+0.001; the student is \N{MINUS SIGN}0.020)."
+    )
 
 
 def test_losses_are_named(results: Document) -> None:

@@ -342,15 +342,18 @@ def test_predict_writes_tables(place: Path, questions: Rows, tmp_path: Path) -> 
         )
     wanted = wanted_answers(place, questions)
     table = pq.read_table(tmp_path / "out.parquet")
-    names = ["row", *(name for task in TASKS for name in (task, f"{task}_score"))]
+    scored = {"opening", "topics", "answer"}  # tags say no probability
+    names = ["row", *(n for t in TASKS for n in (t, f"{t}_score") if n == t or t in scored)]
     assert table.column_names == names
     assert table.schema.field("tags").type == table.schema.field("topics").type
     for row, answers in zip(table.to_pylist(), wanted, strict=True):
         assert {task: row[task] for task in TASKS} == {
             task: answers[task]["prediction"] for task in TASKS
         }
-        assert row["topics_score"] == pytest.approx(max(answers["topics"]["scores"].values()))
-        assert row["tags_score"] is None
+        topics, answer = answers["topics"], answers["answer"]
+        assert row["topics_score"] == pytest.approx([topics["scores"][t] for t in row["topics"]])
+        none = not row["answer"]
+        assert row["answer_score"] == pytest.approx(answer["no_answer_score" if none else "score"])
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert list(rows[0]) == names
@@ -358,7 +361,7 @@ def test_predict_writes_tables(place: Path, questions: Rows, tmp_path: Path) -> 
         assert json.loads(line["tags"]) == answers["tags"]["prediction"]
         assert json.loads(line["topics"]) == answers["topics"]["prediction"]
         assert line["answer"] == answers["answer"]["prediction"]
-        assert line["tags_score"] == ""
+        assert len(json.loads(line["topics_score"])) == len(json.loads(line["topics"]))
 
 
 def test_predict_reads_words_from_csv(place: Path, questions: Rows, tmp_path: Path) -> None:
@@ -366,7 +369,7 @@ def test_predict_reads_words_from_csv(place: Path, questions: Rows, tmp_path: Pa
     pd.DataFrame(flat).to_csv(tmp_path / "in.csv", index=False)
     out = tmp_path / "out.jsonl"
     result = good("predict", place / "bundle", tmp_path / "in.csv", "--out", out)
-    assert "task 'answer' is left out: no column context, question" in result.stderr
+    assert "task 'answer' is left out: no column question, context" in result.stderr
     lines = [json.loads(line)["tasks"] for line in out.read_text(encoding="utf-8").splitlines()]
     for found, wanted in zip(lines, wanted_answers(place, questions), strict=True):
         alike(found, {task: wanted[task] for task in ("opening", "tags")})

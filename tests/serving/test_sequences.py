@@ -114,7 +114,7 @@ def test_too_long_sources(
     assert cut.json()["rows"] == made.student.predict(rows)
     table = {"en": [row["en"] for row in rows]}
     for speaker in (predictor, made.student):
-        answers, n_cut = speaker.answer(table, ["de", "fr"], start=0)
+        answers, n_cut = speaker.answer(table, ["de", "fr"], numbers=range(len(rows)))
         assert n_cut == 1
         assert answers == made.student.predict(rows)
 

@@ -221,7 +221,7 @@ def test_only_tasks_without_words_lose_an_end(
         ("opening", "tags", "topics", "answer"): 2,
     }
     for tasks, n_lost in lost.items():
-        assert loaded.answer(table, tasks, start=0)[1] == n_lost, tasks
+        assert loaded.answer(table, tasks, numbers=range(len(table["tokens"])))[1] == n_lost, tasks
     # What it read of the text is its beginning, with the tags or without them.
     shortened = loaded.predict({"tokens": LONG[: MOST_TOKENS - 2]}, ["opening"])
     same(loaded.predict({"tokens": LONG}, ["opening"]), shortened)

@@ -114,7 +114,8 @@ def test_words_may_be_too_many_for_one_pass(student: Student) -> None:
         "question": ["a", "b"],
         "context": [context, "c"],
     }
-    assert student.answer(table, ["tagging", "span"], start=0)[1] == 0  # nothing lost its end
+    n_cut = student.answer(table, ["tagging", "span"], numbers=range(2))[1]
+    assert n_cut == 0
 
 
 def test_a_passage_without_words_has_no_answer(student: Student) -> None:
@@ -161,8 +162,30 @@ def test_wrong_questions(student: Student) -> None:
 def test_values_that_are_no_text_name_their_row(student: Student, value: object) -> None:
     with pytest.raises(DataError, match="row 1, column 'text'"):
         student.predict([{"text": "a"}, {"text": value}])
-    with pytest.raises(DataError, match="row 1, column 'text'"):
+
+
+def test_rows_are_answered_for_the_tasks_whose_columns_they_have(student: Student) -> None:
+    rows: list[dict[str, object]] = [
+        {"text": "good"},
+        {"tokens": ["a"], "note": 1},
+        {"text": "bad", "tokens": ["b"]},
+    ]
+    answers = student.predict(rows)
+    assert [list(a["tasks"]) for a in answers] == [
+        ["classification", "regression"],
+        ["tagging"],
+        ["classification", "regression", "tagging"],
+    ]
+    for row, answer in zip(rows, answers, strict=True):
+        alone = student.predict(row)
+        assert alone.get("tagging") == answer["tasks"].get("tagging")
+        if "text" in row:
+            wanted = answer["tasks"]["classification"]["scores"]
+            assert alone["classification"]["scores"] == pytest.approx(wanted, abs=1e-4)
+    with pytest.raises(UsageError, match="row 1: no task can be answered"):
         student.predict([{"text": "a"}, {"note": "a"}])
+    with pytest.raises(UsageError, match="row 2: task 'tagging'"):
+        student.predict(rows[1:] + rows[:1], tasks=["tagging"])
 
 
 def test_facts(student: Student, student_folder: Path) -> None:

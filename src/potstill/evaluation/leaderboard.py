@@ -74,9 +74,13 @@ def gain_words(run: RunResults) -> str:
     gain = run.mean["ensemble"] - run.mean["multitask"]
     if run.gain_kept > MOST_GAIN_KEPT:
         share = f"more than twice {whose} gain"
+    elif run.gain_kept < 0:
+        share = f"none of {whose} gain"
     else:
         share = f"{percent_of_gain(run.gain_kept)} of {whose} gain"
-    return f"gain kept: {share} over multi-task training ({signed(gain)})"
+    own = run.mean["student"] - run.mean["multitask"]
+    student = f"; the student is {signed(own)}" if run.gain_kept < 0 else ""
+    return f"gain kept: {share} over multi-task training ({signed(gain)}{student})"
 
 
 def why_no_gain(run: RunResults) -> str:

@@ -76,6 +76,7 @@ class Kind(ABC):
     tunes: ClassVar[bool] = False  # dev rows decide how outputs become answers: see `tune`
     storage: ClassVar[Literal["float16", "float32"]] = "float16"
     answers: ClassVar[Literal["number", "text", "texts"]] = "number"  # what a prediction is
+    scored: ClassVar[bool] = False  # answers say how probable they are: see `score`
 
     # -- labels ---------------------------------------------------------------------------------
 
@@ -308,6 +309,10 @@ class Kind(ABC):
             inputs: The rows' input columns, for kinds whose answers speak of them.
             groups: (S,) the row of each slot, for slotted kinds.
         """
+
+    def score(self, answer: Mapping[str, Any]) -> float | list[float]:
+        """The probability of an answer of :meth:`decode`, or of each text of it; if `scored`."""
+        raise NotImplementedError
 
     def answer_schema(self) -> dict[str, Any]:
         """JSON schema of one answer of :meth:`decode`; a number, where a kind says nothing else."""

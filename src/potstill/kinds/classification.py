@@ -32,6 +32,7 @@ class Classification(Kind):
     name: ClassVar[str] = "classification"
     metric_names: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "matthews")
     answers: ClassVar[Literal["number", "text", "texts"]] = "text"
+    scored: ClassVar[bool] = True
 
     classes: tuple[str, ...]
     positive_class: str | None = None
@@ -147,6 +148,9 @@ class Classification(Kind):
             }
             for b, row in zip(best, predictions, strict=True)
         ]
+
+    def score(self, answer: Mapping[str, Any]) -> float | list[float]:
+        return float(answer["scores"][answer["prediction"]])
 
     def answer_schema(self) -> dict[str, Any]:
         share = {"type": "number", "minimum": 0, "maximum": 1}

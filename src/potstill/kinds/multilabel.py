@@ -61,6 +61,7 @@ class Multilabel(Kind):
     metric_names: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1")
     tunes: ClassVar[bool] = True
     answers: ClassVar[Literal["number", "text", "texts"]] = "texts"
+    scored: ClassVar[bool] = True
 
     classes: tuple[str, ...]
     thresholds: tuple[float, ...] | None = None
@@ -216,6 +217,9 @@ class Multilabel(Kind):
             }
             for chosen, row in zip(predictions > 0.5, probabilities, strict=True)
         ]
+
+    def score(self, answer: Mapping[str, Any]) -> float | list[float]:
+        return [float(answer["scores"][label]) for label in answer["prediction"]]
 
     def answer_schema(self) -> dict[str, Any]:
         share = {"type": "number", "minimum": 0, "maximum": 1}

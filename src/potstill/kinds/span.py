@@ -74,6 +74,7 @@ class Span(Kind):
     tunes: ClassVar[bool] = True
     storage: ClassVar[Literal["float16", "float32"]] = "float32"
     answers: ClassVar[Literal["number", "text", "texts"]] = "text"
+    scored: ClassVar[bool] = True
 
     unanswerable: bool = False
     margin: float = 0.0
@@ -300,6 +301,11 @@ class Span(Kind):
                 answer["no_answer_score"] = round(float(np.exp(row[5])), 6)
             answers.append(answer)
         return answers
+
+    def score(self, answer: Mapping[str, Any]) -> float | list[float]:
+        if answer["start"] is None and self.unanswerable:
+            return float(answer["no_answer_score"])
+        return float(answer["score"])
 
     def answer_schema(self) -> dict[str, Any]:
         place = {"type": ["integer", "null"], "minimum": 0}

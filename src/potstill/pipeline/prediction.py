@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from potstill.core.errors import DataError, UsageError
-from potstill.core.files import atomic_writer
 from potstill.core.progress import Progress
 from potstill.export.bundle import is_bundle
+from potstill.pipeline.answer_files import answer_sink
 from potstill.serving.predictor import BundlePredictor
 from potstill.tasks.predictor import Predictor
+from potstill.tasks.records import ABSENT
 from potstill.tasks.sources import column_names
-from potstill.tasks.stream import stream_rows
+from potstill.tasks.stream import stream_keys, stream_mixed, stream_rows
 
 _CHUNK_ROWS = 4096
-
-
-class Sink(Protocol):
-    """Where answered rows go."""
-
-    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take some rows."""
 
 
 def predict_file(
@@ -50,7 +39,7 @@ def predict_file(
         file: jsonl, csv, tsv or parquet.
         out: jsonl, csv or parquet by its name; None writes jsonl to standard output. The file
             appears when all rows are written.
-        tasks: Which tasks; None answers all whose columns the file has.
+        tasks: Which tasks; None answers each row for all whose columns it has.
         device: As :meth:`Student.load` takes it; a bundle runs on the CPU.
         precision: Likewise.
         progress: A bar over the file.
@@ -59,7 +48,8 @@ def predict_file(
         The number of rows.
 
     Raises:
-        UsageError: No task can be answered from the file's columns, or ``out`` has another ending.
+        UsageError: A row can be answered for no task, or not for one that was asked for, or
+            ``out`` has another ending.
         DataError: The file or a row of it is faulty.
     """
     loaded: Predictor
@@ -76,8 +66,6 @@ def predict_file(
         from potstill.students.student import Student  # noqa: PLC0415 (a bundle needs no torch)
 
         loaded = Student.load(student, device=device, precision=precision)
-    names = loaded.answerable(column_names(file), tasks)
-    columns = list(dict.fromkeys(c for t in names for c in loaded.heads[t].inputs.columns))
     if out is not None and out.exists() and out.samefile(file):
         raise UsageError(
             f"--out {out}",
@@ -85,22 +73,21 @@ def predict_file(
             wanted="another file: answers hold no texts, so the texts would be lost",
             todo="name a new file",
         )
-    for name in sorted(set(loaded.tasks) - set(names) if tasks is None else ()):
-        lacking = set(loaded.heads[name].inputs.columns) - set(column_names(file))
-        progress.say(f"task '{name}' is left out: no column {', '.join(sorted(lacking))}")
+    plan = _plan(loaded, file, tasks, progress)
+    kinds = {task: loaded.heads[task].kind for task in plan.tasks}
     n_rows = n_blank = n_cut = 0
-    with _sink(out, loaded, names) as sink, progress.bar("predicting", _n_rows(file)) as bar:
-        for start, table in stream_rows(file, columns=columns, chunk_rows=_CHUNK_ROWS):
+    with answer_sink(out, kinds) as sink, progress.bar("predicting", plan.n_rows) as bar:
+        for start, table in plan.chunks(file):
             progress.stop.check(f"predicting {file}, row {start}")
             try:
-                rows, n_rows_cut = loaded.answer(table, names, start=start)
+                rows, n_rows_cut = plan.answer(loaded, table, start)
             except DataError as error:
                 thing = f"{file}, {error.thing} (the first is 0)"
                 raise DataError(
                     thing, got=error.got, wanted=error.wanted, todo=error.todo
                 ) from None
             n_cut += n_rows_cut
-            n_blank += sum(_is_blank(value) for c in columns for value in table[c])
+            n_blank += sum(_is_blank(value) for c in plan.columns for value in table[c])
             sink.write(rows)
             n_rows += len(rows)
             bar.advance(len(rows), info=f"row {n_rows}")
@@ -116,6 +103,90 @@ def predict_file(
     return n_rows
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What is read and answered of a file.
+
+    Attributes:
+        tasks: The tasks that some row is answered for, in the student's order.
+        columns: The columns that they read.
+        by_columns: Tasks of a row, by those of ``columns`` that it has; None where all rows have
+            all of them.
+        n_rows: Rows of the file, for the bar; None if unknown.
+    """
+
+    tasks: tuple[str, ...]
+    columns: tuple[str, ...]
+    by_columns: Mapping[frozenset[str], tuple[str, ...]] | None
+    n_rows: float | None
+
+    def chunks(self, file: Path) -> Iterator[tuple[int, dict[str, list[object]]]]:
+        """First row and columns of each chunk."""
+        read = stream_rows if self.by_columns is None else stream_mixed
+        return read(file, columns=self.columns, chunk_rows=_CHUNK_ROWS)
+
+    def answer(
+        self, student: Predictor, table: Mapping[str, Sequence[object]], start: int
+    ) -> tuple[list[dict[str, Any]], int]:
+        """The answers of a chunk, and how many rows lost their end."""
+        n_rows = len(next(iter(table.values())))
+        numbers = range(start, start + n_rows)
+        if self.by_columns is None:
+            return student.answer(table, self.tasks, numbers=numbers)
+        rows = [
+            {column: table[column][i] for column in self.columns if table[column][i] is not ABSENT}
+            for i in range(n_rows)
+        ]
+        asked = [self.by_columns[frozenset(row)] for row in rows]
+        return student.answer_mixed(rows, asked, numbers=numbers)
+
+
+def _plan(student: Predictor, file: Path, tasks: Sequence[str] | None, progress: Progress) -> _Plan:
+    """Which tasks each row of a file can be answered for.
+
+    Rows of JSON lines may have different columns; all lines are looked at before any is answered,
+    so that a row that cannot be is known at once.
+
+    Raises:
+        UsageError: A row can be answered for no task, or not for one of ``tasks``.
+        DataError: The file or a row of it is faulty.
+    """
+    keys = stream_keys(file)
+    known = frozenset(column for head in student.heads.values() for column in head.inputs.columns)
+    by_columns: dict[frozenset[str], tuple[str, ...]] = {}
+    if keys is None:
+        there = column_names(file)
+        by_columns[known.intersection(there)] = student.answerable(there, tasks)
+        n_rows = _n_rows(file)
+    else:
+        n_rows = 0
+        for line, columns in keys:
+            n_rows += 1
+            if (has := known.intersection(columns)) not in by_columns:
+                by_columns[has] = student.answerable(columns, tasks, where=f"{file}, line {line}: ")
+            if n_rows % _CHUNK_ROWS == 0:
+                progress.stop.check(f"looking through {file}, line {line}")
+        if not n_rows:
+            column_names(file)  # says that the file is empty
+    answered = {task for names in by_columns.values() for task in names}
+    for name in student.tasks if tasks is None else ():
+        if name not in answered:
+            wanted = student.heads[name].inputs.columns
+            lacking = [c for c in wanted if not any(c in has for has in by_columns)]
+            progress.say(f"task '{name}' is left out: no column {', '.join(lacking or wanted)}")
+    chosen = tuple(task for task in (tasks or student.tasks) if task in answered)
+    read = tuple(dict.fromkeys(c for task in chosen for c in student.heads[task].inputs.columns))
+    mixed = len(set(by_columns.values())) > 1
+    return _Plan(
+        tasks=chosen,
+        columns=read,
+        by_columns={has.intersection(read): names for has, names in by_columns.items()}
+        if mixed
+        else None,
+        n_rows=n_rows,
+    )
+
+
 def _n_rows(file: Path) -> float | None:
     """Rows for the bar: lines, where a quoted line break may count as a row; None if unknown."""
     if file.suffix == ".parquet":
@@ -127,106 +198,5 @@ def _n_rows(file: Path) -> float | None:
     return n_lines - (file.suffix in (".csv", ".tsv")) or None
 
 
-@contextmanager
-def _sink(out: Path | None, student: Predictor, tasks: Sequence[str]) -> Iterator[Sink]:
-    if out is None:
-        yield _Lines(sys.stdout.buffer)
-        return
-    makers = {".jsonl": _Lines, ".ndjson": _Lines, ".csv": _Csv, ".parquet": _Parquet}
-    if out.suffix not in makers:
-        raise UsageError(
-            f"--out {out}",
-            got=f"the ending '{out.suffix}'",
-            wanted=", ".join(makers),
-            todo="give the file one of these endings",
-        )
-    with atomic_writer(out) as file:
-        if out.suffix == ".parquet":
-            sink = _Parquet(file, student, tasks)
-            try:
-                yield sink
-            finally:  # after a fault too: a writer that is collected later writes its end then
-                sink.close()
-        elif out.suffix == ".csv":
-            yield _Csv(file, tasks)
-        else:
-            yield _Lines(file)
-
-
-class _Binary(Protocol):
-    def write(self, data: bytes, /) -> int: ...
-
-
-class _Lines:
-    """JSON lines, as the service answers."""
-
-    def __init__(self, file: _Binary) -> None:
-        self._file = file
-
-    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        self._file.write(text.encode())
-
-
-class _Csv:
-    """A table: ``row``, and for each task its prediction and its highest score."""
-
-    def __init__(self, file: _Binary, tasks: Sequence[str]) -> None:
-        self._file = file
-        self._tasks = tasks
-        self._put([["row", *_flat_names(tasks)]])
-
-    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._put([[row["row"], *map(_cell, _flat(row, self._tasks))] for row in rows])
-
-    def _put(self, rows: Sequence[Sequence[Any]]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        self._file.write(text.getvalue().encode())
-
-
-class _Parquet:
-    """The same table with types: predictions are text for classes, lists of it, or numbers."""
-
-    def __init__(self, file: _Binary, student: Predictor, tasks: Sequence[str]) -> None:
-        self._tasks = tasks
-        fields = [pa.field("row", pa.int64())]
-        for task in tasks:
-            types = {"number": pa.float64(), "text": pa.string(), "texts": pa.list_(pa.string())}
-            fields += [
-                pa.field(f"{task}", types[student.heads[task].kind.answers]),
-                pa.field(f"{task}_score", pa.float64()),
-            ]
-        self._schema = pa.schema(fields)
-        self._writer = pq.ParquetWriter(pa.PythonFile(file, mode="w"), self._schema)
-
-    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        table = [[row["row"], *_flat(row, self._tasks)] for row in rows]
-        columns = [list(column) for column in zip(*table, strict=True)]
-        self._writer.write_table(pa.table(columns, schema=self._schema))
-
-    def close(self) -> None:
-        self._writer.close()
-
-
 def _is_blank(value: object) -> bool:
     return not (value.strip() if isinstance(value, str) else value)
-
-
-def _cell(value: object) -> object:
-    """A value of a CSV table: lists as JSON, since labels may hold blanks."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
-
-
-def _flat_names(tasks: Sequence[str]) -> list[str]:
-    return [name for task in tasks for name in (task, f"{task}_score")]
-
-
-def _flat(row: Mapping[str, Any], tasks: Sequence[str]) -> list[Any]:
-    flat: list[Any] = []
-    for task in tasks:
-        answer = row["tasks"][task]
-        scores = answer.get("scores")
-        score = answer.get("score") if scores is None else max(scores.values())
-        flat += [answer["prediction"], score]
-    return flat

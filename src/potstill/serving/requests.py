@@ -129,12 +129,7 @@ def prepare(
     for i, row in enumerate(body.rows):
         columns = tuple(row)
         if columns not in wanted:
-            try:
-                names = predictor.answerable(columns, asked)
-            except UsageError as error:
-                raise UsageError(
-                    f"row {i}: {error.thing}", got=error.got, wanted=error.wanted, todo=error.todo
-                ) from None
+            names = predictor.answerable(columns, asked, where=f"row {i}: ")
             wanted[columns] = passes(predictor.heads, names, task_token=predictor.task_token)
         for group in wanted[columns]:
             key = group if predictor.task_token else shared_by(predictor.heads[group[0]])

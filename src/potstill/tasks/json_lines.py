@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from potstill.tasks.lines import TextLines, take_chunk
-from potstill.tasks.records import Chunk, RowFaults, missing_column, no_column
+from potstill.tasks.records import ABSENT, Chunk, RowFaults, missing_column, no_column
 
 _WANTED = "one JSON object a line"
 
@@ -31,19 +31,52 @@ def json_columns(path: Path, faults: RowFaults) -> list[str]:
     )
 
 
+def json_keys(path: Path, faults: RowFaults) -> Iterator[tuple[int, list[str]]]:
+    """Line and keys of each record.
+
+    Raises:
+        DataError: The file cannot be read or is empty, or there are more bad rows than may be
+            skipped.
+    """
+    with closing(_objects(TextLines(path, faults.origin), faults)) as objects:
+        for number, row in objects:
+            yield number, list(row)
+
+
 def json_chunks(
-    path: Path, columns: Sequence[str], faults: RowFaults, chunk_rows: int
+    path: Path,
+    columns: Sequence[str],
+    faults: RowFaults,
+    chunk_rows: int,
+    *,
+    may_lack: bool = False,
 ) -> Iterator[Chunk]:
     """The rows of a file, in chunks of ``chunk_rows`` rows or fewer where rows are long.
+
+    Args:
+        path: The file.
+        columns: Keys to read.
+        faults: Takes the bad rows.
+        chunk_rows: Most rows a chunk.
+        may_lack: A row may lack some of the columns: their values are ``ABSENT``.
 
     Raises:
         DataError: The file cannot be read or is empty, the first row lacks a column, or there are
             more bad rows than may be skipped.
     """
     lines = TextLines(path, faults.origin)
-    with closing(_records(lines, columns, faults)) as records:
+    rows = _some_values if may_lack else _records
+    with closing(rows(lines, columns, faults)) as records:
         while chunk := take_chunk(records, lines, chunk_rows):
             yield chunk
+
+
+def _some_values(
+    lines: TextLines, columns: Sequence[str], faults: RowFaults
+) -> Generator[tuple[int, list[object]], None, None]:
+    """Place and values of each row, whatever columns it has."""
+    for number, row in _objects(lines, faults):
+        yield number, [row.get(column, ABSENT) for column in columns]
 
 
 def _records(

@@ -94,15 +94,15 @@ class Predictor(ABC):
         Args:
             rows: A row (column name to value), a list of rows, an Arrow table or a DataFrame;
                 columns that no task reads are ignored.
-            tasks: Which tasks to answer; None answers all whose columns the first row has.
+            tasks: Which tasks to answer; None answers each row for all whose columns it has.
 
         Returns:
             For one row ``{task: {"prediction": ..., "scores": {...}}}``; for many a list of
             ``{"row": index, "tasks": {...}}``.
 
         Raises:
-            UsageError: ``rows`` is something else, a task is unknown, or no task can be answered
-                from these columns.
+            UsageError: ``rows`` is something else, a task is unknown, or a row lacks the columns
+                of every task or of one that was asked for.
             DataError: A value is missing or not text.
 
         Examples:
@@ -113,15 +113,19 @@ class Predictor(ABC):
         if isinstance(rows, Mapping):
             return self.predict([rows], tasks)[0]["tasks"]  # type: ignore[no-any-return]
         rows = _dicts(rows)
-        if not rows:
-            return []
-        names = self.answerable(list(rows[0]), tasks)
-        columns = {c for t in names for c in self.heads[t].inputs.columns}
-        table = {c: [row.get(c) for row in rows] for c in columns}
-        return self.answer(table, names, start=0)[0]
+        wanted: dict[tuple[str, ...], tuple[str, ...]] = {}
+        for i, row in enumerate(rows):
+            columns = tuple(row)
+            if columns not in wanted:
+                where = f"row {i}: " if len(rows) > 1 else ""
+                wanted[columns] = self.answerable(columns, tasks, where=where)
+        asked = [wanted[tuple(row)] for row in rows]
+        return self.answer_mixed(rows, asked, numbers=range(len(rows)))[0]
 
-    def answerable(self, columns: Sequence[str], tasks: Sequence[str] | None) -> tuple[str, ...]:
-        """The tasks to answer for rows with these columns.
+    def answerable(
+        self, columns: Sequence[str], tasks: Sequence[str] | None, *, where: str = ""
+    ) -> tuple[str, ...]:
+        """The tasks to answer for rows with these columns; ``where`` heads the message of a fault.
 
         Raises:
             UsageError: A task is unknown, lacks a column, or nothing can be answered.
@@ -141,8 +145,8 @@ class Predictor(ABC):
                 raise self.unknown_task(name)
             if tasks is not None and not readable[name]:
                 raise UsageError(
-                    f"task '{name}'",
-                    got=f"rows with the columns {', '.join(columns)}",
+                    f"{where}task '{name}'",
+                    got=f"rows with the columns {', '.join(columns) or '(none)'}",
                     wanted=", ".join(self.heads[name].inputs.columns),
                     todo="add the columns, or leave the task out",
                 )
@@ -150,7 +154,7 @@ class Predictor(ABC):
         if not chosen:
             needs = "; ".join(f"{n}: {', '.join(h.inputs.columns)}" for n, h in self.heads.items())
             raise UsageError(
-                "no task can be answered",
+                f"{where}no task can be answered",
                 got=f"rows with the columns {', '.join(columns) or '(none)'}",
                 wanted=f"the columns of a task ({needs})",
                 todo="rename the columns of the input",
@@ -162,9 +166,9 @@ class Predictor(ABC):
         table: Mapping[str, Sequence[object]],
         tasks: Sequence[str],
         *,
-        start: int,
+        numbers: Sequence[int],
     ) -> tuple[list[dict[str, Any]], int]:
-        """Answer a table of rows, numbered from ``start``.
+        """Answer a table of rows, which have these numbers.
 
         Returns:
             The answers, and how many rows were too long for a task and lost their end.
@@ -173,20 +177,43 @@ class Predictor(ABC):
             DataError: A value is missing or not text, with its row.
         """
         answers: dict[str, list[dict[str, Any]]] = {}
-        n_rows = len(next(iter(table.values())))
-        cut = np.zeros(n_rows, bool)
+        cut = np.zeros(len(numbers), bool)
         for group in passes(self.heads, tasks, task_token=self.task_token):
             reader = self.heads[leader(self.heads, group)].inputs
-            inputs = reader.checked(table, range(start, start + n_rows))
+            inputs = reader.checked(table, numbers)
             found, too_long = self.outputs(group, inputs)
             cut |= too_long
             for task, outputs in found.items():
                 answers[task] = decoded(self.heads[task], outputs, inputs)
         rows = [
-            {"row": start + i, "tasks": {task: answers[task][i] for task in tasks}}
-            for i in range(n_rows)
+            {"row": number, "tasks": {task: answers[task][i] for task in tasks}}
+            for i, number in enumerate(numbers)
         ]
         return rows, int(cut.sum())
+
+    def answer_mixed(
+        self, rows: Sequence[Row], tasks: Sequence[tuple[str, ...]], *, numbers: Sequence[int]
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Answer rows for tasks of their own: ``tasks[i]`` are those of ``rows[i]``.
+
+        Returns:
+            As :meth:`answer`.
+
+        Raises:
+            DataError: As :meth:`answer`.
+        """
+        together: dict[tuple[str, ...], list[int]] = {}
+        for i, names in enumerate(tasks):
+            together.setdefault(names, []).append(i)
+        answers: dict[int, dict[str, Any]] = {}
+        n_cut = 0
+        for names, chosen in together.items():
+            columns = {c for task in names for c in self.heads[task].inputs.columns}
+            table = {c: [rows[i].get(c) for i in chosen] for c in columns}
+            found, n = self.answer(table, names, numbers=[numbers[i] for i in chosen])
+            answers |= zip(chosen, found, strict=True)
+            n_cut += n
+        return [answers[i] for i in range(len(rows))], n_cut
 
     def unknown_task(self, name: str) -> UsageError:
         """The error for a task that is not there."""

@@ -8,8 +8,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from potstill.core.errors import DataError
+
+ABSENT: Final = object()
+"""Stands for the value of a column that a row does not have, where rows may lack some."""
 
 _SHOWN_FAULTS = 5
 _SHOWN_COLUMNS = 20

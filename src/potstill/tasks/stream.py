@@ -1,12 +1,16 @@
-"""Rows in, a chunk at a time: files of any size in constant memory, for prediction."""
+"""Rows in, a chunk at a time: files of any size in constant memory, for prediction.
+
+Rows of a file of JSON lines may have different columns: :func:`stream_keys` tells which.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from potstill.tasks.records import RowFaults, need_columns
-from potstill.tasks.sources import column_names, file_chunks, origin_of
+from potstill.tasks.json_lines import json_chunks, json_keys
+from potstill.tasks.records import Chunk, RowFaults, need_columns
+from potstill.tasks.sources import column_names, data_format, file_chunks, origin_of
 
 _HEAD_ROWS = 200
 
@@ -49,14 +53,35 @@ def stream_rows(
     if not names or chunk_rows < 1:
         raise ValueError("stream_rows needs at least one column, and chunk_rows of 1 or more")
     need_columns(names, there, origin)
-    return _numbered(place, names, RowFaults(origin=origin, may_skip=False), chunk_rows)
+    faults = RowFaults(origin=origin, may_skip=False)
+    return _numbered(file_chunks(place, names, faults, chunk_rows), names)
+
+
+def stream_mixed(
+    path: Path, *, columns: Sequence[str], chunk_rows: int = 4096
+) -> Iterator[tuple[int, dict[str, list[object]]]]:
+    """As :func:`stream_rows`, of JSON lines whose rows may lack columns: these hold ``ABSENT``."""
+    faults = RowFaults(origin=origin_of(path, ""), may_skip=False)
+    return _numbered(json_chunks(path, columns, faults, chunk_rows, may_lack=True), columns)
+
+
+def stream_keys(path: Path) -> Iterator[tuple[int, list[str]]] | None:
+    """Line and columns of each row; None for files whose rows all have the same.
+
+    Raises:
+        DataError: The file is missing, empty or damaged, or a row is faulty.
+    """
+    origin = origin_of(path, "")
+    if data_format(path, origin) != "jsonl":
+        return None
+    return json_keys(path, RowFaults(origin=origin, may_skip=False))
 
 
 def _numbered(
-    path: Path, names: Sequence[str], faults: RowFaults, chunk_rows: int
+    chunks: Iterator[Chunk], names: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, list[object]]]]:
     start = 0
-    for chunk in file_chunks(path, names, faults, chunk_rows):
+    for chunk in chunks:
         yield start, dict(zip(names, chunk.columns, strict=True))
         start += len(chunk.places)
 

@@ -1,0 +1,139 @@
+"""Answered rows to a file: JSON lines, or a table.
+
+A table has a row's number, each task's prediction and, for kinds that know it, ``<task>_score``:
+how probable that is. Cells of tasks that a row does not have are empty.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import starmap
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from potstill.core.errors import UsageError
+from potstill.core.files import atomic_writer
+from potstill.kinds import Kind
+
+_ENDINGS = (".jsonl", ".ndjson", ".csv", ".parquet")
+_TYPES = {"number": pa.float64(), "text": pa.string(), "texts": pa.list_(pa.string())}
+
+
+class Sink(Protocol):
+    """Where answered rows go."""
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take some rows."""
+
+
+@contextmanager
+def answer_sink(out: Path | None, kinds: Mapping[str, Kind]) -> Iterator[Sink]:
+    """Where answers go: jsonl, csv or parquet by the file's name, which appears when all is well.
+
+    Args:
+        out: The file; None writes JSON lines to standard output.
+        kinds: The tasks that may be answered, with their kinds.
+
+    Raises:
+        UsageError: ``out`` has another ending.
+    """
+    if out is None:
+        yield _Lines(sys.stdout.buffer)
+        return
+    if out.suffix not in _ENDINGS:
+        raise UsageError(
+            f"--out {out}",
+            got=f"the ending '{out.suffix}'",
+            wanted=", ".join(_ENDINGS),
+            todo="give the file one of these endings",
+        )
+    with atomic_writer(out) as file:
+        if out.suffix == ".parquet":
+            sink = _Parquet(file, kinds)
+            try:
+                yield sink
+            finally:  # after a fault too: a writer that is collected later writes its end then
+                sink.close()
+        elif out.suffix == ".csv":
+            yield _Csv(file, kinds)
+        else:
+            yield _Lines(file)
+
+
+class _Binary(Protocol):
+    def write(self, data: bytes, /) -> int: ...
+
+
+class _Lines:
+    """JSON lines, as the service answers."""
+
+    def __init__(self, file: _Binary) -> None:
+        self._file = file
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self._file.write(text.encode())
+
+
+class _Csv:
+    """The table as text: lists are JSON, since labels may hold blanks."""
+
+    def __init__(self, file: _Binary, kinds: Mapping[str, Kind]) -> None:
+        self._file = file
+        self._kinds = kinds
+        self._put([["row", *(name for name, _ in _columns(kinds))]])
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._put([[row["row"], *map(_cell, _cells(row, self._kinds))] for row in rows])
+
+    def _put(self, rows: Sequence[Sequence[Any]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._file.write(text.getvalue().encode())
+
+
+class _Parquet:
+    """The table with types."""
+
+    def __init__(self, file: _Binary, kinds: Mapping[str, Kind]) -> None:
+        self._kinds = kinds
+        self._schema = pa.schema([pa.field("row", pa.int64()), *starmap(pa.field, _columns(kinds))])
+        self._writer = pq.ParquetWriter(pa.PythonFile(file, mode="w"), self._schema)
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        table = [[row["row"], *_cells(row, self._kinds)] for row in rows]
+        columns = [list(column) for column in zip(*table, strict=True)]
+        self._writer.write_table(pa.table(columns, schema=self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _columns(kinds: Mapping[str, Kind]) -> Iterator[tuple[str, pa.DataType]]:
+    """Name and type of each column."""
+    for task, kind in kinds.items():
+        yield task, _TYPES[kind.answers]
+        if kind.scored:
+            each = kind.answers == "texts"
+            yield f"{task}_score", pa.list_(pa.float64()) if each else pa.float64()
+
+
+def _cells(row: Mapping[str, Any], kinds: Mapping[str, Kind]) -> Iterator[Any]:
+    """A row's values of these columns."""
+    for task, kind in kinds.items():
+        answer = row["tasks"].get(task)
+        yield None if answer is None else answer["prediction"]
+        if kind.scored:
+            yield None if answer is None else kind.score(answer)
+
+
+def _cell(value: object) -> object:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
