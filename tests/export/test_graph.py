@@ -10,7 +10,7 @@ import pytest
 from potstill.export.choose import FP32
 from potstill.export.engines import ENGINES, GraphName, engines_here, open_engine
 from potstill.export.graph import to_onnx
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 from potstill.tasks.predictor import of_rows, slots_at_last
 from potstill.training.network import Network
 from tests.bundles import ToyBundle, make_student, network_of

@@ -24,7 +24,7 @@ from potstill.models.ctranslate import FILES, open_translator
 from potstill.models.pieces import Decoding, most_pieces
 from potstill.models.sequence import SequenceModel
 from potstill.models.to_ctranslate import to_ctranslate
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 from potstill.training.sequence_network import SequenceNetwork
 from tests.export.test_bundle import change
 from tests.sequences import pair_rows, sentences, sequence_task

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from potstill.core.errors import BaseModelError
-from potstill.models.tokenizer import TextTokenizer, TokenRows, load_tokenizer, task_token
+from potstill.models.token_rows import TokenRows
+from potstill.models.tokenizer import TextTokenizer, load_tokenizer, task_token
 from tests.toys import SPECIAL, VOCABULARY, toy_tokenizer
 
 CLS, SEP, UNK = (SPECIAL.index(token) for token in ("[CLS]", "[SEP]", "[UNK]"))

@@ -20,15 +20,8 @@ from tokenizers import (
 )
 
 from potstill.kinds.passage import word_bounds
-from potstill.models.tokenizer import (
-    Slots,
-    TextTokenizer,
-    TokenRows,
-    distinct_rows,
-    join_rows,
-    load_tokenizer,
-    pick_slots,
-)
+from potstill.models.token_rows import Slots, TokenRows, distinct_rows, join_rows, pick_slots
+from potstill.models.tokenizer import TextTokenizer, load_tokenizer
 from tests.toys import toy_tokenizer
 
 # Each stands in a text once, so that a token says of which letter it is.

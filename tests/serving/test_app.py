@@ -17,7 +17,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 from potstill.serving.app import create_app
 from potstill.serving.predictor import BundlePredictor
 from potstill.serving.settings import ServeSettings

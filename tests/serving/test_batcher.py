@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from potstill.models.tokenizer import TokenRows, join_rows
+from potstill.models.token_rows import TokenRows, join_rows
 from potstill.serving.batcher import Batcher, Closed, Late, Overloaded, retry_after
 
 

@@ -17,7 +17,7 @@ import potstill
 from potstill.core.errors import DataError
 from potstill.export.bundle import read_bundle
 from potstill.export.engines import Engine
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 from potstill.serving.app import create_app
 from potstill.serving.predictor import BundlePredictor
 from potstill.serving.settings import ServeSettings

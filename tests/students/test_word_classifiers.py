@@ -14,7 +14,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from potstill.models.tokenizer import pick_slots
+from potstill.models.token_rows import pick_slots
 from potstill.students.classifier import save_classifier
 from potstill.training.network import Network
 from tests.tiny import CPU, tiny_network, toy_task

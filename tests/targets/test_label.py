@@ -14,7 +14,7 @@ from filelock import FileLock
 from potstill.core.errors import ArtefactError, Stopped
 from potstill.core.files import seal
 from potstill.core.progress import Progress
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 from potstill.targets import label as label_module
 from potstill.targets.label import ensemble_labels, label, read_labels
 from potstill.tasks.task import folds, slots_of

@@ -13,7 +13,7 @@ import pytest
 from potstill.core.errors import ArtefactError, MismatchError, Stopped
 from potstill.core.files import seal
 from potstill.models.pieces import Decoding
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 from potstill.targets import texts as texts_module
 from potstill.targets.texts import label_pieces, say
 from potstill.tasks.task import Split, Task, folds, pair_ids

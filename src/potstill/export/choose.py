@@ -19,7 +19,7 @@ from potstill.core.device import Device
 from potstill.core.errors import ArtefactError
 from potstill.core.progress import Progress
 from potstill.export.engines import ENGINES, Engine, GraphName, open_engine
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 from potstill.tasks.predictor import TaskHead, leader, of_rows, passes, slots_at_last
 from potstill.tasks.task import Split, groups_of, truth_of
 from potstill.training.network import Network

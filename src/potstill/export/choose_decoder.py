@@ -17,7 +17,7 @@ from potstill.core.progress import Progress
 from potstill.export.choose import FP32, Candidate, fastest, lost_too_much, scores_of
 from potstill.export.decoders import DECODERS, Decoder, open_decoder
 from potstill.models.pieces import GREEDY, Decoding
-from potstill.models.tokenizer import TokenRows, join_rows
+from potstill.models.token_rows import TokenRows, join_rows
 from potstill.tasks.task import Split
 from potstill.training.sequence_network import SequenceNetwork
 

@@ -15,7 +15,7 @@ from potstill.core.errors import ArtefactError, ResourceError
 from potstill.export.engines import n_cores, unknown_engine
 from potstill.models.ctranslate import MODULE, PieceTranslator, compute_types_here, open_translator
 from potstill.models.pieces import Decoding, PieceTokenizer
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from potstill.core.errors import ArtefactError, ResourceError
-from potstill.models.tokenizer import TokenRows, pick_slots
+from potstill.models.token_rows import TokenRows, pick_slots
 from potstill.tasks.batches import token_batches
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")

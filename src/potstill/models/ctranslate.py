@@ -16,7 +16,7 @@ import numpy as np
 
 from potstill.core.errors import ResourceError
 from potstill.models.pieces import END, most_pieces
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 
 MODULE = "ctranslate2"
 VOCABULARY_FILE = "shared_vocabulary.json"

@@ -15,7 +15,8 @@ import numpy as np
 import tokenizers
 
 from potstill.core.errors import BaseModelError
-from potstill.models.tokenizer import TextTokenizer, TokenRows
+from potstill.models.token_rows import TokenRows
+from potstill.models.tokenizer import TextTokenizer
 
 END, UNKNOWN = 0, 1
 """The piece that ends every text, and the one for what has no piece."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from potstill.models.tokenizer import TokenRows, distinct_rows, join_rows
+from potstill.models.token_rows import TokenRows, distinct_rows, join_rows
 
 Outputs = list[np.ndarray]
 Clock = Callable[[], float]

@@ -19,7 +19,8 @@ from potstill.export.bundle import Bundle, read_bundle
 from potstill.export.decoders import Decoder, open_decoder
 from potstill.export.engines import BUDGET_TOKENS, Engine, open_engine
 from potstill.models.pieces import PieceTokenizer, pieces_of
-from potstill.models.tokenizer import TextTokenizer, TokenRows, distinct_rows, join_rows
+from potstill.models.token_rows import TokenRows, distinct_rows, join_rows
+from potstill.models.tokenizer import TextTokenizer
 from potstill.tasks.inputs import Columns
 from potstill.tasks.predictor import (
     Predictor,

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
 
 from potstill.core.errors import DataError, UsageError
-from potstill.models.tokenizer import TokenRows, join_rows
+from potstill.models.token_rows import TokenRows, join_rows
 from potstill.serving.predictor import BundlePredictor
 from potstill.tasks.inputs import Columns
 from potstill.tasks.predictor import decoded, leader, lost_ends, passes, readers_of, shared_by

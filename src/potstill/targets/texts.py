@@ -28,7 +28,7 @@ from potstill.core.stages import Stage, StageFolder
 from potstill.models.ctranslate import open_translator
 from potstill.models.pieces import Decoding, PieceTokenizer, load_pieces
 from potstill.models.to_ctranslate import to_ctranslate
-from potstill.models.tokenizer import join_rows
+from potstill.models.token_rows import join_rows
 from potstill.targets.label import SHARD, TIMING_FILE
 from potstill.targets.parts import Parts
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store

@@ -15,7 +15,8 @@ import numpy as np
 
 from potstill.core.errors import DataError
 from potstill.kinds.passage import word_bounds
-from potstill.models.tokenizer import TextTokenizer, TokenRows
+from potstill.models.token_rows import TokenRows
+from potstill.models.tokenizer import TextTokenizer
 from potstill.tasks.rowids import row_ids
 
 _TEXT: dict[str, Any] = {"type": "string", "pattern": "^[^\\u0000]*$"}

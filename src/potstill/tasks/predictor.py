@@ -15,7 +15,7 @@ import numpy as np
 
 from potstill.core.errors import UsageError
 from potstill.kinds import Kind, kind_from_json
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 from potstill.tasks.inputs import READERS, Columns, Reader
 
 if TYPE_CHECKING:  # reading files needs pyarrow, a service does not

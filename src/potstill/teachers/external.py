@@ -29,7 +29,8 @@ from potstill.core.errors import BaseModelError, DataError, MismatchError
 from potstill.core.files import digest_file, digest_json
 from potstill.models.base_folder import check_weights, find_base
 from potstill.models.encoder import longest_text, refuse_missing, silence
-from potstill.models.tokenizer import TokenRows, load_tokenizer, pick_slots
+from potstill.models.token_rows import TokenRows, pick_slots
+from potstill.models.tokenizer import load_tokenizer
 from potstill.tasks.batches import token_batches
 from potstill.tasks.rowids import digest_rows, row_ids, sort_keys
 from potstill.tasks.sources import Source, read_rows

@@ -16,7 +16,7 @@ from potstill.core.arrays import ranges
 from potstill.kinds import Kind, Space
 from potstill.losses.mixing import anneal, mix
 from potstill.metrics.metric import Metric
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 from potstill.tasks.batches import UnitLengths
 
 

@@ -10,7 +10,7 @@ import torch
 from potstill.core.device import Device
 from potstill.models.encoder import SlotIndex, TokenBatch
 from potstill.models.multitask import MultiTaskModel
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 from potstill.tasks.batches import token_batches
 
 INFERENCE_VERSION = 2

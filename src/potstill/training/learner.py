@@ -18,7 +18,7 @@ from potstill.models.dropout import Noise
 from potstill.models.encoder import CompactVocabulary
 from potstill.models.multitask import MultiTaskModel
 from potstill.models.pieces import GREEDY
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 from potstill.training.feed import Feed
 from potstill.training.inference import predict_outputs, to_batch
 from potstill.training.sequence_network import SequenceNetwork, forced

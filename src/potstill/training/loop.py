@@ -19,7 +19,7 @@ from torch import Tensor
 from potstill.core.device import keep_freed_memory
 from potstill.core.errors import PotstillError
 from potstill.core.progress import Progress
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 from potstill.tasks.batches import PlannedBatch, parts_of_step, plan_epochs, rows_per_batch
 from potstill.training.checkpoint import (
     TrainState,

@@ -18,7 +18,7 @@ from potstill.core.errors import DataError
 from potstill.core.files import read_json, write_json
 from potstill.core.progress import Progress
 from potstill.models.encoder import Pooling
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 from potstill.tasks.predictor import TaskHead
 from potstill.tasks.task import Split, Task, groups_of, slots_of, truth_of
 from potstill.training.checkpoint import clear_checkpoint

@@ -33,7 +33,7 @@ from potstill.models.sequence import (
     load_model,
     save_model,
 )
-from potstill.models.tokenizer import TokenRows
+from potstill.models.token_rows import TokenRows
 from potstill.tasks.batches import token_batches
 from potstill.tasks.inputs import Columns
 from potstill.tasks.predictor import TaskHead, heads_from_json, heads_to_json
