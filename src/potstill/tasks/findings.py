@@ -381,7 +381,8 @@ def find_shared_rows(
     i = int(shared[0])
     share = len(shared) / len(keys)
     what = (
-        f"{_rows(len(shared))} of {names[1]} ({share:.1%}) stand in {names[0]} too, first "
+        f"{_rows(len(shared))} of {names[1]} ({share:.1%}) stand{'s' * (len(shared) == 1)} in "
+        f"{names[0]} too, first "
         f"{wheres[1](i)}, which is {wheres[0](int(first[slot[i]]))}{_also(shared, wheres[1])}"
     )
     todo = f"remove them from {names[0]}: the score of {names[1]} counts rows that were seen"
