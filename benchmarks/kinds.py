@@ -47,6 +47,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--seed", default="0", help="one, or several with commas")
     parser.add_argument("--rows", type=int, default=3000, help="eight: rows a task at most")
+    parser.add_argument(
+        "--test-rows", type=int, default=2000, help="of tests that come from a dev split, at most"
+    )
     parser.add_argument("--epochs", type=int, help="of every side; snips 5, eight 3")
     parser.add_argument("--members", type=int, default=3, help="eight: of each ensemble")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
@@ -68,12 +71,14 @@ def files(args: argparse.Namespace, name: str) -> dict[str, Any]:
     folder = (args.data / name).resolve()
     if (folder / "test.parquet").exists():
         return {split: str(folder / f"{split}.parquet") for split in ("train", "dev", "test")}
-    test = folder / "dev.parquet"
+    kept = pq.read_table(folder / "dev.parquet")
     if name in SHARED_ROWS:  # rows that another of the tasks trains on
-        kept = pq.read_table(test)
-        test = (args.folder / "data" / f"{name}-test.parquet").resolve()
-        test.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(kept.filter(pc.invert(kept[SHARED_ROWS[name]])), test)
+        kept = kept.filter(pc.invert(kept[SHARED_ROWS[name]]))
+    if len(kept) > args.test_rows:  # evenly spread: SQuAD's rows are sorted by article
+        kept = kept.take(np.linspace(0, len(kept) - 1, args.test_rows).round().astype(np.int64))
+    test = (args.folder / "data" / f"{name}-test.parquet").resolve()
+    test.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(kept, test)
     return {"train": str(folder / "train.parquet"), "test": str(test)}
 
 
