@@ -341,6 +341,25 @@ def test_a_json_array_is_not_json_lines(tmp_path: Path) -> None:
     assert "one JSON array" in fault(lambda: column_names(path)).got
 
 
+@pytest.mark.parametrize("skip", [0, 2, 10**9])
+def test_a_column_that_no_json_row_has_is_one_fault_of_the_file(tmp_path: Path, skip: int) -> None:
+    path = save(tmp_path / "a.jsonl", '{"words": ["a"], "label": 1}\n' * 4)
+    error = fault(lambda: read(path, "label", "tokens", skip=skip))
+    assert error.thing == f"rte: {path}, column 'tokens'"
+    assert error.got == "no column 'tokens'; there are 'words', 'label'"
+    assert "name a column that is there" in error.todo
+    rows = [{"words": ["a"], "label": 1}] * 4
+    given = fault(lambda: read_rows(rows, columns=["tokens"], what="rte", skip_bad_rows=skip))
+    assert given.got == error.got
+
+
+def test_a_column_that_some_json_row_has_is_a_fault_of_the_others(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jsonl", '{"txt": 1}\n' * 3 + '{"text": "a"}\n')
+    rows = read(path, "text", skip=3)
+    assert rows.columns["text"] == ["a"]
+    assert [b.place for b in rows.skipped] == [1, 2, 3]
+
+
 def test_first_json_row_without_the_column_is_a_missing_column(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jsonl", '{"text": "a"}\n{"txet": "b", "label": 1}\n')
     error = fault(lambda: read(path, "label"))

@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from itertools import count
 from pathlib import Path
 
 from potstill.tasks.lines import TextLines, take_chunk
-from potstill.tasks.records import ABSENT, Chunk, RowFaults, missing_column, no_column
+from potstill.tasks.records import ABSENT, Chunk, RowColumns, RowFaults
 
 _WANTED = "one JSON object a line"
 
@@ -61,8 +60,8 @@ def json_chunks(
         may_lack: A row may lack some of the columns: their values are ``ABSENT``.
 
     Raises:
-        DataError: The file cannot be read or is empty, the first row lacks a column, or there are
-            more bad rows than may be skipped.
+        DataError: The file cannot be read or is empty, no row has one of the columns, or there
+            are more bad rows than may be skipped.
     """
     lines = TextLines(path, faults.origin)
     rows = _some_values if may_lack else _records
@@ -83,23 +82,12 @@ def _records(
     lines: TextLines, columns: Sequence[str], faults: RowFaults
 ) -> Generator[tuple[int, list[object]], None, None]:
     """Place and values of each row that has all columns."""
-    n_rows = count()
+    picked = RowColumns(columns, faults)
     for number, row in _objects(lines, faults):
-        n_before = next(n_rows)
-        try:
-            values = [row[column] for column in columns]
-        except KeyError as error:
-            lacking = str(error.args[0])
-            if not faults.limit and not n_before:  # the file's first row: its columns differ
-                raise no_column(lacking, list(row), faults.origin) from None
-            faults.add(
-                number,
-                lacking,
-                missing_column(lacking, list(row)),
-                wanted=f"a value, or null, for '{lacking}' in every row",
-            )
-            continue
-        yield number, values
+        values = picked.pick(number, row)
+        if values is not None:
+            yield number, values
+    picked.finish()
 
 
 def _objects(

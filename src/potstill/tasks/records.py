@@ -6,9 +6,9 @@ Knows how a fault is counted and worded; no file format, no task.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from potstill.core.errors import DataError
 
@@ -156,6 +156,49 @@ class RowFaults:
     def _line(self, bad: BadRow) -> str:
         column = "" if bad.column is None else f", column '{bad.column}'"
         return f"{self.origin.unit} {bad.place}{column}: {bad.reason}"
+
+
+class RowColumns:
+    """Picks columns of rows that name their own, and tells a wrong name from gaps.
+
+    A column that some rows lack is a fault of those rows; one that no row has is one of the
+    source, whatever number of rows may be skipped.
+    """
+
+    def __init__(self, columns: Sequence[str], faults: RowFaults) -> None:
+        self._columns = columns
+        self._faults = faults
+        self._unseen = set(columns)
+        self._first: list[str] = []  # the columns of the first row that lacked one
+
+    def pick(self, place: int, row: Mapping[Any, object]) -> list[object] | None:
+        """The values of a row; None where it lacks a column, which is counted.
+
+        Raises:
+            DataError: More rows are faulty than may be skipped.
+        """
+        lacking = next((column for column in self._columns if column not in row), None)
+        if lacking is None:
+            self._unseen.clear()
+            return [row[column] for column in self._columns]
+        there = [str(name) for name in row]
+        self._first = self._first or there
+        self._unseen.difference_update(there)
+        if lacking in self._unseen and len(self._faults.skipped) >= self._faults.limit:
+            raise no_column(lacking, self._first, self._faults.origin)
+        wanted = f"a value, or null, for '{lacking}' in every row"
+        self._faults.add(place, lacking, missing_column(lacking, there), wanted=wanted)
+        return None
+
+    def finish(self) -> None:
+        """After the last row.
+
+        Raises:
+            DataError: No row had one of the columns.
+        """
+        lacking = next((column for column in self._columns if column in self._unseen), None)
+        if lacking is not None and self._first:
+            raise no_column(lacking, self._first, self._faults.origin)
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:

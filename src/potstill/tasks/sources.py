@@ -23,11 +23,10 @@ from potstill.tasks.records import (
     BadRow,
     Chunk,
     Origin,
+    RowColumns,
     RowFaults,
-    missing_column,
     nearest,
     need_columns,
-    no_column,
 )
 
 PYTHON_SOURCE = "<rows given in Python>"
@@ -237,21 +236,18 @@ def _python_chunk(source: object, columns: Sequence[str], faults: RowFaults) -> 
 
 def _dicts_chunk(rows: Sequence[object], columns: Sequence[str], faults: RowFaults) -> Chunk:
     records: list[tuple[int, list[object]]] = []
+    picked = RowColumns(columns, faults)
     for i, row in enumerate(rows):
         if not isinstance(row, Mapping):
             faults.add(i, None, f"a {type(row).__name__}, not a dict", wanted="a dict a row")
             continue
-        lacking = next((column for column in columns if column not in row), None)
-        if lacking is not None:
-            there = [str(key) for key in row]
-            if not faults.limit and i == 0:
-                raise no_column(lacking, there, faults.origin)
-            wanted = f"a value, or None, for '{lacking}' in every row"
-            faults.add(i, lacking, missing_column(lacking, there), wanted=wanted)
+        found = picked.pick(i, row)
+        if found is None:
             continue
-        values = [_plain(row[column]) for column in columns]
+        values = [_plain(value) for value in found]
         if _sound(i, values, columns, faults):
             records.append((i, values))
+    picked.finish()
     return Chunk.of(records) if records else Chunk(places=[], columns=[[] for _ in columns])
 
 
