@@ -277,7 +277,9 @@ def test_given_teachers_are_tried_before_others_are_trained(base: Path, tmp_path
             potstill.run(with_key(run, "tasks.mood.teachers", {"models": [model]}))
     assert not list(tmp_path.glob("stages/*"))
     result = potstill.run(with_key(run, "tasks.mood.teachers", {"scores": scores[:9]}))
-    assert "its scores cover 9 of 16 rows of train" in (result.folder / "log.jsonl").read_text()
+    log = (result.folder / "log.jsonl").read_text()
+    assert "its scores cover 9 of 16 rows of train" in log
+    assert log.count("the ensemble has no score") == 1
 
 
 def test_a_finished_run_keeps_its_date(base: Path, tmp_path: Path) -> None:

@@ -383,7 +383,7 @@ def test_given_texts_teach_by_their_texts(tmp_path: Path) -> None:
     result = potstill.run(partial)
     check_results(result.results)
     assert "ensemble" not in result.results["tasks"]["de"]["scores"]
-    assert "do not answer every" in (result.folder / "log.jsonl").read_text()
+    assert (result.folder / "log.jsonl").read_text().count("the ensemble has no score") == 1
 
 
 def test_a_student_folder_is_a_base(place: Path, tmp_path: Path) -> None:

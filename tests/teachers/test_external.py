@@ -391,7 +391,7 @@ def test_scores_of_passages(tmp_path: Path) -> None:
     assert slots is not None
     np.testing.assert_allclose(outputs[: slots.sum()], np.concatenate(wanted), rtol=1e-6)
     assert look_at(scores_member(SPANS, path, None, "m"), SPANS) == [
-        "its scores cover 0 of 8 rows of dev: no member can be chosen by it"
+        "its scores cover 0 of 8 rows of dev: the ensemble has no score"  # dev is reported
     ]
 
 

@@ -53,12 +53,7 @@ def task_outcome(run: SeedRun, task: Task) -> TaskOutcome:
     if task.name in run.rivals:
         ensemble = run.rivals[task.name]
         said = run.opinions(ensemble, task, split, f"{run.prefix}ensemble on {task.name}")
-        if said is None:
-            run.stages.progress.warn(
-                f"task '{task.name}': its teachers do not cover every {split.source} row, "
-                "so the ensemble has no score"
-            )
-        else:
+        if said is not None:  # else the run said so when it looked at the given scores
             kinds["ensemble"] = run.tuned(ensemble, task)
             predictions |= _ensemble_predictions(run, task, split, ensemble, said)
             for member, own in zip(ensemble, said, strict=True):

@@ -98,12 +98,7 @@ def text_outcome(
     members: list[dict[str, object]] = []
     if ensemble:
         together = said(run, ensemble, task, split, f"{run.prefix}ensemble on {task.name}")
-        if together is None:
-            run.stages.progress.warn(
-                f"task '{task.name}': its teachers do not answer every {split.source} row, "
-                "so the ensemble has no score"
-            )
-        else:
+        if together is not None:  # else the run said so when it looked at the given texts
             predictions["ensemble"] = together
             truth = truth_of(task, split)
             texts_of = {}

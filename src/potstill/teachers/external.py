@@ -130,8 +130,10 @@ def look_at(member: Member, task: Task) -> list[str]:
         n = int(cover[start : start + len(split)].sum())
         start += len(split)
         if n < len(split):
-            then = {"dev": "no member can be chosen by it", "test": "the ensemble has no score"}
-            why = then.get(name, "the others have no soft targets")
+            why = "the others have no soft targets"
+            if name in ("dev", "test"):
+                reported = split is task.reported
+                why = "the ensemble has no score" if reported else "no member can be chosen by it"
             found.append(f"its scores cover {n} of {len(split)} rows of {name}: {why}")
     return found
 
