@@ -641,6 +641,19 @@ def test_a_faulty_row_leaves_no_output(run_folder: Path, tmp_path: Path, name: s
     assert list(tmp_path.glob(".*")) == []
 
 
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "in.parquet"])
+def test_a_file_without_rows_leaves_no_output(run_folder: Path, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    if name == "in.parquet":
+        pq.write_table(pa.table({"text": pa.array([], pa.string())}), file)
+    else:
+        file.write_text("text,other\n" if name == "in.csv" else "", encoding="utf-8")
+    result = call("predict", run_folder, file, "--out", tmp_path / "out.jsonl", "--tasks", "mood")
+    assert result.exit_code == 1
+    assert "no rows" in result.stderr or "an empty file" in result.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 @pytest.mark.parametrize("task", ["mood", "same", "stars"])
 def test_export_is_a_standard_classifier(run_folder: Path, tmp_path: Path, task: str) -> None:
     folder = document(

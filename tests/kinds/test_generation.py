@@ -57,6 +57,7 @@ def as_dicts(targets: np.ndarray) -> list[dict[int, float]]:
         (float("nan"), "the target is missing"),
         ("", "the target is empty text"),
         (" \n\t ", "the target is empty text"),
+        ("\u200b\ufeff \u2800", "the target is text of characters that cannot be seen"),
         (3, "the target is int 3, not text"),
         (["a"], "not text"),
         (b"a", "not text"),

@@ -329,6 +329,7 @@ def test_given_classes_keep_their_order() -> None:
         (THREE, None, "missing"),
         (THREE, float("nan"), "missing"),
         (THREE, "  ", "empty"),
+        (THREE, "\u200b", "empty"),
         (THREE, "aa", "'aa' does not occur in train (known: a, b, c; nearest: 'a')"),
         (SCORE, None, "missing"),
         (SCORE, "", "missing"),

@@ -85,6 +85,7 @@ def test_empty_texts_per_column() -> None:
     assert [f.where for f in found] == ["a.csv, line 3", "a.csv, line 2"]
     assert found[0].what == "column 'a': 2 rows without text (also a.csv, line 4)"
     assert found[1].what == "column 'b': 1 row without text"
+    assert only(find_empty_texts({"a": ["x", "\u200b\u00ad"]}, where)).where == "a.csv, line 3"
     many = only(find_empty_texts({"a": [""] * 9}, where))
     assert many.what.endswith("a.csv, line 7; …)")
 

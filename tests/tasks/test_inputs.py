@@ -106,6 +106,8 @@ def test_half_a_character_is_no_text() -> None:
         (PASSAGE, ["a", None], "column 'context' is empty"),
         (PASSAGE, ["a", " \n"], "column 'context' is empty text"),
         (PASSAGE, ["", "a"], "column 'question' is empty text"),
+        (TEXT, ["\u200b\u3164"], "column 'text' is empty text"),
+        (WORDS, [["\u200b", "\ufe0f"]], "column 'tokens' is empty text"),
     ],
 )
 def test_rows_that_cannot_be_used(reader: Reader, values: list[object], fault: str) -> None:

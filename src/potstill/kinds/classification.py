@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from potstill.core.characters import is_unseen
 from potstill.kinds.base import Inputs, Kind, Space
 from potstill.kinds.numbers import finite_number, softmax
 
@@ -222,11 +223,11 @@ def label_text(value: object) -> str:
 
 
 def is_missing(value: object) -> bool:
-    """Whether a label is None, NaN or blank."""
+    """Whether a label is None, NaN, or text without a character that can be seen."""
     return (
         value is None
         or (isinstance(value, float) and math.isnan(value))
-        or (isinstance(value, str) and not value.strip())
+        or (isinstance(value, str) and is_unseen(value))
     )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from potstill.core.characters import is_unseen
 from potstill.kinds.base import Inputs, Key, Kind, Space
 
 if TYPE_CHECKING:
@@ -353,8 +354,8 @@ def _fault(value: object) -> str | None:
         return "missing"
     if not isinstance(value, str):
         return f"{type(value).__name__} {value!r:.60}, not text"
-    if not value.strip():
-        return "empty text"
+    if is_unseen(value):
+        return "empty text" if not value.strip() else "text of characters that cannot be seen"
     if "\0" in value:
         return "text with a NUL character, the sign of binary data"
     try:

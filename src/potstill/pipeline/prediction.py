@@ -50,7 +50,7 @@ def predict_file(
     Raises:
         UsageError: A row can be answered for no task, or not for one that was asked for, or
             ``out`` has another ending.
-        DataError: The file or a row of it is faulty.
+        DataError: The file or a row of it is faulty, or it has no row.
     """
     loaded: Predictor
     if is_bundle(student):
@@ -91,6 +91,13 @@ def predict_file(
             sink.write(rows)
             n_rows += len(rows)
             bar.advance(len(rows), info=f"row {n_rows}")
+        if not n_rows:  # within the sink: no file of answers is left
+            raise DataError(
+                str(file),
+                got="no rows",
+                wanted="at least one row",
+                todo="check that the file was written whole, or name another",
+            )
     if n_blank:
         progress.warn(f"{n_blank} texts are blank: what is answered there means nothing")
     if n_cut:
@@ -98,8 +105,6 @@ def predict_file(
             f"{n_cut} of {n_rows} rows are longer than the {loaded.max_tokens} tokens that the "
             "student reads, and were answered without their end"
         )
-    if not n_rows:
-        progress.warn(f"{file} holds no rows")
     return n_rows
 
 

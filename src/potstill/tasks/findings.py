@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from potstill.core.characters import is_unseen
 from potstill.tasks.rowids import sort_keys
 
 Severity = Literal["error", "warning", "note"]
@@ -390,7 +391,7 @@ def find_shared_rows(
 
 
 def _is_blank(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or (isinstance(value, str) and is_unseen(value))
 
 
 def _counts(classes: Sequence[str], labels: np.ndarray) -> np.ndarray:

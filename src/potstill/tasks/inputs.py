@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from potstill.core.characters import is_unseen
 from potstill.core.errors import DataError
 from potstill.kinds.passage import word_bounds
 from potstill.models.token_rows import TokenRows
@@ -131,7 +132,7 @@ class TextInputs(Reader):
         return text_fault(value)
 
     def is_empty(self, value: Any) -> bool:
-        return not self.value(value).strip()
+        return is_unseen(self.value(value))
 
     def schema(self) -> dict[str, Any]:
         return {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
@@ -169,7 +170,7 @@ class WordInputs(Reader):
         return None
 
     def is_empty(self, value: Any) -> bool:
-        return not _words(value)
+        return all(map(is_unseen, _words(value)))
 
     def texts(self, inputs: Columns) -> list[tuple[str, ...]]:
         # One blank between words, and none in them: no two lists make the same text.
@@ -209,7 +210,7 @@ class PassageInputs(Reader):
         return text_fault(value)
 
     def is_empty(self, value: Any) -> bool:
-        return not value.strip()
+        return is_unseen(value)
 
     def slots(self, inputs: Columns) -> np.ndarray | None:
         passages = inputs[self.columns[1]]

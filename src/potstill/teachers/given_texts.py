@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from potstill.core.characters import is_unseen
 from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, DataError
 from potstill.models.base_folder import check_weights
@@ -136,7 +137,7 @@ def texts_of_file(member: Member, task: Task, rows: Iterable[Split]) -> list[str
     by_row: dict[bytes, str] = {}
     known = sort_keys(_ids(task, member.key, table.columns))
     for i, (key, text) in enumerate(zip(known, table.columns[PREDICTION], strict=True)):
-        if not isinstance(text, str) or not text.strip() or "\0" in text:
+        if not isinstance(text, str) or is_unseen(text) or "\0" in text:
             raise DataError(
                 table.where(i),
                 got=f"{text_fault(text) or 'empty text'} as '{PREDICTION}'",

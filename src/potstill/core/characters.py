@@ -1,0 +1,27 @@
+"""Which characters can be seen."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+"""Categories of controls, of formats such as zero-width joiners, and of blanks."""
+
+_UNSEEN_LETTERS = frozenset(
+    {"\u034f", "\u115f", "\u1160", "\u2800", "\u3164", "\uffa0", *map(chr, range(0xFE00, 0xFE10))}
+)
+"""Joiners, fillers, the blank of Braille and variation selectors: letters, symbols or marks by
+category, and nothing to see."""
+
+
+def is_unseen(text: str) -> bool:
+    """Whether a text is empty or holds only characters that cannot be seen.
+
+    Examples:
+        >>> is_unseen("\\u200b \\ufeff"), is_unseen("a\\u200b")
+        (True, False)
+    """
+    return all(
+        character in _UNSEEN_LETTERS or unicodedata.category(character) in _UNSEEN
+        for character in text
+    )
