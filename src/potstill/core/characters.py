@@ -15,10 +15,10 @@ category, and nothing to see."""
 
 
 def is_unseen(text: str) -> bool:
-    """Whether a text is empty or holds only characters that cannot be seen.
+    r"""Whether a text is empty or holds only characters that cannot be seen.
 
     Examples:
-        >>> is_unseen("\\u200b \\ufeff"), is_unseen("a\\u200b")
+        >>> is_unseen("\u200b \ufeff"), is_unseen("a\u200b")
         (True, False)
     """
     return all(

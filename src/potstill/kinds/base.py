@@ -134,6 +134,14 @@ class Kind(ABC):
         """The encoded label of a row with these inputs as people read it, for the report."""
         return float(label)
 
+    def classes_in(self, label: Any) -> Sequence[str]:
+        """The classes that an encoded label names, for kinds that have classes."""
+        return ()
+
+    def doubt(self, label: Any, inputs: Sequence[Any]) -> str | None:
+        """What is doubtful about a sound label of a row with these inputs, for ``check``."""
+        return None
+
     def describe(self, labels: np.ndarray) -> str:
         """What labels of rows hold, in a few words for ``check``; may be empty."""
         return ""

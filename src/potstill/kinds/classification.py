@@ -85,6 +85,9 @@ class Classification(Kind):
     def label_in_words(self, label: Any, inputs: Sequence[Any]) -> Any:
         return self.classes[int(label)]
 
+    def classes_in(self, label: Any) -> Sequence[str]:
+        return (self.classes[int(label)],)
+
     def truth(self, labels: np.ndarray, inputs: Inputs) -> Any:
         return labels.astype(np.int64)
 

@@ -79,10 +79,15 @@ class Multilabel(Kind):
         if labels and not lists:
             raise ValueError(_no_list(labels[0]))
         if not seen:
-            raise ValueError("the training labels name no label at all")
+            raise ValueError(
+                "the training rows name no label at all: their lists are empty, or missing"
+            )
         classes = tuple(map(label_text, given)) if given else tuple(sorted(seen, key=label_order))
         if len({tuple(sorted(map(str, value))) for value in lists}) < 2:
-            raise ValueError("all training rows have the same labels")
+            raise ValueError(
+                f"all training rows have the same labels, {', '.join(sorted(seen))}: a class is "
+                "learned from rows with it and rows without"
+            )
         return cls(classes=classes)
 
     def encode_label(self, value: object) -> Any:
@@ -104,6 +109,9 @@ class Multilabel(Kind):
         return tuple(found)
 
     def label_in_words(self, label: Any, inputs: Sequence[Any]) -> Any:
+        return self.classes_in(label)
+
+    def classes_in(self, label: Any) -> list[str]:
         return [name for name, given in zip(self.classes, label, strict=True) if given]
 
     def strata(self, labels: np.ndarray) -> np.ndarray:

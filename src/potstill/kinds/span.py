@@ -146,6 +146,17 @@ class Span(Kind):
     def label_in_words(self, label: Any, inputs: Sequence[Any]) -> Any:
         return label[0][0] if label[0] else ""
 
+    def doubt(self, label: Any, inputs: Sequence[Any]) -> str | None:
+        begins, ends = word_bounds(inputs[1])
+        for text, first, last in zip(*label, strict=True):
+            words = inputs[1][begins[first] : ends[last]]
+            if len(words) > len(text.strip()):
+                return (
+                    f"an answer that starts or ends inside a word, first {text!r:.60} of "
+                    f"{words!r:.60}: answers are whole words, so that one cannot be given"
+                )
+        return None
+
     def strata(self, labels: np.ndarray) -> np.ndarray:
         return np.array([bool(texts) for texts, _, _ in labels], np.int64)
 

@@ -91,6 +91,10 @@ class Tagging(Kind):
     def label_in_words(self, label: Any, inputs: Sequence[Any]) -> Any:
         return _spans_in_words(_spans([self.tags[tag] for tag in label], inputs[0]))
 
+    def classes_in(self, label: Any) -> list[str]:
+        """The type of each span."""
+        return [self.tags[tag][2:] for tag in label if self.tags[tag].startswith("B-")]
+
     def strata(self, labels: np.ndarray) -> np.ndarray:
         """Sentences with as many marked spans, up to three, belong together."""
         begins = {i for i, tag in enumerate(self.tags) if tag.startswith("B-")}

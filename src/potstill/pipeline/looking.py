@@ -41,6 +41,11 @@ from potstill.tasks.findings import (
     find_unfit_labels,
 )
 from potstill.tasks.inputs import READERS, Reader
+from potstill.tasks.label_findings import (
+    find_alike_classes,
+    find_doubtful_labels,
+    find_no_task,
+)
 from potstill.tasks.load import label_array
 from potstill.tasks.sources import Rows, read_rows
 from potstill.tasks.task import Task
@@ -218,7 +223,7 @@ def _task_findings(name: str, section: TaskSection, allowed: int) -> Iterator[Fi
                 known = [v for v in labels if v is not None and v != ""]
                 kind = None if single else cls.learn(known, section.space_options)
             except ValueError as error:
-                yield Finding(severity="error", what=str(error), where=None, todo="mend the labels")
+                yield find_no_task(label, labels, str(error), rows.where)
         kept = {c: [_kept(reader, v) for v in inputs[c]] for c in section.inputs}
         values = reader.in_order(kept)
         if kind is not None and thing is not None:
@@ -261,6 +266,9 @@ def _label_findings(
         yield count_classes(kind.classes, classes, split)
         if split != "train":
             yield from find_absent_classes(kind.classes, classes, split)
+        else:
+            named = {i: kind.classes_in(c) for i, c in zip(fit, classes, strict=True)}
+            yield from find_alike_classes(named, where)
     elif isinstance(section, RankingTask) and fit:
         queries = [columns[section.query][i] for i in fit]
         yield from find_lone_candidates(queries, encoded, split, where)
@@ -283,15 +291,24 @@ def _list_findings(
 ) -> Iterator[Finding]:
     """Faults of labels of which a row has several, and what the sound ones hold."""
     faults: dict[int, str] = {}
-    sound: list[Any] = []
+    sound: dict[int, Any] = {}
+    doubts: dict[int, str] = {}
     for i, value in enumerate(labels):
+        row = [column[i] for column in inputs]
         try:
-            sound.append(kind.encode(value, [column[i] for column in inputs]))
+            sound[i] = kind.encode(value, row)
         except ValueError as error:
             faults[i] = str(error)
+            continue
+        if (doubt := kind.doubt(sound[i], row)) is not None:
+            doubts[i] = doubt
     yield from find_faulty_labels(label, faults, where)
+    yield from find_doubtful_labels(doubts, split, where)
+    if split == "train":
+        named = {i: kind.classes_in(encoded) for i, encoded in sound.items()}
+        yield from find_alike_classes(named, where)
     if sound:
-        what = f"{split}: {len(labels)} rows; {kind.describe(label_array(sound))}"
+        what = f"{split}: {len(labels)} rows; {kind.describe(label_array([*sound.values()]))}"
         yield Finding(severity="note", what=what, where=None, todo="")
 
 
