@@ -16,8 +16,11 @@ from typer.testing import CliRunner, Result
 
 import potstill
 from potstill import cli
+from potstill.config import load_run_file
 from potstill.core.errors import BaseModelError, DataError, PotstillError, RunFileError
+from potstill.core.progress import Progress
 from potstill.metrics.generation import BLEU, signature
+from potstill.pipeline.looking import look
 from potstill.training.network import load_network
 from potstill.training.sequence_network import SequenceNetwork
 from tests.pipeline.contract import check_results
@@ -384,6 +387,17 @@ def test_given_texts_teach_by_their_texts(tmp_path: Path) -> None:
     check_results(result.results)
     assert "ensemble" not in result.results["tasks"]["de"]["scores"]
     assert (result.folder / "log.jsonl").read_text().count("the ensemble has no score") == 1
+
+
+def test_check_counts_cut_sources_and_cut_targets_apart(tmp_path: Path) -> None:
+    run = one_direction(tmp_path)
+    for row in run["tasks"]["de"]["train"]:
+        row["de"] += " der hund" * 40
+    run = with_key(run, "training.max_tokens", 64)
+    found = look(load_run_file(write_run(tmp_path, run)), Progress(quiet=True)).findings["de"]
+    (cut,) = [finding for finding in found if "lose their end" in finding.what]
+    assert cut.severity == "warning"
+    assert cut.what.startswith("100.0% of the tried targets")
 
 
 def test_a_student_folder_is_a_base(place: Path, tmp_path: Path) -> None:

@@ -116,12 +116,14 @@ class Trial:
     Attributes:
         rows_per_second: Rows through a training step.
         memory_bytes: Peak memory of this process.
-        truncated: Task to the share of texts that lose their end.
+        truncated: Task to the share of rows whose inputs lose their end.
+        truncated_targets: Task to the share of targets that do.
     """
 
     rows_per_second: float
     memory_bytes: int
     truncated: dict[str, float]
+    truncated_targets: dict[str, float]
 
 
 def try_steps(run: RunFile, tasks: Mapping[str, Task], device: Device, progress: Progress) -> Trial:
@@ -171,6 +173,7 @@ def try_steps(run: RunFile, tasks: Mapping[str, Task], device: Device, progress:
         rows_per_second=rows / max(record["seconds"], 1e-3),
         memory_bytes=peak,
         truncated=record["truncated"],
+        truncated_targets=record["truncated_targets"],
     )
 
 

@@ -24,6 +24,12 @@ from potstill.kinds import KINDS, Classification, Kind
 from potstill.pipeline.estimate import Estimate, Trial, estimate, try_steps
 from potstill.pipeline.given import look_at_given
 from potstill.pipeline.loading import load_tasks
+from potstill.tasks.column_findings import (
+    find_alike_classes,
+    find_cut_texts,
+    find_doubtful_labels,
+    find_no_task,
+)
 from potstill.tasks.findings import (
     Finding,
     count_classes,
@@ -41,11 +47,6 @@ from potstill.tasks.findings import (
     find_unfit_labels,
 )
 from potstill.tasks.inputs import READERS, Reader
-from potstill.tasks.label_findings import (
-    find_alike_classes,
-    find_doubtful_labels,
-    find_no_task,
-)
 from potstill.tasks.load import label_array
 from potstill.tasks.sources import Rows, read_rows
 from potstill.tasks.task import Task
@@ -167,17 +168,13 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
     if any(f.severity == "error" for fs in findings.values() for f in fs):
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
     trial = try_steps(run, tasks, device, progress)
-    for name, share in trial.truncated.items():
-        if share > 0:
-            findings[name].append(
-                Finding(
-                    severity="note",
-                    what=f"{share:.1%} of the tried texts are longer than "
-                    f"{run.training_for('student').max_tokens} tokens and lose their end",
-                    where=None,
-                    todo="",
-                )
-            )
+    for name, task in tasks.items():
+        findings[name] += find_cut_texts(
+            trial.truncated[name],
+            trial.truncated_targets[name],
+            run.training_for("student").max_tokens,
+            says=task.kind.generates,
+        )
     return Look(findings=findings, cost=estimate(run, tasks), trial=trial, free_bytes=free)
 
 

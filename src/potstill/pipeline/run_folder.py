@@ -247,9 +247,13 @@ class Finished:
                 facts["covered"] = (cover["train_covered"] + cover["pool_covered"]) / n_rows
             facts["distilling_stopped_at"] = student["stopped"].get(name)
             facts["warnings"] = shared_rows(task)
-            truncated = student["truncated"][name]
-            if truncated > 0:
-                facts["warnings"].append(f"{truncated:.1%} of the training texts lost their end")
+            kinds = ("sources", "targets") if task.kind.generates else ("texts",)
+            cut = (student["truncated"][name], student.get("truncated_targets", {}).get(name, 0.0))
+            facts["warnings"] += [
+                f"{share:.1%} of the training {texts} lost their end"
+                for texts, share in zip(kinds, cut, strict=False)
+                if share > 0
+            ]
             tasks[name] = task_details(outcome.tasks[name], facts)
         return {
             "version": 1,

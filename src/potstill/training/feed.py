@@ -120,10 +120,14 @@ class Feed:
         return UnitLengths.of(np.add.reduceat(lengths, windows[:-1]), None)
 
     @property
-    def truncated(self) -> np.ndarray:
-        """(N,) rows that lost an end, of their inputs or of their target."""
-        lost = self.tokens.truncated
-        return lost if self.targets is None else lost | self.targets.truncated
+    def truncated_inputs(self) -> float:
+        """Share of the rows whose inputs lost their end."""
+        return float(self.tokens.truncated.mean())
+
+    @property
+    def truncated_targets(self) -> float:
+        """Share of the targets that lost their end; 0 for tasks without."""
+        return 0.0 if self.targets is None else float(self.targets.truncated.mean())
 
     def texts_of(self, units: np.ndarray) -> np.ndarray:
         """The texts of some units."""

@@ -1,7 +1,7 @@
-"""What is wrong, or worth knowing, with a task's labels as a whole.
+"""What is worth knowing of a task's columns as a whole: their labels, the length of their texts.
 
-Single labels that are missing or unfit are in :mod:`potstill.tasks.findings`. Values in, findings
-out, as there.
+Single rows that are faulty are in :mod:`potstill.tasks.findings`. Values in, findings out, as
+there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from potstill.tasks.findings import Finding, Where
 
 _SHOWN_PLACES = 3
 _SHOWN_GROUPS = 10
+_MANY = 0.02  # cut texts, above which they are no stray long ones
 
 
 def find_no_task(column: str, labels: Sequence[object], why: str, where: Where) -> Finding:
@@ -86,3 +87,32 @@ def find_doubtful_labels(doubts: Mapping[int, str], split: str, where: Where) ->
             todo="correct the labels, or leave the rows out",
         )
     ]
+
+
+def find_cut_texts(inputs: float, targets: float, max_tokens: int, *, says: bool) -> list[Finding]:
+    """A warning of texts that the limit cuts, or a note where they are few.
+
+    Args:
+        inputs: Share of the rows that were tried whose inputs lose their end.
+        targets: Share of the targets that do.
+        max_tokens: The limit.
+        says: The task has targets.
+    """
+    shares = {"sources" if says else "texts": inputs, "targets": targets}
+    found = []
+    for texts, share in shares.items():
+        if not share:
+            continue
+        many = share > _MANY
+        taught = "; a student learns from such targets not to come to an end"
+        todo = "raise `training: {max_tokens: …}` as far as the base goes, or shorten the texts"
+        found.append(
+            Finding(
+                severity="warning" if many else "note",
+                what=f"{share:.1%} of the tried {texts} are longer than {max_tokens} tokens and "
+                f"lose their end{taught if texts == 'targets' else ''}",
+                where=None,
+                todo=todo if many else "",
+            )
+        )
+    return found
