@@ -30,7 +30,8 @@ tasks:
 A key under `teachers: {training: ...}`, `student: {training: ...}` or `evaluate: {training: ...}`
 wins over the same key of `training:`. The recipe `mt-dnn-kd` brings the settings of its paper for
 the teachers (5 epochs, Adamax, learning rate 5e-5, 512 tokens, nets with dropout 0.1, 0.2, 0.3 in
-turn); a key that the file sets wins over the recipe.
+turn); a key that the file sets wins over the recipe. Runs whose tasks say texts (generation,
+translation) have some defaults of their own: the tables name them behind `texts:`.
 """
 
 
@@ -51,6 +52,8 @@ def _section(note: SectionNote) -> str:
     ]
     for key in note.keys:
         default = "required" if key.default is None else f"`{key.default}`" if key.default else ""
+        if key.of_texts is not None:
+            default += f"; texts: `{key.of_texts}`"
         cells = [f"`{key.name}`", key.form, default, key.meaning]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"

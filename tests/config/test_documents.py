@@ -10,6 +10,8 @@ import pytest
 from potstill.config import TASK_KINDS, RunFile, show
 from potstill.config.describe import section_notes
 from potstill.config.fields import Section, sections_in
+from potstill.config.sections import SEQUENCE_MARGIN, SEQUENCE_TRAINING
+from potstill.config.training import Training
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "docs_run_file.py"
@@ -42,6 +44,24 @@ def test_every_key_is_on_the_page() -> None:
         for section in sections_in(field.annotation):
             path = "tasks.<name>" if name == "tasks" else name
             assert {(path, key) for key in section.model_fields} - {(path, "kind")} <= written
+
+
+def test_the_defaults_of_texts_are_on_the_page() -> None:
+    found = {
+        f"{note.path}.{key.name}": key.of_texts
+        for note in section_notes()
+        for key in note.keys
+        if key.of_texts is not None
+    }
+    assert found.pop(".base") == "marian"
+    assert found.pop("teachers.members") == "1"
+    assert found.pop("teachers.recipe") == "single"
+    assert float(found.pop("distill.stop_when_ahead")) == SEQUENCE_MARGIN
+    assert found == {
+        f"training.{key}": str(value)
+        for key, value in SEQUENCE_TRAINING.items()
+        if Training.model_fields[key].default != value
+    }
 
 
 def test_the_page_is_not_behind() -> None:

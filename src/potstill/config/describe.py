@@ -11,6 +11,7 @@ import textwrap
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -40,12 +41,14 @@ class KeyNote:
         form: How its value is written.
         default: Its default as YAML; None where the key must be given, empty where it is derived.
         meaning: One sentence, with unit or range.
+        of_texts: Its default where tasks say texts, if that is another one.
     """
 
     name: str
     form: str
     default: str | None
     meaning: str
+    of_texts: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,7 @@ def section_notes() -> Iterator[SectionNote]:
 
 def _note(path: str, section: type[Section], names: list[str] | None = None) -> SectionNote:
     keys = []
+    others = _defaults_of_texts().get(path, {})
     for name in section.order() if names is None else names:
         field = section.model_fields[name]
         keys.append(
@@ -94,10 +98,37 @@ def _note(path: str, section: type[Section], names: list[str] | None = None) -> 
                 form=_form_of(field),
                 default=_default_of(field),
                 meaning=field.description or "",
+                of_texts=_yaml(others[name], flow=True) if name in others else None,
             )
         )
     meaning = (section.__doc__ or "").strip().splitlines()[0]
     return SectionNote(path=path, meaning=meaning, keys=tuple(keys))
+
+
+@cache
+def _defaults_of_texts() -> dict[str, dict[str, Any]]:
+    """Section to the keys whose default is another one where tasks say texts, and that default.
+
+    Found by filling in two run files that say nothing but a task.
+    """
+    columns = {"classification": {"text": "a"}, "translation": {"source": "a", "target": "b"}}
+    plain, saying = (
+        RunFile.model_validate({"tasks": {"a": {"kind": kind, "train": [], **keys}}}).plain()
+        for kind, keys in columns.items()
+    )
+    both = {"": (plain, saying)} | {
+        name: (value, saying[name])
+        for name, value in plain.items()
+        if isinstance(value, dict) and name != "tasks"
+    }
+    return {
+        name: {
+            key: value
+            for key, value in ours.items()
+            if not isinstance(value, dict) and key in theirs and theirs[key] != value
+        }
+        for name, (theirs, ours) in both.items()
+    }
 
 
 def _form_of(field: FieldInfo) -> str:

@@ -251,7 +251,7 @@ class Distill(Section):
         le=1,
         description=(
             "Stop a task's soft loss once the student's dev score passes the ensemble's by this "
-            "margin, 0 to 1; null: never. Generation: 0.01 by default, and looked at each epoch."
+            "margin, 0 to 1; null: never. Tasks that say texts look at it each epoch."
         ),
     )
 

@@ -131,18 +131,21 @@ class Architecture(Layered):
     """The size of an encoder-decoder that starts from nothing (`base: marian`)."""
 
     width: int = Field(
-        default=256, ge=8, description="Width of every layer, a multiple of `heads`."
+        default=256,
+        ge=8,
+        description="Width of every layer, 8 or more, an even multiple of `heads`.",
     )
     layers: int = Field(
-        default=3, ge=1, description="Layers of the encoder, and as many of the decoder."
+        default=3, ge=1, description="Layers of the encoder, and as many of the decoder, 1 or more."
     )
-    heads: int = Field(default=4, ge=1, description="Heads of every attention.")
-    feed_forward: int = Field(default=1024, ge=8, description="Width inside a layer.")
+    heads: int = Field(default=4, ge=1, description="Heads of every attention, 1 or more.")
+    feed_forward: int = Field(default=1024, ge=8, description="Width inside a layer, 8 or more.")
     vocabulary: int = Field(
         default=8000,
         ge=64,
         le=65536,
-        description="Pieces of the vocabulary that all languages share; fewer for small data.",
+        description="Pieces of the vocabulary that all languages share, 64 to 65536; fewer for "
+        "small data.",
     )
 
 
@@ -150,11 +153,15 @@ class Decoding(Section):
     """How texts are looked for, in evaluation, prediction and service."""
 
     beams: int = Field(
-        default=4, ge=1, le=64, description="Open hypotheses of the beam search; 1 is greedy."
+        default=4,
+        ge=1,
+        le=64,
+        description="Open hypotheses of the beam search, 1 to 64; 1 is greedy.",
     )
     length_penalty: float = Field(
         default=1.0,
         ge=0,
         le=10,
-        description="Power of the length that a hypothesis' log-probability is divided by.",
+        description="Power of the length that a hypothesis' log-probability is divided by, "
+        "0 to 10.",
     )
