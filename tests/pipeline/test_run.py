@@ -269,7 +269,7 @@ def test_given_teachers_are_tried_before_others_are_trained(base: Path, tmp_path
     with_scores = with_key(run, "tasks.mood.teachers", {"scores": [dict(scores[0], good="x")]})
     with pytest.raises(DataError, match="a number"):
         potstill.run(with_scores)
-    clash = [*scores, dict(scores[3], good=0.1)]
+    clash = [*scores, dict(scores[3], bad=0.9, good=0.1)]
     with pytest.raises(DataError, match="other scores than"):
         potstill.run(with_key(run, "tasks.mood.teachers", {"scores": clash}))
     for model, thing in ((str(base), "teacher "), ("./nowhere", "teacher '")):

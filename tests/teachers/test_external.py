@@ -27,9 +27,8 @@ from potstill.teachers.external import (
     classifier_member,
     classifier_outputs,
     look_at,
-    scores_member,
-    scores_outputs,
 )
+from potstill.teachers.given_scores import scores_member, scores_outputs
 from potstill.teachers.member import Member
 from tests.tiny import CPU, toy_task
 from tests.toys import VOCABULARY, toy_rows, toy_tokenizer, write_rows
@@ -393,6 +392,45 @@ def test_scores_of_passages(tmp_path: Path) -> None:
     assert look_at(scores_member(SPANS, path, None, "m"), SPANS) == [
         "its scores cover 0 of 8 rows of dev: the ensemble has no score"  # dev is reported
     ]
+
+
+def notes_of(rows: list[dict[str, object]], task: Task) -> list[str]:
+    notes: list[str] = []
+    look_at(scores_member(task, rows, None, "m"), task, notes.append)
+    return notes
+
+
+def test_it_is_said_as_what_scores_are_read() -> None:
+    texts = TASK.train.inputs["text"]
+    read = {"probabilities": (0.25, 0.75), "logits": (-1.0, 3.5)}
+    for space, (bad, good) in read.items():
+        rows = [{"text": text, "bad": bad, "good": good} for text in texts]
+        assert notes_of(rows, TASK) == [f"its scores are read as {space}"]
+    assert notes_of(words_with_scores(), TAGS) == ["its scores are read as logits"]
+    assert notes_of(passages_with_scores(), SPANS) == ["its scores are read as logits"]
+
+
+def test_one_stray_score_does_not_make_logits_of_probabilities(tmp_path: Path) -> None:
+    texts = TASK.train.inputs["text"]
+    rows: list[dict[str, object]] = [{"text": t, "bad": 0.25, "good": 0.75} for t in texts]
+    rows[3] |= {"good": 75}
+    member = scores_member(TASK, write_rows(tmp_path / "s.jsonl", rows), None, "m")
+    with pytest.raises(DataError, match=r"s\.jsonl, line 4") as refused:
+        look_at(member, TASK)
+    assert "scores 0.25, 75, which sum to 75.25" in refused.value.got
+    assert "probabilities in every row" in refused.value.wanted
+    values = [i / 100 for i in range(len(LABELS.train))]
+    rows = [
+        {"remark": text, "animal": v, "blame": 0.0, "praise": 0.9}
+        for text, v in zip(LABELS.train.inputs["remark"], values, strict=True)
+    ]
+    assert notes_of(rows, LABELS) == ["its scores are read as probabilities"]
+    rows[-1]["blame"] = -0.5
+    with pytest.raises(DataError, match=f"row {len(rows) - 1}") as refused:
+        look_at(scores_member(LABELS, rows, None, "m"), LABELS)
+    assert "a score of -0.5" in refused.value.got
+    rows = [row | {"animal": 2.0 - i, "praise": i - 3.0} for i, row in enumerate(rows)]
+    assert notes_of(rows, LABELS) == ["its scores are read as logits"]
 
 
 def test_scores_of_several_labels() -> None:

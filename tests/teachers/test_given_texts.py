@@ -19,7 +19,8 @@ from potstill.models.pieces import Decoding
 from potstill.models.sequence import fresh_model
 from potstill.targets.texts import say
 from potstill.tasks.task import Split, Task
-from potstill.teachers.external import classifier_member, look_at, scores_member
+from potstill.teachers.external import classifier_member, look_at
+from potstill.teachers.given_scores import scores_member
 from potstill.teachers.given_texts import given_speaker, load_translator, texts_of_file
 from potstill.teachers.member import Member
 from tests.sequences import pair_rows, sequence_base, sequence_task, toy_pieces

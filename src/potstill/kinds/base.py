@@ -241,6 +241,15 @@ class Kind(ABC):
             ValueError: A score is missing or not a number; the text says which.
         """
 
+    def space_of_scores(self, rows: Sequence[Mapping[str, object]]) -> Space | None:
+        """As what :meth:`from_scores` reads a whole table; None where scores are values or texts.
+
+        Raises:
+            ValueError: A score is missing or not a number; as ``kinds.scores.MixedScores``, nearly
+                all are probabilities.
+        """
+        return None
+
     @property
     def score_columns(self) -> tuple[str, ...]:
         """The columns of a table of somebody else's scores."""

@@ -13,6 +13,7 @@ import numpy as np
 from potstill.core.characters import is_unseen
 from potstill.kinds.base import Inputs, Kind, Space
 from potstill.kinds.numbers import finite_number, softmax
+from potstill.kinds.scores import are_distributions, one_space
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,15 +118,23 @@ class Classification(Kind):
         return soft_cross_entropy(outputs, targets, temperature)
 
     def from_scores(self, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
-        values = np.empty((len(rows), self.n_outputs), np.float64)
-        for i, row in enumerate(rows):
-            for j, label in enumerate(self.classes):
-                values[i, j] = finite_number(row.get(label), f"the score of class '{label}'")
-        if (values >= 0).all() and np.allclose(values.sum(1), 1.0, atol=1e-2):
+        values = self._values(rows)
+        if are_distributions(values).all():
             # A softmax forgets a row's mean; logits compared one by one do not: it is set to 0.
             values = np.log(np.maximum(values, _LEAST_PROBABILITY))
             values -= values.mean(1, keepdims=True)
         return values.astype(np.float32)
+
+    def space_of_scores(self, rows: Sequence[Mapping[str, object]]) -> Space:
+        values = self._values(rows)
+        return one_space(values, are_distributions(values))
+
+    def _values(self, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
+        values = np.empty((len(rows), self.n_outputs), np.float64)
+        for i, row in enumerate(rows):
+            for j, label in enumerate(self.classes):
+                values[i, j] = finite_number(row.get(label), f"the score of class '{label}'")
+        return values
 
     def soften(
         self, members: np.ndarray, groups: np.ndarray | None, temperature: float

@@ -16,6 +16,7 @@ import numpy as np
 from potstill.kinds.base import Inputs, Key, Kind, Space
 from potstill.kinds.classification import is_missing, label_order, label_text
 from potstill.kinds.numbers import finite_number, logit, sigmoid
+from potstill.kinds.scores import are_shares, one_space
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,15 +172,22 @@ class Multilabel(Kind):
         return binary_cross_entropy(outputs, targets, temperature)
 
     def from_scores(self, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
-        values = np.array(
+        values = self._values(rows)
+        if are_shares(values).all():
+            values = logit(values.clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY))
+        return values.astype(np.float32)
+
+    def space_of_scores(self, rows: Sequence[Mapping[str, object]]) -> Space:
+        values = self._values(rows)
+        return one_space(values, are_shares(values))
+
+    def _values(self, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
+        return np.array(
             [
                 [finite_number(row.get(label), f"the score of '{label}'") for label in self.classes]
                 for row in rows
             ]
         )
-        if (values >= 0).all() and (values <= 1).all():
-            values = logit(values.clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY))
-        return values.astype(np.float32)
 
     def soften(
         self, members: np.ndarray, groups: np.ndarray | None, temperature: float

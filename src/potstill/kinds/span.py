@@ -17,6 +17,7 @@ import numpy as np
 from potstill.kinds.base import Inputs, Key, Kind, Space
 from potstill.kinds.numbers import finite_number, group_log_softmax
 from potstill.kinds.passage import word_bounds
+from potstill.kinds.scores import are_shares, one_space
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -216,16 +217,24 @@ class Span(Kind):
 
     def from_scores(self, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
         """``start_scores`` and ``end_scores``: a number for "no answer", then one a word."""
+        values, _ = self._values(rows)
+        if are_shares(values).all():
+            values = np.log(np.maximum(values, _LEAST_PROBABILITY))
+        return values.astype(np.float32)
+
+    def space_of_scores(self, rows: Sequence[Mapping[str, object]]) -> Space:
+        values, own = self._values(rows)
+        return one_space(values, are_shares(values), own)
+
+    def _values(self, rows: Sequence[Mapping[str, object]]) -> tuple[np.ndarray, np.ndarray]:
+        """(S, 2) scores of all places, and the row of each."""
         columns = []
         for name in self.score_columns:
             lists = [_numbers(row.get(name), name) for row in rows]
             columns.append([number for row in lists for number in row])
         if len(columns[0]) != len(columns[1]):
             raise ValueError(f"{len(columns[0])} start scores and {len(columns[1])} end scores")
-        values = np.array(columns).T
-        if (values >= 0).all() and (values <= 1).all():
-            values = np.log(np.maximum(values, _LEAST_PROBABILITY))
-        return values.astype(np.float32)
+        return np.array(columns).T, np.repeat(np.arange(len(rows)), [len(row) for row in lists])
 
     def soften(
         self, members: np.ndarray, groups: np.ndarray | None, temperature: float

@@ -14,6 +14,7 @@ import numpy as np
 
 from potstill.kinds.base import Inputs, Key, Kind, Space
 from potstill.kinds.numbers import finite_number, softmax
+from potstill.kinds.scores import are_distributions, one_space
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -154,15 +155,25 @@ class Tagging(Kind):
 
     def from_scores(self, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
         """``scores``: for each word a list of one number a tag, in the order of :attr:`tags`."""
-        words = [word for row in rows for word in _lists(row.get("scores"))]
+        values, _ = self._values(rows)
+        if are_distributions(values).all():
+            values = np.log(np.maximum(values, _LEAST_PROBABILITY))
+            values -= values.mean(1, keepdims=True)
+        return values.astype(np.float32)
+
+    def space_of_scores(self, rows: Sequence[Mapping[str, object]]) -> Space:
+        values, own = self._values(rows)
+        return one_space(values, are_distributions(values), own)
+
+    def _values(self, rows: Sequence[Mapping[str, object]]) -> tuple[np.ndarray, np.ndarray]:
+        """(S, C) scores of all words, and the row of each."""
+        lists = [_lists(row.get("scores")) for row in rows]
+        words = [word for row in lists for word in row]
         for word in words:
             if len(word) != len(self.tags):
                 raise ValueError(f"{len(word)} scores of a word for {len(self.tags)} tags")
         values = np.array([[finite_number(v, "a score") for v in word] for word in words])
-        if (values >= 0).all() and np.allclose(values.sum(1), 1.0, atol=1e-2):
-            values = np.log(np.maximum(values, _LEAST_PROBABILITY))
-            values -= values.mean(1, keepdims=True)
-        return values.astype(np.float32)
+        return values, np.repeat(np.arange(len(lists)), [len(row) for row in lists])
 
     def soften(
         self, members: np.ndarray, groups: np.ndarray | None, temperature: float

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 from potstill.config import RunFile
 from potstill.config.tasks import GivenModels, GivenScores
 from potstill.tasks.sources import Source
 from potstill.tasks.task import Task
-from potstill.teachers.external import classifier_member, look_at, scores_member
+from potstill.teachers.external import classifier_member, look_at
+from potstill.teachers.given_scores import scores_member
 from potstill.teachers.member import Member
 
 
@@ -32,8 +34,13 @@ def given_members(run: RunFile, task: Task) -> list[Member]:
     return []
 
 
-def look_at_given(run: RunFile, task: Task) -> list[str]:
+def look_at_given(run: RunFile, task: Task, note: Callable[[str], object]) -> list[str]:
     """Try the given teachers of a task.
+
+    Args:
+        run: The run file.
+        task: The task.
+        note: Called with what is worth knowing of them.
 
     Returns:
         Warnings, such as of rows that they do not cover.
@@ -41,4 +48,5 @@ def look_at_given(run: RunFile, task: Task) -> list[str]:
     Raises:
         PotstillError: One of them cannot teach this task.
     """
-    return [warning for member in given_members(run, task) for warning in look_at(member, task)]
+    members = given_members(run, task)
+    return [warning for member in members for warning in look_at(member, task, note)]

@@ -236,13 +236,17 @@ def _task_findings(name: str, section: TaskSection, allowed: int) -> Iterator[Fi
 
 
 def _given_findings(run: RunFile, task: Task) -> list[Finding]:
+    notes: list[str] = []
     try:
-        warnings = look_at_given(run, task)
+        warnings = look_at_given(run, task, notes.append)
     except PotstillError as error:
         what = f"{error.thing}: {error.got}; wanted {error.wanted}"
         return [Finding(severity="error", what=what, where=None, todo=error.todo)]
     todo = "give scores of all rows, or leave it so: rows without learn from their labels alone"
-    return [Finding(severity="warning", what=w, where=None, todo=todo) for w in warnings]
+    return [
+        *(Finding(severity="warning", what=w, where=None, todo=todo) for w in warnings),
+        *(Finding(severity="note", what=n, where=None, todo="") for n in notes),
+    ]
 
 
 def _label_findings(

@@ -185,8 +185,12 @@ class Run:
             ) from error
         first = self.seeds[0]
         for name, task in first.tasks.items():
-            for warning in [*shared_rows(task), *look_at_given(self.run, task)]:
+            notes: list[str] = []
+            for warning in [*shared_rows(task), *look_at_given(self.run, task, notes.append)]:
                 self.progress.warn(f"task '{name}': {warning}")
+            for note in notes:
+                self.progress.say(f"task '{name}': {note}")
+                self.progress.log("note", text=f"task '{name}': {note}")
         for seed in self.seeds if self.run.generates else ():
             need_agreement(self.run, seed.tasks, self.stages, seed.prefix)
         cost = estimate(self.run, first.tasks)

@@ -18,7 +18,8 @@ from potstill.core.stages import Stage, StageFolder
 from potstill.targets.parts import Parts
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
 from potstill.tasks.task import Split, Task, folds, slots_of
-from potstill.teachers.external import classifier_outputs, scores_outputs
+from potstill.teachers.external import classifier_outputs
+from potstill.teachers.given_scores import scores_outputs
 from potstill.teachers.member import Member
 from potstill.training.inference import INFERENCE_VERSION
 from potstill.training.network import load_encoder_network

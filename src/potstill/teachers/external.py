@@ -2,14 +2,14 @@
 
 classifier   a folder or hub id in the transformers format of the task's kind: sequence
              classification, token classification for words, question answering for passages
-scores       a table with a score per class (or ``value``), joined by inputs or by a key
+scores       a table with a score per class (or ``value``), joined by inputs or by a key:
+             see ``given_scores``
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -23,18 +23,16 @@ from transformers import (
     PreTrainedModel,
 )
 
-from potstill.core.arrays import parts_of
 from potstill.core.device import Device
-from potstill.core.errors import BaseModelError, DataError, MismatchError
+from potstill.core.errors import BaseModelError, MismatchError
 from potstill.core.files import digest_file, digest_json
 from potstill.models.base_folder import check_weights, find_base
 from potstill.models.encoder import longest_text, refuse_missing, silence
 from potstill.models.token_rows import TokenRows, pick_slots
 from potstill.models.tokenizer import load_tokenizer
 from potstill.tasks.batches import token_batches
-from potstill.tasks.rowids import digest_rows, row_ids, sort_keys
-from potstill.tasks.sources import Source, read_rows
-from potstill.tasks.task import Split, Task, slots_of
+from potstill.tasks.task import Split, Task
+from potstill.teachers.given_scores import read_scores, scores_outputs
 from potstill.teachers.given_texts import load_translator, texts_of_file
 from potstill.teachers.member import Member
 from potstill.training.inference import BUDGET_TOKENS, to_batch
@@ -86,23 +84,15 @@ def classifier_member(
     )
 
 
-def scores_member(task: Task, scores: Source, key: str | None, name: str) -> Member:
-    """A member from a table of scores; its digest is that of the values themselves.
-
-    Raises:
-        DataError: The file is missing, or lacks a column.
-    """
-    columns = _score_table_columns(task, key)
-    table = read_rows(scores, columns=columns, what=f"task '{task.name}', scores")
-    values = row_ids([[str(v) for v in table.columns[c]] for c in columns])
-    digest = digest_json({"scores": digest_rows(values, None), "key": key})
-    path = Path(scores) if isinstance(scores, str | Path) else Path()
-    given = None if isinstance(scores, str | Path) else scores
-    return Member(name=name, folder=path, digest=digest, source="scores", key=key, scores=given)
-
-
-def look_at(member: Member, task: Task) -> list[str]:
+def look_at(
+    member: Member, task: Task, note: Callable[[str], object] = lambda _: None
+) -> list[str]:
     """Try a given teacher on a task, without asking it anything.
+
+    Args:
+        member: The teacher.
+        task: The task.
+        note: Called with what is worth knowing: as what scores are read.
 
     Returns:
         Warnings: splits that its scores do not cover.
@@ -110,7 +100,8 @@ def look_at(member: Member, task: Task) -> list[str]:
     Raises:
         BaseModelError: It is no classifier that transformers can load.
         MismatchError: Its labels are not the task's.
-        DataError: A score is missing or no number, or rows of one text differ.
+        DataError: A score is missing or no number, nearly all are probabilities, or rows of one
+            text differ.
     """
     if member.source == "classifier":
         if task.kind.generates:
@@ -124,7 +115,10 @@ def look_at(member: Member, task: Task) -> list[str]:
     if task.kind.generates:
         cover = np.array([text is not None for text in texts_of_file(member, task, there.values())])
     else:
-        cover = scores_outputs(member, task, list(there.values()))[1]
+        scores = read_scores(member, task)
+        if scores.space is not None:
+            note(f"its scores are read as {scores.space}")
+        cover = scores_outputs(member, task, list(there.values()), scores)[1]
     found, start = [], 0
     for name, split in there.items():
         n = int(cover[start : start + len(split)].sum())
@@ -207,116 +201,6 @@ def _no_answer(outputs: np.ndarray, silent: np.ndarray, tokens: TokenRows) -> No
     for start, end in pairwise(tokens.windows):
         least = start + int(silent[start:end].sum(1).argmin())
         outputs[tokens.slots.offsets[start]] = silent[least]
-
-
-def scores_outputs(
-    member: Member, task: Task, rows: Sequence[Split]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs (S, C) and cover (N,) from a table of scores; rows that it lacks are not covered.
-
-    Raises:
-        DataError: A column is missing, a score is no number, or no row to learn from is covered.
-    """
-    source: Source = member.folder if member.scores is None else member.scores
-    names = task.kind.score_columns
-    columns = _score_table_columns(task, member.key)
-    joint = columns[: len(columns) - len(names)]
-    what = f"task '{task.name}', scores"
-    table = read_rows(source, columns=columns, what=what)
-    known = _joint_ids(task, member.key, {c: table.columns[c] for c in joint})
-    wanted = np.concatenate([_join_ids(split, member.key, what) for split in rows])
-    dicts: list[Mapping[str, object]] = []
-    counts = np.ones(table.n_rows, np.int64)
-    for i in range(table.n_rows):
-        row = {name: table.columns[name][i] for name in names}
-        try:
-            counts[i] = len(task.kind.from_scores([row]))
-        except ValueError as error:
-            raise DataError(
-                table.where(i),
-                got=str(error),
-                wanted="a number" if not task.kind.slotted else "a list of numbers a word",
-                todo="mend the scores",
-            ) from error
-        dicts.append(row)
-    outputs = task.kind.from_scores(dicts)
-    keys = sort_keys(known)
-    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-    ends = np.cumsum(counts)
-    parts = np.split(outputs, ends[:-1])
-    clashes = [
-        i
-        for i in np.flatnonzero(first[group] != np.arange(len(keys)))
-        if not np.array_equal(parts[i], parts[first[group[i]]])
-    ]
-    if clashes:
-        i = int(clashes[0])
-        raise DataError(
-            table.where(i),
-            got=f"other scores than {table.where(int(first[group[i]]))} has for the same row",
-            wanted="one row of scores for each " + ", ".join(joint),
-            todo="decide on one of them",
-        )
-    order = np.argsort(keys, kind="stable")
-    places = np.searchsorted(keys[order], sort_keys(wanted)).clip(max=max(len(keys) - 1, 0))
-    found = order[places]
-    cover = keys[found] == sort_keys(wanted)
-    if not cover.any() and any(split is task.train for split in rows):
-        raise DataError(
-            what,
-            got=f"none of the {len(wanted)} rows has a score in {table.source}",
-            wanted="rows that agree in " + ", ".join(joint),
-            todo="compare the columns of both files, or join with `teachers: {key: column}`",
-        )
-    slots = [own for split in rows if (own := slots_of(task, split)) is not None]
-    if not slots:
-        return np.where(cover[:, None], outputs[found], np.float32(0)), cover
-    wanted_slots = np.concatenate(slots)
-    unfit = np.flatnonzero(cover & (counts[found] != wanted_slots))
-    if len(unfit):
-        i = int(unfit[0])
-        raise DataError(
-            table.where(int(found[i])),
-            got=f"{counts[found[i]]} scores",
-            wanted=f"{wanted_slots[i]}, one for each place where the task answers",
-            todo="compute the scores for these words, in their order",
-        )
-    known_rows = np.flatnonzero(cover)
-    spread = np.zeros((int(wanted_slots.sum()), outputs.shape[1]), np.float32)
-    spread[parts_of(wanted_slots, known_rows)] = outputs[parts_of(counts, found[known_rows])]
-    return spread, cover
-
-
-def _joint_ids(task: Task, key: str | None, columns: Mapping[str, Sequence[object]]) -> np.ndarray:
-    """Ids of a table's rows by the columns that join it, as the task's own rows have them."""
-    if key is not None:
-        return row_ids([[str(value) for value in columns[key]]])
-    reader = task.inputs
-    return reader.ids(
-        {
-            c: [reader.value(v if reader.value_fault(v) is None else str(v)) for v in values]
-            for c, values in columns.items()
-        }
-    )
-
-
-def _join_ids(split: Split, key: str | None, what: str) -> np.ndarray:
-    if key is None:
-        return split.ids
-    if split.keys is None:
-        raise DataError(
-            f"{what}, column '{key}' of {split.source}",
-            got="rows without that column",
-            wanted="the key that joins rows with scores",
-            todo="add the column, or join by the input columns (no `key:`)",
-        )
-    return row_ids([split.keys])
-
-
-def _score_table_columns(task: Task, key: str | None) -> list[str]:
-    """The columns that join rows and scores, then those of the scores."""
-    joint = list(task.inputs.columns) if key is None else [key]
-    return [*joint, *task.kind.score_columns]
 
 
 def _load(member: Member, task: Task) -> PreTrainedModel:

@@ -1,0 +1,190 @@
+"""Scores that somebody computed: a table with a row of them for each row of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from potstill.core.arrays import parts_of
+from potstill.core.errors import DataError
+from potstill.core.files import digest_json
+from potstill.kinds.base import Space
+from potstill.kinds.scores import MixedScores
+from potstill.tasks.rowids import digest_rows, row_ids, sort_keys
+from potstill.tasks.sources import Rows, Source, read_rows
+from potstill.tasks.task import Split, Task, slots_of
+from potstill.teachers.member import Member
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scores:
+    """A table of scores, read.
+
+    Attributes:
+        table: Its R rows.
+        outputs: (S, C) of all rows.
+        counts: (R,) slots of each row.
+        space: As what they were read; None where they are values.
+    """
+
+    table: Rows
+    outputs: np.ndarray
+    counts: np.ndarray
+    space: Space | None
+
+
+def scores_member(task: Task, scores: Source, key: str | None, name: str) -> Member:
+    """A member from a table of scores; its digest is that of the values themselves.
+
+    Raises:
+        DataError: The file is missing, or lacks a column.
+    """
+    columns = _score_table_columns(task, key)
+    table = read_rows(scores, columns=columns, what=f"task '{task.name}', scores")
+    values = row_ids([[str(v) for v in table.columns[c]] for c in columns])
+    digest = digest_json({"scores": digest_rows(values, None), "key": key})
+    path = Path(scores) if isinstance(scores, str | Path) else Path()
+    given = None if isinstance(scores, str | Path) else scores
+    return Member(name=name, folder=path, digest=digest, source="scores", key=key, scores=given)
+
+
+def read_scores(member: Member, task: Task) -> Scores:
+    """A member's table of scores.
+
+    Raises:
+        DataError: A column is missing, a score is no number, or nearly all are probabilities.
+    """
+    source: Source = member.folder if member.scores is None else member.scores
+    names = task.kind.score_columns
+    what = f"task '{task.name}', scores"
+    table = read_rows(source, columns=_score_table_columns(task, member.key), what=what)
+    dicts: list[Mapping[str, object]] = []
+    counts = np.ones(table.n_rows, np.int64)
+    for i in range(table.n_rows):
+        row = {name: table.columns[name][i] for name in names}
+        try:
+            counts[i] = len(task.kind.from_scores([row]))
+        except ValueError as error:
+            raise DataError(
+                table.where(i),
+                got=str(error),
+                wanted="a number" if not task.kind.slotted else "a list of numbers a word",
+                todo="mend the scores",
+            ) from error
+        dicts.append(row)
+    try:
+        space = task.kind.space_of_scores(dicts) if dicts else None
+    except MixedScores as error:
+        raise DataError(
+            table.where(error.row),
+            got=str(error),
+            wanted="probabilities in every row, or logits in every row",
+            todo="mend the row, or write logits in all rows: log p for a probability p, or "
+            "log p - log(1 - p) where each label has its own",
+        ) from error
+    outputs = task.kind.from_scores(dicts)
+    return Scores(table=table, outputs=outputs, counts=counts, space=space)
+
+
+def scores_outputs(
+    member: Member, task: Task, rows: Sequence[Split], scores: Scores | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs (S, C) and cover (N,) from a table of scores; rows that it lacks are not covered.
+
+    Args:
+        member: The teacher.
+        task: The task.
+        rows: Splits, one after the other.
+        scores: Its table, where it is read already.
+
+    Raises:
+        DataError: As :func:`read_scores`; or no row to learn from is covered.
+    """
+    names = task.kind.score_columns
+    columns = _score_table_columns(task, member.key)
+    joint = columns[: len(columns) - len(names)]
+    what = f"task '{task.name}', scores"
+    read = read_scores(member, task) if scores is None else scores
+    table, outputs, counts = read.table, read.outputs, read.counts
+    known = _joint_ids(task, member.key, {c: table.columns[c] for c in joint})
+    wanted = np.concatenate([_join_ids(split, member.key, what) for split in rows])
+    keys = sort_keys(known)
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    ends = np.cumsum(counts)
+    parts = np.split(outputs, ends[:-1])
+    clashes = [
+        i
+        for i in np.flatnonzero(first[group] != np.arange(len(keys)))
+        if not np.array_equal(parts[i], parts[first[group[i]]])
+    ]
+    if clashes:
+        i = int(clashes[0])
+        raise DataError(
+            table.where(i),
+            got=f"other scores than {table.where(int(first[group[i]]))} has for the same row",
+            wanted="one row of scores for each " + ", ".join(joint),
+            todo="decide on one of them",
+        )
+    order = np.argsort(keys, kind="stable")
+    places = np.searchsorted(keys[order], sort_keys(wanted)).clip(max=max(len(keys) - 1, 0))
+    found = order[places]
+    cover = keys[found] == sort_keys(wanted)
+    if not cover.any() and any(split is task.train for split in rows):
+        raise DataError(
+            what,
+            got=f"none of the {len(wanted)} rows has a score in {table.source}",
+            wanted="rows that agree in " + ", ".join(joint),
+            todo="compare the columns of both files, or join with `teachers: {key: column}`",
+        )
+    slots = [own for split in rows if (own := slots_of(task, split)) is not None]
+    if not slots:
+        return np.where(cover[:, None], outputs[found], np.float32(0)), cover
+    wanted_slots = np.concatenate(slots)
+    unfit = np.flatnonzero(cover & (counts[found] != wanted_slots))
+    if len(unfit):
+        i = int(unfit[0])
+        raise DataError(
+            table.where(int(found[i])),
+            got=f"{counts[found[i]]} scores",
+            wanted=f"{wanted_slots[i]}, one for each place where the task answers",
+            todo="compute the scores for these words, in their order",
+        )
+    known_rows = np.flatnonzero(cover)
+    spread = np.zeros((int(wanted_slots.sum()), outputs.shape[1]), np.float32)
+    spread[parts_of(wanted_slots, known_rows)] = outputs[parts_of(counts, found[known_rows])]
+    return spread, cover
+
+
+def _joint_ids(task: Task, key: str | None, columns: Mapping[str, Sequence[object]]) -> np.ndarray:
+    """Ids of a table's rows by the columns that join it, as the task's own rows have them."""
+    if key is not None:
+        return row_ids([[str(value) for value in columns[key]]])
+    reader = task.inputs
+    return reader.ids(
+        {
+            c: [reader.value(v if reader.value_fault(v) is None else str(v)) for v in values]
+            for c, values in columns.items()
+        }
+    )
+
+
+def _join_ids(split: Split, key: str | None, what: str) -> np.ndarray:
+    if key is None:
+        return split.ids
+    if split.keys is None:
+        raise DataError(
+            f"{what}, column '{key}' of {split.source}",
+            got="rows without that column",
+            wanted="the key that joins rows with scores",
+            todo="add the column, or join by the input columns (no `key:`)",
+        )
+    return row_ids([split.keys])
+
+
+def _score_table_columns(task: Task, key: str | None) -> list[str]:
+    """The columns that join rows and scores, then those of the scores."""
+    joint = list(task.inputs.columns) if key is None else [key]
+    return [*joint, *task.kind.score_columns]
