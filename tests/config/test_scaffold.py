@@ -293,6 +293,12 @@ def test_lists_say_their_kind(init: Init) -> None:
                 "answers": [["Ada"] for _ in n],
                 "answer_starts": [[0] for _ in n],
             },
+            "squad/train.jsonl": {
+                "id": [str(i) for i in n],
+                "question": ["who?" for _ in n],
+                "context": [f"Ada {i}" for i in n],
+                "answers": [{"text": ["Ada"], "answer_start": [0]} for _ in n],
+            },
             "genres/train.jsonl": {
                 "text": films,
                 "labels": [["long", "new"][: i % 3] for i in n],
@@ -308,10 +314,12 @@ def test_lists_say_their_kind(init: Init) -> None:
     assert {name: task.kind for name, task in run.tasks.items()} == {
         "ner": "tagging",
         "qa": "span",
+        "squad": "span",
         "genres": "multilabel",
         "counts": "classification",
     }
     assert "{kind: classification, text: tokens, label: intent}" in text
+    assert "'answers' holds the answers and their places, as in SQuAD" in text
 
 
 def test_columns_of_languages_are_directions(init: Init) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from potstill.kinds import KINDS
+from potstill.tasks.nested import is_nest
 from potstill.tasks.records import separator_hint
 
 Head = Mapping[str, Sequence[object]]
@@ -261,10 +263,13 @@ def _guess_of_lists(train: Head) -> Guess | str | None:
         )
     if {"question", "context", "answers"} <= set(lower):
         starts = lower.get("answer_starts")
-        if starts is None:
-            return "no column 'answer_starts': the place of each answer in its passage"
-        keys = {key: lower[key] for key in ("question", "context", "answers")}
-        return Guess(kind="span", keys={**keys, "answer_starts": starts}, notes=())
+        keys: dict[str, object] = {key: lower[key] for key in ("question", "context", "answers")}
+        if starts is not None:
+            return Guess(kind="span", keys={**keys, "answer_starts": starts}, notes=())
+        if is_nest(train[lower["answers"]], KINDS["span"].nested):
+            note = f"'{lower['answers']}' holds the answers and their places, as in SQuAD"
+            return Guess(kind="span", keys=keys, notes=(note,))
+        return "no column 'answer_starts': the place of each answer in its passage"
     label = _first(_LABELS, list(train))
     labels = [] if label is None else [v for v in train[label] if v is not None]
     if label is not None and labels and all(isinstance(v, list) for v in labels):

@@ -67,6 +67,7 @@ class Kind(ABC):
     version: ClassVar[int] = 1  # raised when what is computed changes: older stages are not reused
     summary: ClassVar[str] = ""  # one sentence, for the documentation of the run file
     keys: ClassVar[tuple[Key, ...]] = ()
+    nested: ClassVar[tuple[str, ...]] = ()  # its labels' names where one column holds them all
     reads: ClassVar[str] = "text"  # the reader of its inputs: a key of tasks.inputs.READERS
     metric_names: ClassVar[tuple[str, ...]]  # the first is the default
     grouped: ClassVar[bool] = False  # the rows of one group are one example (ranking)

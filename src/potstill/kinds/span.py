@@ -57,17 +57,20 @@ class Span(Kind):
             name="answers",
             form="column",
             use="label",
-            meaning="Column of the right answers: a list of texts, empty where there is none.",
+            meaning="Column of the right answers: a list of texts, empty where there is none; or, "
+            "as in SQuAD, `{text: [...], answer_start: [...]}`, which holds their places too.",
             default="answers",
         ),
         Key(
             name="answer_starts",
             form="column",
             use="label",
-            meaning="Column of the place of each answer in the passage, in characters from 0.",
+            meaning="Column of the place of each answer in the passage, in characters from 0; "
+            "none where `answers` holds the places.",
             default="answer_starts",
         ),
     )
+    nested: ClassVar[tuple[str, ...]] = ("text", "answer_start")
     reads: ClassVar[str] = "passage"
     metric_names: ClassVar[tuple[str, ...]] = ("token_f1", "exact_match")
     slotted: ClassVar[bool] = True
@@ -379,7 +382,8 @@ def _answers(value: object) -> tuple[tuple[str, ...], tuple[int, ...]]:
     if not isinstance(texts, list | tuple) or not isinstance(starts, list | tuple):
         raise ValueError(  # noqa: TRY004 (what is wrong with a label is a ValueError)
             f"answers {texts!r:.60} and their places {starts!r:.60}: wanted a list of texts and a "
-            "list of numbers; empty lists mean no answer"
+            "list of numbers; empty lists mean no answer (in one column: "
+            "`{text: [...], answer_start: [...]}`)"
         )
     if len(texts) != len(starts):
         raise ValueError(f"{len(texts)} answers with {len(starts)} places")

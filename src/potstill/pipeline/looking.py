@@ -48,7 +48,7 @@ from potstill.tasks.findings import (
 )
 from potstill.tasks.inputs import READERS, Reader
 from potstill.tasks.load import label_array
-from potstill.tasks.sources import Rows, read_rows
+from potstill.tasks.sources import Rows, read_labelled
 from potstill.tasks.task import Task
 
 _ALL = 10**9  # faulty rows that `check` lists rather than stops at
@@ -190,8 +190,13 @@ def _task_findings(name: str, section: TaskSection, allowed: int) -> Iterator[Fi
             continue
         what = f"task '{name}', {split}"
         try:
-            rows = read_rows(
-                source, columns=[*section.inputs, *section.labels], what=what, skip_bad_rows=_ALL
+            rows = read_labelled(
+                source,
+                inputs=section.inputs,
+                labels=section.labels,
+                nested=cls.nested,
+                what=what,
+                skip_bad_rows=_ALL,
             )
         except PotstillError as error:
             text = f"{error.thing}: {error.got}; wanted {error.wanted}"

@@ -19,7 +19,7 @@ from potstill.tasks.findings import find_lone_candidates
 from potstill.tasks.inputs import READERS, Reader
 from potstill.tasks.pools import join_pools
 from potstill.tasks.rowids import sample_groups, sort_keys, stratified_sample
-from potstill.tasks.sources import Source, read_rows
+from potstill.tasks.sources import Source, read_labelled, read_rows
 from potstill.tasks.task import Split, Task
 
 DEV_SHARE = 0.1
@@ -75,6 +75,7 @@ def load_task(
         task=name,
         inputs=inputs,
         labels=labels,
+        nested=cls.nested,
         group=group,
         key=key,
         allowed=skip_bad_rows,
@@ -131,6 +132,7 @@ class _Rows:
     task: str
     inputs: Reader
     labels: tuple[str, ...]
+    nested: tuple[str, ...]
     group: str | None
     key: str | None
     allowed: int
@@ -138,10 +140,18 @@ class _Rows:
     def read(self, source: Source, split: str, labelled: bool) -> _Read:
         what = f"task '{self.task}', {split}"
         names = self.inputs.columns
-        wanted = [*names, *(self.labels if labelled else ())]
-        if self.key is not None:
-            wanted.append(self.key)
-        rows = read_rows(source, columns=wanted, what=what, skip_bad_rows=self.allowed)
+        wanted = [*names, *(() if self.key is None else (self.key,))]
+        if labelled:
+            rows = read_labelled(
+                source,
+                inputs=wanted,
+                labels=self.labels,
+                nested=self.nested,
+                what=what,
+                skip_bad_rows=self.allowed,
+            )
+        else:
+            rows = read_rows(source, columns=wanted, what=what, skip_bad_rows=self.allowed)
         columns = [rows.columns[c] for c in names]
         faults = _Faults(what, self.allowed - len(rows.skipped))
         keep = []

@@ -8,6 +8,7 @@ recorded. See :mod:`potstill.tasks.stream` for files that are not to be held in 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -19,6 +20,7 @@ from potstill.core.errors import DataError
 from potstill.tasks.arrow_rows import parquet_chunks, parquet_columns, table_chunk
 from potstill.tasks.delimited import delimited_chunks, delimited_columns
 from potstill.tasks.json_lines import encodable, json_chunks, json_columns
+from potstill.tasks.nested import holds_others, part
 from potstill.tasks.records import (
     BadRow,
     Chunk,
@@ -143,8 +145,52 @@ def read_rows(source: Source, *, columns: Sequence[str], what: str, skip_bad_row
     )
 
 
-def column_names(path: str | Path, *, what: str = "") -> list[str]:
+def read_labelled(
+    source: Source,
+    *,
+    inputs: Sequence[str],
+    labels: Sequence[str],
+    nested: Sequence[str],
+    what: str,
+    skip_bad_rows: int = 0,
+) -> Rows:
+    """Read rows with their labels, as :func:`read_rows` reads columns.
+
+    Args:
+        source: The rows.
+        inputs: Columns that are not labels.
+        labels: The label columns.
+        nested: The name of each label inside the first label's column, where that column holds
+            them all and the others are not there; empty where they never stand so.
+        what: What the rows are for, for messages.
+        skip_bad_rows: How many faulty rows may be left out.
+
+    Returns:
+        The rows, with every label column whether it stood alone or not.
+
+    Raises:
+        DataError: As :func:`read_rows`.
+    """
+    names = _names(source, what, skip_bad_rows) if nested else []
+    if labels[0] in names and not set(labels[1:]) & set(names):
+        rows = read_rows(
+            source, columns=[*inputs, labels[0]], what=what, skip_bad_rows=skip_bad_rows
+        )
+        values = rows.columns[labels[0]]
+        if any(holds_others(value) for value in values):
+            for label, field in zip(labels, nested, strict=True):
+                rows.columns[label] = [part(value, field) for value in values]
+            return rows
+    return read_rows(source, columns=[*inputs, *labels], what=what, skip_bad_rows=skip_bad_rows)
+
+
+def column_names(path: str | Path, *, what: str = "", skip_bad_rows: int = 0) -> list[str]:
     """The columns of a data file: its header, or the keys of its first JSON object.
+
+    Args:
+        path: The file.
+        what: What the rows are for, for messages.
+        skip_bad_rows: How many faulty lines may stand before that object.
 
     Raises:
         DataError: The file is missing, empty, damaged or of another format.
@@ -155,7 +201,7 @@ def column_names(path: str | Path, *, what: str = "") -> list[str]:
     if form == "parquet":
         return parquet_columns(place, origin)
     if form == "jsonl":
-        return json_columns(place, RowFaults(origin=origin, may_skip=False))
+        return json_columns(place, RowFaults(origin=origin, limit=skip_bad_rows, may_skip=False))
     return delimited_columns(place, origin, tabs=form == "tsv")
 
 
@@ -203,6 +249,19 @@ def file_chunks(
     if form == "jsonl":
         return json_chunks(path, columns, faults, chunk_rows)
     return delimited_chunks(path, columns, faults, chunk_rows, tabs=form == "tsv")
+
+
+def _names(source: Source, what: str, skip_bad_rows: int) -> list[str]:
+    """The columns of a source; none where only its reading can say what is wrong with it."""
+    if isinstance(source, str | Path):
+        with suppress(DataError):
+            return column_names(source, what=what, skip_bad_rows=skip_bad_rows)
+        return []
+    for attribute in ("column_names", "columns"):  # Arrow and datasets; DataFrames
+        if (found := getattr(source, attribute, None)) is not None:
+            return [str(name) for name in found]
+    first = source[0] if isinstance(source, Sequence) and len(source) else None
+    return [str(name) for name in first] if isinstance(first, Mapping) else []
 
 
 def _no_file(path: Path, origin: Origin) -> DataError:
