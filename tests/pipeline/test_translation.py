@@ -17,7 +17,13 @@ from typer.testing import CliRunner, Result
 import potstill
 from potstill import cli
 from potstill.config import load_run_file
-from potstill.core.errors import BaseModelError, DataError, PotstillError, RunFileError
+from potstill.core.errors import (
+    BaseModelError,
+    DataError,
+    MismatchError,
+    PotstillError,
+    RunFileError,
+)
 from potstill.core.progress import Progress
 from potstill.metrics.generation import BLEU, signature
 from potstill.pipeline.looking import look
@@ -398,6 +404,40 @@ def test_check_counts_cut_sources_and_cut_targets_apart(tmp_path: Path) -> None:
     (cut,) = [finding for finding in found if "lose their end" in finding.what]
     assert cut.severity == "warning"
     assert cut.what.startswith("100.0% of the tried targets")
+
+
+def test_a_student_teaches_by_its_texts(place: Path, tmp_path: Path) -> None:
+    """It knows the sources by another column, and the task by another name."""
+    student = run_folder_of(place) / "student"
+    run = one_direction(tmp_path)
+    task = run["tasks"].pop("de")
+    for split in ("train", "dev", "test"):
+        task[split] = [{"english": row["en"], "german": row["de"]} for row in task[split]]
+    task |= {"source": "english", "target": "german", "language": "de"}
+    run["tasks"]["again"] = task | {"teachers": {"models": [str(student)]}}
+    run["distill"] = {"objective": "sequence", "soft_weight": 1.0}
+    result = potstill.run(run)
+    check_results(result.results)
+    said = potstill.load(student, device="cpu", precision="fp32")
+    rows = [{"en": row["english"]} for row in task["test"]]
+    texts = [answer["tasks"]["de"]["prediction"] for answer in said.predict(rows, ["de"])]
+    wanted = BLEU.score(np.array([row["german"] for row in task["test"]]), np.array(texts))
+    assert result.results["tasks"]["again"]["scores"]["ensemble"] == pytest.approx(wanted)
+
+
+def test_a_student_that_does_not_say_the_texts_is_refused(place: Path, tmp_path: Path) -> None:
+    student = run_folder_of(place) / "student"
+    run = one_direction(tmp_path)
+    run["distill"] = {"objective": "sequence"}
+    run["tasks"]["de"] |= {"teachers": {"models": [str(student)]}, "language": "nl"}
+    with pytest.raises(MismatchError, match="wanted: a task with the token <2nl>") as refused:
+        potstill.run(run)
+    assert "<2de> (de), <2fr> (fr)" in refused.value.got
+    heads = {"kind": "classification", "train": toy_task()["train"], "text": "text"}
+    run = {"tasks": {"mood": {**heads, "teachers": {"models": [str(student)]}}}}
+    with pytest.raises(BaseModelError, match="a student of potstill") as unfit:
+        potstill.run({**run, "output": str(tmp_path / "runs")})
+    assert "potstill export" in unfit.value.todo
 
 
 def test_a_student_folder_is_a_base(place: Path, tmp_path: Path) -> None:

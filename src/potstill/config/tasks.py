@@ -42,7 +42,10 @@ from potstill.tasks.inputs import READERS
 class GivenModels(Section):
     """Teachers that exist already, in the transformers format of the task's kind."""
 
-    models: Bases = Field(min_length=1, description="Folders or hub ids, one for each member.")
+    models: Bases = Field(
+        min_length=1,
+        description="Folders or hub ids, one for each member; of texts also a student's folder.",
+    )
     labels: ClassNames | None = Field(
         default=None,
         description="Labels in the order of the models' outputs; null: as their config.json says.",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -26,14 +27,14 @@ from transformers import (
 from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, MismatchError
 from potstill.core.files import digest_file, digest_json
-from potstill.models.base_folder import check_weights, find_base
+from potstill.models.base_folder import STUDENT_FILE, check_weights, find_base
 from potstill.models.encoder import longest_text, refuse_missing, silence
 from potstill.models.token_rows import TokenRows, pick_slots
 from potstill.models.tokenizer import load_tokenizer
 from potstill.tasks.batches import token_batches
 from potstill.tasks.task import Split, Task
 from potstill.teachers.given_scores import read_scores, scores_outputs
-from potstill.teachers.given_texts import load_translator, texts_of_file
+from potstill.teachers.given_texts import texts_of_file, try_speaker
 from potstill.teachers.member import Member
 from potstill.training.inference import BUDGET_TOKENS, to_batch
 
@@ -57,13 +58,13 @@ def classifier_member(
     """A member from a model's folder or hub id; nothing is opened but its digests.
 
     Args:
-        model: The folder or hub id.
+        model: The folder or hub id; for texts also the folder of a student of potstill.
         labels: What its outputs mean, in their order.
         name: What reports call it.
         says: It says texts.
 
     Raises:
-        BaseModelError: It is not there.
+        BaseModelError: It is not there, or is a student where a classifier is wanted.
     """
     try:
         found = find_base(model)
@@ -74,13 +75,27 @@ def classifier_member(
             wanted="a classifier's folder, or the hub id of one that is stored on this machine",
             todo="correct `teachers: {models: …}` of its task",
         ) from error
+    student = Path(model).expanduser()
+    is_student = (student / STUDENT_FILE).is_file()
+    if is_student and not says:
+        raise BaseModelError(
+            f"teacher '{model}'",
+            got="a student of potstill, which has heads for its own tasks",
+            wanted="a model in transformers' format, of one task",
+            todo="write one with `potstill export FOLDER --task NAME --out MODEL`, and name that",
+        )
     facts: dict[str, object] = {"model": found.digest, "labels": list(labels or [])}
-    if says:
+    if is_student:
+        facts["student"] = digest_file(student / STUDENT_FILE)
+    elif says:
         files = sorted(path for form in _OF_TEXTS for path in found.path.glob(form))
         facts["texts"] = {path.name: digest_file(path) for path in files}
-    digest = digest_json(facts)
     return Member(
-        name=name, folder=found.path, digest=digest, source="classifier", labels=tuple(labels or ())
+        name=name,
+        folder=student if is_student else found.path,
+        digest=digest_json(facts),
+        source="classifier",
+        labels=tuple(labels or ()),
     )
 
 
@@ -105,7 +120,7 @@ def look_at(
     """
     if member.source == "classifier":
         if task.kind.generates:
-            load_translator(member)
+            try_speaker(member, task)
             return []
         _label_order(_load(member, task), member, task)
         load_tokenizer(member.folder)

@@ -1,7 +1,8 @@
-"""Teachers of texts that exist already: transformers encoder-decoders, and files of texts.
+"""Teachers of texts that exist already: encoder-decoders, and files of texts.
 
-They have vocabularies of their own, so what they teach is the text that they say, not what they
-think of each piece.
+An encoder-decoder is one of transformers, of one direction, or a student of potstill. They have
+vocabularies of their own, so what they teach is the text that they say, not what they think of each
+piece.
 """
 
 from __future__ import annotations
@@ -16,15 +17,20 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from potstill.core.characters import is_unseen
 from potstill.core.device import Device
-from potstill.core.errors import BaseModelError, DataError
-from potstill.models.base_folder import check_weights
+from potstill.core.errors import BaseModelError, DataError, MismatchError
+from potstill.core.files import verify
+from potstill.models.base_folder import STUDENT_FILE, check_weights
 from potstill.models.encoder import refuse_missing, silence
+from potstill.models.pieces import Decoding
 from potstill.tasks.batches import token_batches
 from potstill.tasks.inputs import Columns, text_fault
+from potstill.tasks.predictor import TaskHead
 from potstill.tasks.rowids import row_ids, sort_keys
 from potstill.tasks.sources import read_rows
 from potstill.tasks.task import Split, Task
 from potstill.teachers.member import Member
+from potstill.training.network import load_network
+from potstill.training.sequence_network import SequenceNetwork
 
 Speak: TypeAlias = Callable[[Columns, Callable[[int], None]], list[str]]
 """Rows as columns, and what is called with the rows of each batch, to a text a row."""
@@ -46,7 +52,7 @@ def given_speaker(
     """What a given encoder-decoder says to rows given as columns.
 
     Args:
-        member: A transformers folder.
+        member: A transformers folder, or that of a student.
         task: The task.
         beams: Of the search.
         length_penalty: Of the search.
@@ -55,7 +61,12 @@ def given_speaker(
 
     Raises:
         BaseModelError: The folder is no encoder-decoder that transformers can load.
+        ArtefactError: A student's files are damaged.
+        MismatchError: A student that does not say such texts.
     """
+    if _is_student(member):
+        decoding = Decoding(beams=beams, length_penalty=length_penalty)
+        return _student_speaker(member, task, decoding, device, max_tokens)
     model, tokenizer = load_translator(member)
     model.to(device.torch).eval()
 
@@ -83,6 +94,63 @@ def given_speaker(
         return said
 
     return speak
+
+
+def try_speaker(member: Member, task: Task) -> None:
+    """Open a given encoder-decoder, to know that it can teach a task.
+
+    Raises:
+        BaseModelError: As :func:`given_speaker`, likewise the others.
+    """
+    if _is_student(member):
+        _load_student(member, task)
+    else:
+        load_translator(member)
+
+
+def _is_student(member: Member) -> bool:
+    return (member.folder / STUDENT_FILE).is_file()
+
+
+def _student_speaker(
+    member: Member, task: Task, decoding: Decoding, device: Device, max_tokens: int
+) -> Speak:
+    network, head = _load_student(member, task)
+    limit = min(max_tokens, network.max_tokens)
+
+    def speak(inputs: Columns, done: Callable[[int], None]) -> list[str]:
+        # The student may know the source's column by another name.
+        own = dict(zip(head.inputs.columns, task.inputs.in_order(inputs), strict=True))
+        tokens = head.inputs.tokenise(
+            own, network.tokenizer, max_tokens=limit, task=head.kind.token
+        )
+        return [str(text) for text in network.texts(tokens, device, decoding=decoding, done=done)]
+
+    return speak
+
+
+def _load_student(member: Member, task: Task) -> tuple[SequenceNetwork, TaskHead]:
+    """A student, and its task whose token asks for what the given task wants."""
+    verify(member.folder)
+    network = load_network(member.folder)
+    thing = f"teacher {member.folder} of task '{task.name}'"
+    if not isinstance(network, SequenceNetwork):
+        raise MismatchError(
+            thing,
+            got="a student that answers with classes, numbers or words",
+            wanted="one that says texts",
+            todo="name a student of tasks of generation or translation",
+        )
+    for head in network.tasks.values():
+        if head.kind.token == task.kind.token:
+            return network, head
+    tokens = ", ".join(f"{head.kind.token} ({name})" for name, head in network.tasks.items())
+    raise MismatchError(
+        thing,
+        got=f"a student whose tasks have the tokens {tokens}",
+        wanted=f"a task with the token {task.kind.token}",
+        todo="set the task's `language:` (or `token:`) to one of them, if it is what they say",
+    )
 
 
 def load_translator(member: Member) -> tuple[Any, Any]:
