@@ -425,6 +425,29 @@ def test_a_student_teaches_by_its_texts(place: Path, tmp_path: Path) -> None:
     assert result.results["tasks"]["again"]["scores"]["ensemble"] == pytest.approx(wanted)
 
 
+def test_students_of_other_seeds_teach_together(place: Path, tmp_path: Path) -> None:
+    first = run_folder_of(place) / "student"
+    other = small_run(tmp_path / "other") | {"seed": 1}
+    other["evaluate"]["baselines"] = []
+    second = potstill.run(other).folder / "student"
+    run = one_direction(tmp_path / "runs")
+    run["tasks"]["de"]["teachers"] = {"models": [str(first), str(second)]}
+    run["distill"] = {"objective": "sequence"}
+    result = potstill.run(run)
+    check_results(result.results)
+    members = read(result.folder / "details.json")["members"]
+    assert [member["member"] for member in members] == ["given 1", "given 2"]
+    alone = potstill.run(with_key(run, "tasks.de.teachers.models", [str(first)])).results
+    ours = result.results["tasks"]["de"]["scores"]
+    assert alone["tasks"]["de"]["scores"]["ensemble"] == pytest.approx(members[0]["test"])
+    assert ours["teacher_best"] in [pytest.approx(member["test"]) for member in members]
+    stranger = one_direction(tmp_path / "stranger")
+    stranger["architecture"]["vocabulary"] = 64
+    third = potstill.run(stranger).folder / "student"
+    with pytest.raises(MismatchError, match="members with different vocabularies"):
+        potstill.run(with_key(run, "tasks.de.teachers.models", [str(first), str(third)]))
+
+
 def test_a_student_that_does_not_say_the_texts_is_refused(place: Path, tmp_path: Path) -> None:
     student = run_folder_of(place) / "student"
     run = one_direction(tmp_path)
@@ -638,7 +661,7 @@ def test_two_models_of_others_are_refused_before_anything_is_trained(tmp_path: P
     run = one_direction(tmp_path / "runs")
     run["distill"] = {"objective": "sequence"}
     run["tasks"]["de"]["teachers"] = {"models": [str(tmp_path), str(tmp_path / "other")]}
-    refused(run, RunFileError, "one model: texts of several have no mean")
+    refused(run, RunFileError, "one model, or several students .*: texts of others have no mean")
 
 
 def test_a_faulty_file_of_texts_is_found_before_anything_is_trained(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def given_texts(
 ) -> list[str]:
     """What a model says to splits, one after the other."""
     speak = given_speaker(
-        member, task, beams=beams, length_penalty=1.0, device=device, max_tokens=max_tokens
+        [member], task, beams=beams, length_penalty=1.0, device=device, max_tokens=max_tokens
     )
     columns = task.inputs.columns
     inputs = {c: [value for split in rows for value in split.inputs[c]] for c in columns}

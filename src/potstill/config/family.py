@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from potstill.config.checks import Errors
 from potstill.config.faults import KeyPath
@@ -16,6 +17,7 @@ from potstill.config.sections import PAPER_RECIPE, Distill, Student, Teachers
 from potstill.config.tasks import GivenModels, Task
 from potstill.config.training import Architecture, Training
 from potstill.kinds import KINDS
+from potstill.models.base_folder import STUDENT_FILE
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -174,8 +176,8 @@ def _check_sequences(
             path = ("tasks", name, "teachers", "labels")
             errors.append((path, refusal(wanted, todo="remove it")))
         models = task.teachers.models if isinstance(task.teachers, GivenModels) else ()
-        if len(models) > 1:
-            wanted = "one model: texts of several have no mean"
+        if len(models) > 1 and not all((Path(m) / STUDENT_FILE).is_file() for m in models):
+            wanted = "one model, or several students of potstill: texts of others have no mean"
             got = f"{len(models)} models"
             errors.append((("tasks", name, "teachers", "models"), refusal(wanted, got=got)))
     return errors

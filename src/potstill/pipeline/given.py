@@ -11,6 +11,7 @@ from potstill.tasks.sources import Source
 from potstill.tasks.task import Task
 from potstill.teachers.external import classifier_member, look_at
 from potstill.teachers.given_scores import scores_member
+from potstill.teachers.given_texts import try_together
 from potstill.teachers.member import Member
 
 
@@ -49,4 +50,6 @@ def look_at_given(run: RunFile, task: Task, note: Callable[[str], object]) -> li
         PotstillError: One of them cannot teach this task.
     """
     members = given_members(run, task)
-    return [warning for member in members for warning in look_at(member, task, note)]
+    found = [warning for member in members for warning in look_at(member, task, note)]
+    try_together(members, task)
+    return found

@@ -26,7 +26,7 @@ from potstill.core.files import digest_json, read_json, write_json
 from potstill.core.progress import Bar
 from potstill.core.stages import Stage, StageFolder
 from potstill.models.ctranslate import open_translator
-from potstill.models.pieces import Decoding, PieceTokenizer, load_pieces
+from potstill.models.pieces import Decoding, load_pieces
 from potstill.models.to_ctranslate import to_ctranslate
 from potstill.models.token_rows import join_rows
 from potstill.targets.label import SHARD, TIMING_FILE
@@ -34,7 +34,13 @@ from potstill.targets.parts import Parts
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
 from potstill.tasks.inputs import Columns
 from potstill.tasks.task import Split, Task, folds, pair_ids
-from potstill.teachers.given_texts import Speak, given_speaker, texts_of_file
+from potstill.teachers.given_texts import (
+    Speak,
+    given_speaker,
+    is_student,
+    need_one_vocabulary,
+    texts_of_file,
+)
 from potstill.teachers.member import Member
 from potstill.training.network import load_network
 from potstill.training.sequence_network import SequenceNetwork
@@ -67,7 +73,7 @@ def say(
 
     Args:
         stages: Where texts stand.
-        members: Who says them: networks, or one given teacher.
+        members: Who says them: networks, one given teacher, or given students.
         task: Of which task.
         rows: Splits, one after the other.
         decoding: How texts are looked for.
@@ -84,7 +90,7 @@ def say(
         MismatchError: Members of several vocabularies, or of several origins.
     """
     given = [member for member in members if member.source != "network"]
-    if given and len(members) > 1:
+    if given and len(members) > 1 and not all(map(is_student, members)):
         raise MismatchError(
             f"teachers of task '{task.name}'",
             got=f"{len(members)} teachers that say texts of their own",
@@ -140,7 +146,7 @@ def label_pieces(
         ArtefactError: Something that stands is damaged.
         MismatchError: Members of several vocabularies.
     """
-    _refuse_several(task, [load_pieces(member.folder / "encoder") for member in members])
+    need_one_vocabulary(task, [load_pieces(member.folder / "encoder") for member in members])
     made: list[tuple[Stage, StoreFacts]] = []
     for k, member in enumerate(members):
         name = f"{what}, {k + 1}/{len(members)}"
@@ -226,7 +232,7 @@ class _Speakers:
     def _make(self, members: Sequence[Member]) -> Speak:
         if members[0].source != "network":
             return given_speaker(
-                members[0],
+                members,
                 self.task,
                 beams=self.decoding.beams,
                 length_penalty=self.decoding.length_penalty,
@@ -234,7 +240,7 @@ class _Speakers:
                 max_tokens=self.max_tokens,
             )
         first, *others = (_network(member) for member in members)
-        _refuse_several(self.task, [network.tokenizer for network in (first, *others)])
+        need_one_vocabulary(self.task, [network.tokenizer for network in (first, *others)])
         translator = None
         if self.engine != "torch" and not others:
             files = to_ctranslate(first.model, first.tokenizer.pieces, compute_type="int8")
@@ -303,16 +309,6 @@ def _network(member: Member) -> SequenceNetwork:
     if not isinstance(network, SequenceNetwork):
         raise TypeError(f"{member.folder} holds no encoder-decoder")
     return network
-
-
-def _refuse_several(task: Task, vocabularies: Sequence[PieceTokenizer]) -> None:
-    if len({vocabulary.digest for vocabulary in vocabularies}) > 1:
-        raise MismatchError(
-            f"teachers of task '{task.name}'",
-            got="members with different vocabularies",
-            wanted="one vocabulary: they decide on each piece together",
-            todo="train them in one run, from one base",
-        )
 
 
 def _by_cover(cover: np.ndarray) -> Iterable[tuple[list[int], np.ndarray]]:

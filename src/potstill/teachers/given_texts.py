@@ -21,7 +21,7 @@ from potstill.core.errors import BaseModelError, DataError, MismatchError
 from potstill.core.files import verify
 from potstill.models.base_folder import STUDENT_FILE, check_weights
 from potstill.models.encoder import refuse_missing, silence
-from potstill.models.pieces import Decoding
+from potstill.models.pieces import Decoding, PieceTokenizer, load_pieces
 from potstill.tasks.batches import token_batches
 from potstill.tasks.inputs import Columns, text_fault
 from potstill.tasks.predictor import TaskHead
@@ -41,7 +41,7 @@ PREDICTION = "prediction"
 
 
 def given_speaker(
-    member: Member,
+    members: Sequence[Member],
     task: Task,
     *,
     beams: int,
@@ -49,10 +49,10 @@ def given_speaker(
     device: Device,
     max_tokens: int,
 ) -> Speak:
-    """What a given encoder-decoder says to rows given as columns.
+    """What a given encoder-decoder, or students together, say to rows given as columns.
 
     Args:
-        member: A transformers folder, or that of a student.
+        members: A transformers folder, or those of students, which decide on each piece together.
         task: The task.
         beams: Of the search.
         length_penalty: Of the search.
@@ -62,11 +62,12 @@ def given_speaker(
     Raises:
         BaseModelError: The folder is no encoder-decoder that transformers can load.
         ArtefactError: A student's files are damaged.
-        MismatchError: A student that does not say such texts.
+        MismatchError: A student that does not say such texts; students of several vocabularies.
     """
-    if _is_student(member):
+    if is_student(members[0]):
         decoding = Decoding(beams=beams, length_penalty=length_penalty)
-        return _student_speaker(member, task, decoding, device, max_tokens)
+        return _students_speaker(members, task, decoding, device, max_tokens)
+    (member,) = members
     model, tokenizer = load_translator(member)
     model.to(device.torch).eval()
 
@@ -102,21 +103,49 @@ def try_speaker(member: Member, task: Task) -> None:
     Raises:
         BaseModelError: As :func:`given_speaker`, likewise the others.
     """
-    if _is_student(member):
+    if is_student(member):
         _load_student(member, task)
     else:
         load_translator(member)
 
 
-def _is_student(member: Member) -> bool:
+def try_together(members: Sequence[Member], task: Task) -> None:
+    """Refuse given students that cannot speak together.
+
+    Raises:
+        MismatchError: Their vocabularies differ.
+    """
+    if len(members) > 1 and all(map(is_student, members)):
+        need_one_vocabulary(task, [load_pieces(m.folder / "encoder") for m in members])
+
+
+def is_student(member: Member) -> bool:
+    """Whether a given member is a student of potstill."""
     return (member.folder / STUDENT_FILE).is_file()
 
 
-def _student_speaker(
-    member: Member, task: Task, decoding: Decoding, device: Device, max_tokens: int
+def need_one_vocabulary(task: Task, vocabularies: Sequence[PieceTokenizer]) -> None:
+    """Refuse teachers that cannot decide on each piece together.
+
+    Raises:
+        MismatchError: Their vocabularies differ.
+    """
+    if len({vocabulary.digest for vocabulary in vocabularies}) > 1:
+        raise MismatchError(
+            f"teachers of task '{task.name}'",
+            got="members with different vocabularies",
+            wanted="one vocabulary: they decide on each piece together",
+            todo="train them in one run, or from one base; or give the best one alone",
+        )
+
+
+def _students_speaker(
+    members: Sequence[Member], task: Task, decoding: Decoding, device: Device, max_tokens: int
 ) -> Speak:
-    network, head = _load_student(member, task)
-    limit = min(max_tokens, network.max_tokens)
+    (network, head), *others = [_load_student(member, task) for member in members]
+    partners = [partner for partner, _ in others]
+    need_one_vocabulary(task, [one.tokenizer for one in (network, *partners)])
+    limit = min(max_tokens, *(one.max_tokens for one in (network, *partners)))
 
     def speak(inputs: Columns, done: Callable[[int], None]) -> list[str]:
         # The student may know the source's column by another name.
@@ -124,7 +153,8 @@ def _student_speaker(
         tokens = head.inputs.tokenise(
             own, network.tokenizer, max_tokens=limit, task=head.kind.token
         )
-        return [str(text) for text in network.texts(tokens, device, decoding=decoding, done=done)]
+        texts = network.texts(tokens, device, decoding=decoding, partners=partners, done=done)
+        return [str(text) for text in texts]
 
     return speak
 
