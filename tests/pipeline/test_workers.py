@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -11,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -20,24 +20,33 @@ import potstill
 from potstill.config import parse_run
 from potstill.core.errors import PotstillError, ResourceError, Stopped
 from potstill.core.progress import Progress
+from potstill.pipeline import worker, workers
 from potstill.pipeline.jobs import Job
 from potstill.pipeline.run import Run
 from potstill.pipeline.workers import LocalProcesses, open_run
 from tests.pipeline.toy_runs import Keys, toy_run
 
 _ORPHAN = """
-import os, sys
-from potstill.pipeline import workers
-workers._SECONDS_TO_SAVE = 0
+import os, sys, time
+from potstill.core import parent
+from potstill.pipeline import child
+parent.SECONDS_TO_SAVE = 0
+parent.Tie(os.getppid()).at_work = sys.argv[2] == "at work"
+assert "torch" not in sys.modules  # which takes seconds, in which a parent may go
 open(sys.argv[1], "w").write(str(os.getpid()))
-workers._end_with(os.getppid())
+time.sleep(100)
 """
 _PARENT = """
 import pathlib, subprocess, sys, time
-subprocess.Popen([sys.executable, "-c", sys.argv[1], sys.argv[2]])
+subprocess.Popen([sys.executable, "-c", sys.argv[1], *sys.argv[2:]])
 while not pathlib.Path(sys.argv[2]).exists() or not pathlib.Path(sys.argv[2]).read_text():
     time.sleep(0.05)
 """
+
+
+class Unsendable(Exception):
+    def __reduce__(self) -> str:
+        raise TypeError("not to be pickled")
 
 
 def _below(kind: type[PotstillError]) -> list[type[PotstillError]]:
@@ -60,9 +69,11 @@ def test_two_processes_give_the_results_of_one(base: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.timeout(120)
-def test_a_worker_ends_when_its_parent_is_gone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("doing", ["at work", "starting up"])
+def test_a_worker_ends_when_its_parent_is_gone(tmp_path: Path, doing: str) -> None:
     file = tmp_path / "pid"
-    subprocess.run([sys.executable, "-c", _PARENT, _ORPHAN, str(file)], check=True, timeout=100)
+    command = [sys.executable, "-c", _PARENT, _ORPHAN, str(file), doing]
+    subprocess.run(command, check=True, timeout=100)
     worker = int(file.read_text())
     for _ in range(100):
         try:
@@ -107,25 +118,75 @@ def test_stopped_workers_save_and_are_no_crash(base: Path, tmp_path: Path) -> No
     assert len(list((tmp_path / "stages").rglob("checkpoint.json"))) == 2
 
 
-class Broken:
-    """A pool whose processes were ended before they had any work."""
+class Fake:
+    """A worker process that says what a test lets it say; ``heard`` is what it was sent."""
 
-    def submit(self, *_: object) -> None:
-        raise BrokenProcessPool
+    def __init__(self, progress: Progress, run: Keys) -> None:
+        self.ended = False
+        ours, self.pipe = multiprocessing.Pipe()
+        self.team = LocalProcesses(parse_run(run), progress, 1, skip_bad_rows=0)
+        self.team._team = [workers._Worker(self, ours)]  # type: ignore[arg-type]
 
-    def shutdown(self, **_: object) -> None:
-        pass
+    def terminate(self) -> None:
+        self.ended = True
 
 
-def test_processes_that_end_before_their_work_are_explained(base: Path, tmp_path: Path) -> None:
-    job = Job(what="student", seed=0)
+JOB = Job(what="student", seed=0)
+
+
+def test_a_process_that_ends_before_its_work_is_explained(base: Path, tmp_path: Path) -> None:
     for requested, kind in ((None, ResourceError), ("SIGINT was received", Stopped)):
         progress = Progress()
-        team = LocalProcesses(parse_run(toy_run(tmp_path, base)), progress, 2, skip_bad_rows=0)
-        team._pool = Broken()  # type: ignore[assignment]
+        fake = Fake(progress, toy_run(tmp_path, base))
+        fake.pipe.close()
         progress.stop.requested = requested
         with pytest.raises(kind):
-            team.run([job, job])
+            fake.team.run([JOB, JOB])
+
+
+def test_a_stop_waits_for_no_process_that_is_still_starting(base: Path, tmp_path: Path) -> None:
+    progress = Progress()
+    fake = Fake(progress, toy_run(tmp_path, base))
+    threading.Timer(0.3, setattr, (progress.stop, "requested", "enough")).start()
+    with pytest.raises(Stopped, match="before a training had begun"):
+        fake.team.run([JOB])
+    assert fake.ended
+
+
+def test_what_a_worker_waits_for_is_said_and_named(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = Progress(quiet=False)
+    fake = Fake(progress, toy_run(tmp_path, base))
+
+    def wait_then_stop() -> None:
+        told = worker._Told(worker._Worker(None, fake.pipe, None, 0), progress.stop)  # type: ignore[arg-type]
+        fake.pipe.send(worker.Begun())
+        told.say_wait("teacher 1/1", "network-0")
+        told.log("stage", stage="network-1")
+        told.say_wait("single", "network-1")
+        assert fake.pipe.recv() == JOB
+        progress.stop.requested = "enough"
+        assert fake.pipe.recv() is None
+        try:
+            progress.stop.check("waiting for teacher 1/1")
+        except Stopped as stopped:
+            fake.pipe.send(worker.Done(stopped))
+
+    thread = threading.Thread(target=wait_then_stop)
+    thread.start()
+    with pytest.raises(Stopped, match="^stopped: waiting for teacher 1/1\n"):
+        fake.team.run([JOB])
+    thread.join()
+    assert not fake.ended
+    said = capsys.readouterr().err
+    assert "teacher 1/1: another process makes it (network-0); waiting" in said
+    assert "single" not in said  # a process of the same run makes it
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), Unsendable("odd")])
+def test_any_fault_of_a_worker_can_be_sent(error: Exception) -> None:
+    assert "odd" in str(worker._that_travels(error))
 
 
 class Noting:

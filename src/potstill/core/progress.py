@@ -151,6 +151,10 @@ class Progress:
         if not self.quiet:
             self._console.print(text, highlight=False, markup=False)
 
+    def say_wait(self, what: str, stage: str) -> None:
+        """Another process makes the stage that is needed; workers, which are quiet, say it too."""
+        self.say(f"{what}: another process makes it ({stage}); waiting", once=True)
+
     def warn(self, text: str) -> None:
         """A line that matters even to those who asked for quiet; each is said once."""
         if text in self._said:

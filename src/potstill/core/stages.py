@@ -35,6 +35,7 @@ STAGES_FOLDER = "stages"
 """Beside the runs, in their folder."""
 
 _DIGEST_LETTERS = 16
+_SECONDS_UNSAID = 1.0  # processes of one run look at each other's stages, for a moment
 
 
 class NotMade(Exception):
@@ -144,9 +145,9 @@ class StageFolder:
         """Hold the stage's lock; while another process makes the stage, a stop is still obeyed."""
         lock = FileLock(self.root / f".{folder.name}.lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_SECONDS_UNSAID)
         except Timeout:
-            self.progress.say(f"{what}: another process makes it ({folder.name}); waiting")
+            self.progress.say_wait(what, folder.name)
             while not lock.is_locked:
                 self.progress.stop.check(f"waiting for {what}")
                 with suppress(Timeout):

@@ -8,33 +8,30 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache, partial
-from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Event
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from types import FrameType
 
 import torch
 
 from potstill.config import RunFile
 from potstill.core.device import Device, resolve_device
-from potstill.core.errors import ResourceError
-from potstill.core.progress import Bar, Progress, StopSignal
+from potstill.core.errors import PotstillError, ResourceError, Stopped
+from potstill.core.parent import SECONDS_TO_SAVE
+from potstill.core.progress import Bars, Progress
 from potstill.core.stages import STAGES_FOLDER
+from potstill.pipeline.child import begin
 from potstill.pipeline.jobs import Job
 from potstill.pipeline.run import Run
+from potstill.pipeline.worker import BarNews, Begun, Done, Makes, News, Waits
 
 _POLL_SECONDS = 0.2
-_SECONDS_TO_SAVE = 20.0
 _MOST_BY_DEFAULT = 2  # each worker holds a network, its optimiser state and torch itself
 
 
@@ -65,6 +62,9 @@ def open_run(
         if not (Path(asked.output) / STAGES_FOLDER).exists():  # so there is work for them
             team.warm_up()
         yield Run(asked, progress, skip_bad_rows=skip_bad_rows, executor=team)
+    except KeyboardInterrupt:
+        team.kill()
+        raise
     finally:
         team.close()
 
@@ -86,19 +86,24 @@ class LocalProcesses:
         self._progress = progress
         self._n_workers = n_workers
         self._context = multiprocessing.get_context("spawn")
-        self._news: Queue[_News] = self._context.Queue()
-        self._stop = self._context.Event()
-        self._pool: ProcessPoolExecutor | None = None
-        self._used = False
+        self._team: list[_Worker] = []
+        self._made: set[str] = set()  # by the team: waiting for one another is no news
 
     def close(self) -> None:
         """End the processes; those that train save a checkpoint first."""
-        self._stop.set()
-        if self._pool is not None:
-            if not self._used:  # they may still be starting: nobody need wait for that
-                for process in list((self._pool._processes or {}).values()):
-                    process.terminate()
-            self._pool.shutdown(cancel_futures=True)
+        for worker in self._team:
+            worker.process.terminate()
+            worker.pipe.close()
+        for worker in self._team:
+            worker.process.join(SECONDS_TO_SAVE)
+            worker.process.kill()
+            worker.process.join()
+        self._team.clear()
+
+    def kill(self) -> None:
+        """End the processes at once; what is not in a checkpoint is lost."""
+        for worker in self._team:
+            worker.process.kill()
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Do all jobs.
@@ -107,53 +112,113 @@ class LocalProcesses:
             Stopped: Stop was requested; the workers have saved what they had.
             PotstillError: The first fault of a worker.
         """
-        self._progress.stop.check("before the first training")
-        pool = self._pool or self._start()
-        self._used = True
-        fault: BaseException | None = None
-        futures: set[Future[None]] = set()
-        with _shown(self._news, self._progress):
-            try:
-                with _deaf_children():
-                    for job in jobs:
-                        futures.add(pool.submit(_do, job))
-            except BrokenProcessPool as error:  # one ended before it had any work
-                fault = error
-            while futures:
-                done, futures = wait(futures, _POLL_SECONDS, FIRST_COMPLETED)
-                for future in done:
-                    if not future.cancelled() and future.exception() is not None:
-                        fault = fault or future.exception()
-                if fault is not None or self._progress.stop.reason is not None:
-                    self._stop.set()
-                    for future in futures:
-                        future.cancel()
-        self._progress.stop.check("work in several processes")
-        if isinstance(fault, BrokenProcessPool):
-            raise ResourceError(
-                "a training process",
-                got="it was ended from outside, as systems do when memory runs out",
-                wanted="memory for as many trainings as run at once",
-                todo="run the same command again with --jobs 1: it continues (in Python: jobs=1, "
-                "or a call under `if __name__ == '__main__':`, or no process can start)",
-            ) from fault
-        if fault is not None:
+        stop = self._progress.stop
+        stop.check("before the first training")
+        self.warm_up()
+        left = deque(jobs)
+        faults: list[BaseException] = []
+        with self._progress.bars() as bars:
+            while True:
+                if faults or stop.reason is not None:
+                    left.clear()
+                    for worker in self._team:
+                        worker.stop()
+                for worker in self._team:
+                    if left and worker.job is None:
+                        worker.start(left.popleft())
+                busy = {worker.pipe: worker for worker in self._team if worker.job is not None}
+                if not busy:
+                    break
+                for pipe in wait(list(busy), _POLL_SECONDS):
+                    faults += self._hear(busy[pipe], bars)  # type: ignore[index]
+        doing = [fault.thing for fault in faults if isinstance(fault, Stopped)]
+        stop.check(_together(doing) or "before a training had begun")
+        for fault in faults:
             raise fault
 
     def warm_up(self) -> None:
         """Let the processes start, which takes seconds, while this one reads the data."""
-        pool = self._pool or self._start()
+        if self._team:
+            return
+        threads = max(1, torch.get_num_threads() // self._n_workers)
+        asked = bytes(ForkingPickler.dumps((*self._asked, threads)))
         with _deaf_children():
             for _ in range(self._n_workers):
-                pool.submit(_nothing)
+                ours, theirs = self._context.Pipe()
+                arguments = (os.getpid(), theirs, asked)
+                process = self._context.Process(target=begin, args=arguments)
+                process.start()
+                theirs.close()  # so that the pipe ends with the process
+                self._team.append(_Worker(process, ours))
 
-    def _start(self) -> ProcessPoolExecutor:
-        threads = max(1, torch.get_num_threads() // self._n_workers)
-        arguments = (*self._asked, threads, self._news, self._stop, os.getpid())
-        self._pool = ProcessPoolExecutor(
-            self._n_workers, mp_context=self._context, initializer=_open, initargs=arguments
-        )
-        return self._pool
+    def _hear(self, worker: _Worker, bars: Bars) -> list[BaseException]:
+        """Take in one piece of news; its fault, if it is of one."""
+        news = worker.hear()
+        if isinstance(news, BarNews):
+            bars.show(news.name, news.total, news.done, news.info)
+        elif isinstance(news, Makes):
+            self._made.add(news.stage)
+        elif isinstance(news, Waits) and news.stage not in self._made:
+            self._progress.say_wait(news.what, news.stage)
+        elif isinstance(news, Done) and news.fault is not None:
+            if news.traceback and not isinstance(news.fault, Stopped):
+                news.fault.add_note(f"In a training process:\n{news.traceback}")
+            return [news.fault]
+        return []
+
+
+class _Worker:
+    """One process as its parent sees it."""
+
+    def __init__(self, process: BaseProcess, pipe: Connection) -> None:
+        self.process, self.pipe = process, pipe
+        self.job: Job | None = None
+        self._begun = self._told = False
+
+    def start(self, job: Job) -> None:
+        """Give it a job; one that has not started up yet finds it then."""
+        self.job, self._begun = job, False
+        with suppress(OSError):  # it is gone: what is heard of it says so
+            self.pipe.send(job)
+
+    def stop(self) -> None:
+        """End a job that has begun with a checkpoint; nobody need wait for any other."""
+        if self.job is None or self._told:
+            return
+        self._told = True
+        if self._begun:
+            with suppress(OSError):
+                self.pipe.send(None)
+        else:
+            self.process.terminate()
+            self.job = None
+
+    def hear(self) -> News:
+        """The next piece of news; a process that is gone has failed its job."""
+        try:
+            news: News = self.pipe.recv()
+        except (EOFError, OSError):
+            news = Done(_ended())
+        if isinstance(news, Begun):
+            self._begun = True
+        elif isinstance(news, Done):
+            self.job = None
+        return news
+
+
+def _ended() -> PotstillError:
+    return ResourceError(
+        "a training process",
+        got="it was ended from outside, as systems do when memory runs out",
+        wanted="memory for as many trainings as run at once",
+        todo="run the same command again with --jobs 1: it continues (in Python: jobs=1, "
+        "or a call under `if __name__ == '__main__':`, or no process can start)",
+    )
+
+
+def _together(stopped: Sequence[str]) -> str:
+    """What several workers were doing, from the things of their errors."""
+    return "; ".join(dict.fromkeys(thing.removeprefix("stopped: ") for thing in stopped))
 
 
 @contextmanager
@@ -167,143 +232,3 @@ def _deaf_children() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-# -- the parent's screen ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _News:
-    """What a worker says of a bar: its name, total and how far it is; done is None at the end."""
-
-    name: str
-    total: float | None
-    done: float | None
-    info: str = ""
-
-
-@contextmanager
-def _shown(news: Queue[_News], progress: Progress) -> Iterator[None]:
-    """Draw the workers' bars while the block runs."""
-    over = threading.Event()
-
-    def draw() -> None:
-        with progress.bars() as bars:
-            while not over.is_set():
-                try:
-                    one = news.get(timeout=_POLL_SECONDS)
-                except queue.Empty:
-                    continue
-                bars.show(one.name, one.total, one.done, one.info)
-
-    thread = threading.Thread(target=draw, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-# -- inside a worker ----------------------------------------------------------------------------
-
-
-class _Told(Progress):
-    """Progress that tells the parent instead of drawing."""
-
-    def __init__(self, news: Queue[_News], stop: StopSignal) -> None:
-        super().__init__(quiet=True, stop=stop)
-        self._news = news
-
-    def warn(self, text: str) -> None:
-        self.log("warning", text=text)  # the parent says it, once
-
-    @contextmanager
-    def bar(
-        self, name: str, total: float | None, done: float = 0, *, keep: bool = True
-    ) -> Iterator[Bar]:
-        if not keep:
-            yield Bar(None, name, total)
-            return
-        bar = _ToldBar(self._news, name, total)
-        bar.advance(done)
-        yield bar
-        self._news.put(_News(name, total, None))
-
-
-class _ToldBar(Bar):
-    def __init__(self, news: Queue[_News], name: str, total: float | None) -> None:
-        super().__init__(None, name, total)
-        self._news, self._name, self._total, self._done = news, name, total, 0.0
-
-    def advance(self, units: float = 1, info: str = "") -> None:
-        self._done += units
-        self._news.put(_News(self._name, self._total, self._done, info))
-
-
-class _TeamStop(StopSignal):
-    """Stops when the parent says so, or is gone."""
-
-    def __init__(self, event: Event, parent: int) -> None:
-        super().__init__()
-        self._event, self._parent = event, parent
-
-    @property
-    def reason(self) -> str | None:
-        if self._event.is_set() or self.requested is not None:
-            return "the run was stopped"
-        return "the run's main process is gone" if os.getppid() != self._parent else None
-
-
-_run: Callable[[], Run]
-_stop: _TeamStop
-_at_work = False
-
-
-def _open(
-    run: RunFile,
-    skip_bad_rows: int,
-    threads: int,
-    news: Queue[_News],
-    stop: Event,
-    parent: int,
-) -> None:
-    global _run, _stop  # noqa: PLW0603 (a process of its own)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    torch.set_num_threads(threads)
-    _stop = _TeamStop(stop, parent)
-    signal.signal(signal.SIGTERM, partial(_terminate, _stop))
-    # The data is read with the first job: a fault in it is the parent's to report.
-    _run = cache(lambda: Run(run, _Told(news, _stop), skip_bad_rows=skip_bad_rows))
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone: a worker that waits for jobs would never know."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    time.sleep(_SECONDS_TO_SAVE)  # a training that runs stops by itself, with a checkpoint
-    os._exit(1)
-
-
-def _terminate(stop: StopSignal, number: int, frame: FrameType | None) -> None:
-    """Save what is being trained, then end: schedulers signal every process of a job at once."""
-    stop.requested = signal.Signals(number).name
-    if not _at_work:
-        os._exit(1)
-
-
-def _nothing() -> None:
-    """A job that only needs a process."""
-
-
-def _do(job: Job) -> None:
-    global _at_work  # noqa: PLW0603 (a process of its own, with one job at a time)
-    run = _run()
-    _at_work = True
-    try:
-        run.do(job)
-    finally:
-        _at_work = False
-        if _stop.requested is not None:
-            os._exit(1)
