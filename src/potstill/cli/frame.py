@@ -33,7 +33,10 @@ SkipBad = Annotated[
 ]
 TimeLimit = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Stop after this long (90s, 45m, 2h); run again to go on."),
+    typer.Option(
+        metavar="TIME",
+        help="Stop at the first step after this long (90s, 45m, 2h); run again to go on.",
+    ),
 ]
 
 Jobs = Annotated[
@@ -56,14 +59,15 @@ def opened_run(
     jobs: int | None,
 ) -> Iterator[Run]:
     """A run with its data read; Ctrl-C stops it between two steps."""
+    from potstill.core.progress import Progress, StopSignal
+
+    stop = StopSignal.after(None if time_limit is None else _seconds(time_limit))
     from potstill.config import load_run_file
 
     asked = load_run_file(run_file, overrides=overrides or ())
-    limit = None if time_limit is None else _seconds(time_limit)
-    from potstill.core.progress import Progress, StopSignal
     from potstill.pipeline.workers import open_run
 
-    progress = Progress(quiet=quiet, stop=StopSignal.after(limit))
+    progress = Progress(quiet=quiet, stop=stop)
     with (
         progress.stop.catch_interrupts(),
         open_run(asked, progress, skip_bad_rows=skip_bad_rows, n_workers=jobs) as run,

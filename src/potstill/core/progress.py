@@ -77,14 +77,19 @@ class StopSignal:
 
     @contextmanager
     def catch_interrupts(self) -> Iterator[None]:
-        """Turn the first Ctrl-C or SIGTERM into a request to stop; a second Ctrl-C breaks off."""
+        """Turn the first Ctrl-C or SIGTERM into a request to stop; Ctrl-C after it breaks off.
+
+        SIGTERM never breaks off: `timeout` and schedulers send it twice, to a process and to its
+        group.
+        """
 
         def request(number: int, frame: FrameType | None) -> None:
-            if self.requested is not None:
+            if self.requested is None:
+                self.requested = f"{signal.Signals(number).name} was received"
+                # Not through sys.stderr, which may be in the middle of a line of its own.
+                os.write(2, b"\nstopping at the next step; Ctrl-C now breaks off\n")
+            elif number == signal.SIGINT:
                 raise KeyboardInterrupt
-            self.requested = f"{signal.Signals(number).name} was received"
-            # Not through sys.stderr, which may be in the middle of a line of its own.
-            os.write(2, b"\nstopping at the next step; once more breaks off\n")
 
         try:
             before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}

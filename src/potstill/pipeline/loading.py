@@ -28,10 +28,12 @@ def load_tasks(
 
     Raises:
         DataError: A source, a row or a label is faulty.
+        Stopped: Stop was requested.
     """
     tasks: dict[str, Task] = {}
     with progress.bar("reading", len(run.tasks)) as bar:
         for name, section in run.tasks.items():
+            progress.stop.check(f"before task '{name}' is read")
             given = section.teachers
             tasks[name] = load_task(
                 name,
