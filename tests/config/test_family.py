@@ -50,6 +50,7 @@ def test_sides_have_sizes_of_their_own(load: Load, refuse: Refuse) -> None:
         ("student: {task_token: true}", "student.task_token", "before every source"),
         ("student: {pooling: cls}", "student.pooling", "reads every token"),
         ("base: minilm", "base", "an encoder"),
+        ("architecture: {width: 255}", "architecture.width", "multiple of `heads`"),
     ],
 )
 def test_keys_that_do_nothing_are_refused(refuse: Refuse, lines: str, key: str, said: str) -> None:
@@ -66,3 +67,28 @@ def test_a_column_that_is_no_name_needs_a_language(refuse: Refuse, load: Load) -
 def test_encoders_have_no_such_sections(refuse: Refuse, section: str) -> None:
     task = "tasks:\n  a: {kind: classification, train: a.csv, text: text}\n"
     has(refuse(task + section + "\n"), "no such section", "of generation and translation")
+
+
+def test_teachers_that_exist_need_an_objective_that_is_named(refuse: Refuse, load: Load) -> None:
+    task = "tasks:\n  a: {kind: translation, train: a.jsonl, source: en, target: de, teachers: "
+    for given in ("{models: [there]}", "{scores: there.jsonl}"):
+        said = refuse(task + given + "}\n")
+        has(said, "next:   write `distill: {objective: sequence}`", "the objective average")
+        load(task + given + "}\ndistill: {objective: sequence}\n")
+
+
+@pytest.mark.parametrize("kind", ["translation", "generation"])
+def test_smoothing_beyond_its_range_is_a_fault_of_the_run_file(refuse: Refuse, kind: str) -> None:
+    task = f"tasks:\n  a: {{kind: {kind}, train: a.jsonl, source: en, target: de, "
+    for value, said in (("1", "below 1"), ("-0.1", "at least 0")):
+        where = "run.yaml, line 2, column", "key 'tasks.a.label_smoothing'"
+        has(refuse(task + f"label_smoothing: {value}}}\n"), *where, said)
+
+
+def test_a_typo_in_the_only_kind_is_the_only_fault(refuse: Refuse) -> None:
+    task = "tasks:\n  a: {kind: translate, train: a.jsonl, source: en, target: de}\n"
+    said = refuse("architecture: {width: 64}\n" + task)
+    has(said, "key 'tasks.a.kind'", "nearest: 'translation'")
+    assert "architecture" not in said
+    said = refuse("decoding: {beams: 2}\n" + task.replace("translate", "mt"))
+    assert "decoding" not in said

@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from potstill.config.bases import check_bases
 from potstill.config.checks import Errors
 from potstill.config.faults import KeyPath
 from potstill.config.fields import BUNDLED_BASE, SEQUENCE_BASE, refusal
@@ -58,20 +59,32 @@ def check_family(
         return [(("tasks", saying[0], "kind"), error)]
     sides: dict[str, Teachers | Student] = {"teachers": teachers, "student": student}
     bases = _bases(teachers, student, base if "base" in given else None)
+    found = check_bases(
+        teachers,
+        student,
+        base=str(base) if "base" in given else SEQUENCE_BASE if saying else BUNDLED_BASE,
+        architecture=architecture,
+        given=given,
+        says=bool(saying),
+    )
     if not saying:
-        return _check_encoders(sides, distill, given) + [
-            (
-                path,
-                refusal(
-                    "`minilm`, a folder of an encoder, or its hub id",
-                    got=f"{SEQUENCE_BASE}, which is of generation and translation",
-                    todo=f"for a folder of that name write ./{SEQUENCE_BASE}",
-                ),
-            )
-            for path, own in bases
-            if own == SEQUENCE_BASE
-        ]
-    errors = _check_tokens(tasks)
+        return (
+            found
+            + _check_encoders(sides, distill, given)
+            + [
+                (
+                    path,
+                    refusal(
+                        "`minilm`, a folder of an encoder, or its hub id",
+                        got=f"{SEQUENCE_BASE}, which is of generation and translation",
+                        todo=f"for a folder of that name write ./{SEQUENCE_BASE}",
+                    ),
+                )
+                for path, own in bases
+                if own == SEQUENCE_BASE
+            ]
+        )
+    errors = found + _check_tokens(tasks)
     wanted = "`marian` (starts from nothing), or a folder of an encoder-decoder"
     for path, own in bases:
         if own == BUNDLED_BASE:
@@ -166,8 +179,11 @@ def _check_sequences(
     for name, task in tasks.items():
         given = not isinstance(task.teachers, bool)
         if given and distill.objective != "sequence":
-            wanted = "`distill: {objective: sequence}`: teachers of others teach by their texts"
-            errors.append((("tasks", name, "teachers"), refusal(wanted)))
+            wanted = "the objective `sequence`: teachers of others teach by their texts"
+            got = f"teachers that exist already, with the objective {distill.objective}"
+            todo = "write `distill: {objective: sequence}` at the top of the file"
+            error = refusal(wanted, got=got, todo=todo)
+            errors.append((("tasks", name, "teachers"), error))
         if task.dropout is not None:
             wanted = "no such key: a decoder has no heads"
             errors.append((("tasks", name, "dropout"), refusal(wanted, todo="remove it")))

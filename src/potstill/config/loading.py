@@ -26,7 +26,7 @@ from potstill.kinds import KINDS
 PYTHON = "the run given in Python"
 
 _LATER_KEYS = frozenset({"image", "size", "features", "experts", "top_k"})
-_MENDED = "mend the value; the keys and their defaults: `potstill check RUN_FILE --show`"
+_MENDED = "mend the value (each key's meaning and default: docs/run-file.md)"
 _WANTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -130,11 +130,11 @@ def _without_faulty(data: dict[str, Any], faults: Sequence[Fault]) -> dict[str, 
 
 def _stub(name: object, tasks: Mapping[Any, Any]) -> dict[str, Any]:
     """A plain task in place of a faulty one, of its family: that of others, where it says none."""
-    kinds = [task.get("kind") for task in tasks.values() if isinstance(task, Mapping)]
-    own = tasks[name].get("kind") if isinstance(tasks[name], Mapping) else None
-    known = (kind for kind in (own, *kinds) if isinstance(kind, str) and kind in KINDS)
-    kind = next(known, "classification")
-    if KINDS[kind].generates:
+    rows = [task for task in (tasks[name], *tasks.values()) if isinstance(task, Mapping)]
+    words = [str(task.get("kind")) for task in rows]
+    known = [kind for word in words if (kind := nearest(word, KINDS))]
+    says = KINDS[known[0]].generates if known else any("target" in task for task in rows)
+    if says:
         return {"kind": "translation", "train": "train", "source": "s", "target": "t", "rows": 1}
     return {"kind": "classification", "train": "train", "text": "text", "label": "label", "rows": 1}
 

@@ -203,7 +203,10 @@ class Student(Section):
     )
     task_token: bool = Field(
         default=False,
-        description="Put a token that names the task before the text (one encoder pass a task).",
+        description=(
+            "Put a token that names the task before the text (one encoder pass a task); before a "
+            "source of generation and translation one stands always."
+        ),
     )
     architecture: Architecture = Field(
         default_factory=Architecture,

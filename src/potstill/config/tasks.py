@@ -386,7 +386,12 @@ def _section(kind: type[Kind]) -> type[KeyedTask]:
         form = _FORMS[key.form]
         fields[key.name] = (
             form | None if key.default is None else form,
-            Field(default=key.default, description=key.meaning),
+            Field(
+                default=key.default,
+                description=key.meaning,
+                ge=key.at_least,
+                lt=key.below,
+            ),
         )
     fields["metric"] = (
         Literal[kind.metric_names],

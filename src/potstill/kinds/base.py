@@ -50,6 +50,8 @@ class Key:
         meaning: One sentence.
         default: Its default; ``...`` where it must be given.
         default_of: The key whose value it takes where it is None.
+        at_least: Of a number: the smallest; None: any.
+        below: Of a number: it must be smaller; None: any.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Key:
     meaning: str
     default: Any = ...
     default_of: str | None = None
+    at_least: float | None = None
+    below: float | None = None
 
 
 class Kind(ABC):

@@ -34,6 +34,8 @@ SMOOTHING = Key(
     use="option",
     meaning="Share of the target's probability that is spread over all pieces, 0 to below 1.",
     default=0.1,
+    at_least=0,
+    below=1,
 )
 
 

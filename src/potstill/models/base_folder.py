@@ -15,6 +15,7 @@ from potstill.core.errors import ArtefactError, BaseModelError
 from potstill.core.files import digest_file, digest_json
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MINILM_LAYERS = 6
 STUDENT_FILE = "student.json"
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -45,6 +46,44 @@ class BaseFolder:
     path: Path
     pooling: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFacts:
+    """What a base's configuration says, before anything of it is opened.
+
+    Attributes:
+        says: An encoder-decoder, not an encoder.
+        n_layers: Layers of each half; None where no key that is known says so.
+    """
+
+    says: bool
+    n_layers: int | None
+
+
+def facts_of_base(base: str) -> BaseFacts | None:
+    """What the bundled base or a local folder says of itself; None where nothing can be read."""
+    if base == "minilm":
+        return BaseFacts(says=False, n_layers=MINILM_LAYERS)
+    folder = Path(base).expanduser()
+    try:
+        folder = folder / "encoder" if (folder / STUDENT_FILE).is_file() else folder
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        says = config.get("is_encoder_decoder", False) is True or config["model_type"] == "marian"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    keys = ("encoder_layers", "decoder_layers") if says else ("num_hidden_layers", "n_layers")
+    counts = [config[key] for key in keys if isinstance(config.get(key), int)]
+    return BaseFacts(says=says, n_layers=min(counts, default=None))
+
+
+def student_of_run(base: str) -> Path | None:
+    """The student in a run's folder; None where the base is no such folder."""
+    student = Path(base).expanduser() / "student"
+    try:
+        return student if (student / STUDENT_FILE).is_file() else None
+    except OSError:  # a name that is too long for a path
+        return None
 
 
 def find_base(base: str) -> BaseFolder:

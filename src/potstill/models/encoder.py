@@ -185,7 +185,7 @@ class Encoder(nn.Module):
         have = self.n_layers
         if not 1 <= n_layers <= have:
             raise BaseModelError(
-                "number of layers",
+                "`layers`, those kept of the base",
                 got=f"layers: {n_layers}",
                 wanted=f"1 to {have}, the number of layers of the base",
                 todo="set a smaller `layers:`, or choose a deeper base",

@@ -180,7 +180,7 @@ class SequenceModel(nn.Module):
             have = len(half.layers)
             if not 1 <= n_layers <= have:
                 raise BaseModelError(
-                    "number of layers",
+                    "`layers`, those kept of the base",
                     got=f"layers: {n_layers}",
                     wanted=f"1 to {have}, the number of layers of the base",
                     todo="set a smaller `layers:`, or choose a deeper base",
