@@ -375,13 +375,23 @@ def test_predict_reads_words_from_csv(place: Path, questions: Rows, tmp_path: Pa
         alike(found, {task: wanted[task] for task in ("opening", "tags")})
 
 
-def test_a_row_that_cannot_be_read_is_named(place: Path, tmp_path: Path) -> None:
-    file = write_rows(tmp_path / "in.jsonl", [{"tokens": ["a"]}, {"tokens": ["a", "b c"]}])
+@pytest.mark.parametrize(
+    ("name", "place_in_file"),
+    [("in.jsonl", "line 2"), ("in.parquet", "row 2 (the first is 1)")],
+)
+def test_a_row_that_cannot_be_read_is_named(
+    place: Path, tmp_path: Path, name: str, place_in_file: str
+) -> None:
+    file, rows = tmp_path / name, [{"tokens": ["a"]}, {"tokens": ["a", "b c"]}]
+    if name == "in.jsonl":
+        write_rows(file, rows)
+    else:
+        pd.DataFrame(rows).to_parquet(file)
     out = tmp_path / "out.jsonl"
     for where in (run_folder_of(place), place / "bundle"):
         result = call("predict", where, file, "--out", out, "--quiet")
         assert result.exit_code == 1
-        assert "row 1, column 'tokens' (the first is 0)" in result.stderr
+        assert f"error: {file}, {place_in_file}, column 'tokens'" in result.stderr
         assert "word 2 with a blank in it" in result.stderr
         assert not out.exists()
 

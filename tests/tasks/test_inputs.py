@@ -116,9 +116,9 @@ def test_rows_that_cannot_be_used(reader: Reader, values: list[object], fault: s
 
 
 def test_a_table_is_checked_row_by_row() -> None:
-    assert WORDS.checked({"tokens": ["a b", ("c",)]}, [0, 1]) == {"tokens": ["a b", ["c"]]}
-    with pytest.raises(DataError, match="row 8, column 'tokens'") as refused:
-        WORDS.checked({"tokens": ["a", [3]]}, [7, 8])
+    assert WORDS.checked({"tokens": ["a b", ("c",)]}, str) == {"tokens": ["a b", ["c"]]}
+    with pytest.raises(DataError, match="line 8, column 'tokens'") as refused:
+        WORDS.checked({"tokens": ["a", [3]]}, lambda i: f"line {7 + i}")
     assert refused.value.wanted == "a list of words"
 
 

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from potstill.core.device import Device
-from potstill.core.errors import Stopped
+from potstill.core.errors import DataError, Stopped
 from potstill.core.progress import Progress
 from potstill.kinds import Multilabel, Span
 from potstill.tasks.predictor import TaskHead
-from potstill.tasks.task import Task, groups_of, shared_texts, slots_of, truth_of
+from potstill.tasks.task import Split, Task, groups_of, shared_texts, slots_of, truth_of
+from potstill.training import prepare
 from potstill.training.inference import predict_outputs, to_batch
 from potstill.training.network import Network, head_of, load_encoder_network
 from potstill.training.prepare import (
@@ -263,6 +264,24 @@ def test_a_passage_in_windows_is_learned_too(base: Path, tmp_path: Path) -> None
     assert len(tokens) > 1.5 * tokens.n_rows
     assert best_dev(folder, "span") > 0.6
     assert dev_score(network, task) == pytest.approx(best_dev(folder, "span"))
+
+
+def test_a_pool_row_with_too_many_windows_is_named_by_its_own_place(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = toy_task("span", train=20, dev=30)
+    network = tiny_network(base, [task], max_tokens=12)
+
+    def n_windows(split: Split) -> Any:
+        return np.diff(network.tokenise("span", split.inputs).bounds)
+
+    fewest = np.array([n_windows(task.train).argmin()])
+    longest = int(n_windows(task.dev).argmax())
+    monkeypatch.setattr(prepare, "_MOST_WINDOWS", n_windows(task.train).min())
+    extra = Extra(pool=task.dev.without_labels(), rows=fewest)
+    with pytest.raises(DataError) as refused:
+        make_feed(network, task, extra, 1.0)
+    assert refused.value.thing == f"task 'span', {task.dev.where(longest)}"
 
 
 @pytest.mark.parametrize("kind", ["multilabel", "unanswerable"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from potstill.pipeline.answer_files import answer_sink
 from potstill.serving.predictor import BundlePredictor
 from potstill.tasks.predictor import Predictor
 from potstill.tasks.records import ABSENT
-from potstill.tasks.sources import column_names
+from potstill.tasks.sources import column_names, origin_of
 from potstill.tasks.stream import stream_keys, stream_mixed, stream_rows
 
 _CHUNK_ROWS = 4096
@@ -77,15 +77,11 @@ def predict_file(
     kinds = {task: loaded.heads[task].kind for task in plan.tasks}
     n_rows = n_blank = n_cut = 0
     with answer_sink(out, kinds) as sink, progress.bar("predicting", plan.n_rows) as bar:
-        for start, table in plan.chunks(file):
-            progress.stop.check(f"predicting {file}, row {start}")
-            try:
-                rows, n_rows_cut = plan.answer(loaded, table, start)
-            except DataError as error:
-                thing = f"{file}, {error.thing} (the first is 0)"
-                raise DataError(
-                    thing, got=error.got, wanted=error.wanted, todo=error.todo
-                ) from None
+        for places, table in plan.chunks(file):
+            where = _where(file, places)
+            progress.stop.check(f"predicting {where(0)}")
+            numbers = range(n_rows, n_rows + len(places))
+            rows, n_rows_cut = plan.answer(loaded, table, numbers, where)
             n_cut += n_rows_cut
             n_blank += sum(_is_blank(value) for c in plan.columns for value in table[c])
             sink.write(rows)
@@ -125,25 +121,27 @@ class _Plan:
     by_columns: Mapping[frozenset[str], tuple[str, ...]] | None
     n_rows: float | None
 
-    def chunks(self, file: Path) -> Iterator[tuple[int, dict[str, list[object]]]]:
-        """First row and columns of each chunk."""
+    def chunks(self, file: Path) -> Iterator[tuple[list[int], dict[str, list[object]]]]:
+        """Places of the rows and columns of each chunk."""
         read = stream_rows if self.by_columns is None else stream_mixed
         return read(file, columns=self.columns, chunk_rows=_CHUNK_ROWS)
 
     def answer(
-        self, student: Predictor, table: Mapping[str, Sequence[object]], start: int
+        self,
+        student: Predictor,
+        table: Mapping[str, Sequence[object]],
+        numbers: Sequence[int],
+        where: Callable[[int], str],
     ) -> tuple[list[dict[str, Any]], int]:
         """The answers of a chunk, and how many rows lost their end."""
-        n_rows = len(next(iter(table.values())))
-        numbers = range(start, start + n_rows)
         if self.by_columns is None:
-            return student.answer(table, self.tasks, numbers=numbers)
+            return student.answer(table, self.tasks, numbers=numbers, where=where)
         rows = [
             {column: table[column][i] for column in self.columns if table[column][i] is not ABSENT}
-            for i in range(n_rows)
+            for i in range(len(numbers))
         ]
         asked = [self.by_columns[frozenset(row)] for row in rows]
-        return student.answer_mixed(rows, asked, numbers=numbers)
+        return student.answer_mixed(rows, asked, numbers=numbers, where=where)
 
 
 def _plan(student: Predictor, file: Path, tasks: Sequence[str] | None, progress: Progress) -> _Plan:
@@ -190,6 +188,13 @@ def _plan(student: Predictor, file: Path, tasks: Sequence[str] | None, progress:
         else None,
         n_rows=n_rows,
     )
+
+
+def _where(file: Path, places: Sequence[int]) -> Callable[[int], str]:
+    """The place of a chunk's row in its file: answers count rows from 0, but who mends opens it."""
+    origin = origin_of(file, "")
+    note = "" if origin.unit == "line" else " (the first is 1)"
+    return lambda i: origin.where(places[i]) + note
 
 
 def _n_rows(file: Path) -> float | None:

@@ -172,7 +172,7 @@ def _tokenise(
     task = leader(predictor.heads, tasks)
     inputs = predictor.heads[task].inputs
     table = {column: [rows[i][column] for i in chosen] for column in inputs.columns}
-    texts = inputs.checked(table, chosen)
+    texts = inputs.checked(table, lambda j: f"row {chosen[j]}")
     tokens = predictor.tokenise(task, texts)
     lost = lost_ends(predictor.heads, tasks, tokens)
     if not truncate and lost.any():

@@ -7,7 +7,7 @@ way to read, or another modality, is another class here and an entry in ``READER
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -76,9 +76,13 @@ class Reader(ABC):
         return None
 
     def checked(
-        self, table: Mapping[str, Sequence[object]], numbers: Sequence[int]
+        self, table: Mapping[str, Sequence[object]], where: Callable[[int], str]
     ) -> dict[str, list[Any]]:
-        """The columns as they are kept, from a table; ``numbers`` are its rows', for messages.
+        """The columns as they are kept, from a table.
+
+        Args:
+            table: Values by column.
+            where: Place of a row of the table (from 0), for messages.
 
         Raises:
             DataError: A value is missing or cannot be read, with its row.
@@ -86,10 +90,10 @@ class Reader(ABC):
         kept: dict[str, list[Any]] = {}
         for column in self.columns:
             kept[column] = []
-            for i, value in zip(numbers, table[column], strict=True):
+            for i, value in enumerate(table[column]):
                 if (fault := self.value_fault(value)) is not None:
                     raise DataError(
-                        f"row {i}, column '{column}'",
+                        f"{where(i)}, column '{column}'",
                         got=fault,
                         wanted=self.wanted,
                         todo="mend it, or leave the row out",

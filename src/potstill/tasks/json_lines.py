@@ -107,7 +107,8 @@ def _objects(
             if not text.strip():
                 continue
             hint = _array_hint(text) if number == 1 else ""
-            reason = f"not valid JSON: {error.msg} at character {error.pos + 1} of the line{hint}"
+            what = error.msg.removesuffix(" at")  # some of json's messages end so
+            reason = f"not valid JSON: {what} at character {error.pos + 1} of the line{hint}"
             faults.add(number, None, reason, wanted=_WANTED)
             continue
         except ValueError as error:  # an integer of more digits than Python reads

@@ -7,8 +7,9 @@ and decodes. How outputs are computed is the business of what derives from :clas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -167,8 +168,15 @@ class Predictor(ABC):
         tasks: Sequence[str],
         *,
         numbers: Sequence[int],
+        where: Callable[[int], str] | None = None,
     ) -> tuple[list[dict[str, Any]], int]:
-        """Answer a table of rows, which have these numbers.
+        """Answer a table of rows.
+
+        Args:
+            table: Values by column.
+            tasks: What to answer.
+            numbers: Of its rows, in the answers.
+            where: Place of a row of the table (from 0), for messages; None: its number.
 
         Returns:
             The answers, and how many rows were too long for a task and lost their end.
@@ -180,7 +188,7 @@ class Predictor(ABC):
         cut = np.zeros(len(numbers), bool)
         for group in passes(self.heads, tasks, task_token=self.task_token):
             reader = self.heads[leader(self.heads, group)].inputs
-            inputs = reader.checked(table, numbers)
+            inputs = reader.checked(table, where or (lambda i: f"row {numbers[i]}"))
             found, too_long = self.outputs(group, inputs)
             cut |= too_long
             for task, outputs in found.items():
@@ -192,9 +200,20 @@ class Predictor(ABC):
         return rows, int(cut.sum())
 
     def answer_mixed(
-        self, rows: Sequence[Row], tasks: Sequence[tuple[str, ...]], *, numbers: Sequence[int]
+        self,
+        rows: Sequence[Row],
+        tasks: Sequence[tuple[str, ...]],
+        *,
+        numbers: Sequence[int],
+        where: Callable[[int], str] | None = None,
     ) -> tuple[list[dict[str, Any]], int]:
         """Answer rows for tasks of their own: ``tasks[i]`` are those of ``rows[i]``.
+
+        Args:
+            rows: Column to value.
+            tasks: What to answer.
+            numbers: As :meth:`answer`.
+            where: As :meth:`answer`.
 
         Returns:
             As :meth:`answer`.
@@ -210,7 +229,12 @@ class Predictor(ABC):
         for names, chosen in together.items():
             columns = {c for task in names for c in self.heads[task].inputs.columns}
             table = {c: [rows[i].get(c) for i in chosen] for c in columns}
-            found, n = self.answer(table, names, numbers=[numbers[i] for i in chosen])
+            found, n = self.answer(
+                table,
+                names,
+                numbers=[numbers[i] for i in chosen],
+                where=None if where is None else partial(_of_chosen, where, chosen),
+            )
             answers |= zip(chosen, found, strict=True)
             n_cut += n
         return [answers[i] for i in range(len(rows))], n_cut
@@ -223,6 +247,10 @@ class Predictor(ABC):
             wanted=f"one of {', '.join(self.heads)}",
             todo="check the name, or leave the tasks out to get all",
         )
+
+
+def _of_chosen(where: Callable[[int], str], chosen: Sequence[int], i: int) -> str:
+    return where(chosen[i])
 
 
 def passes(

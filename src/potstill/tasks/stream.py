@@ -21,7 +21,7 @@ def stream_rows(
     columns: Sequence[str] | None = None,
     chunk_rows: int = 4096,
     what: str = "",
-) -> Iterator[tuple[int, dict[str, list[object]]]]:
+) -> Iterator[tuple[list[int], dict[str, list[object]]]]:
     """Read a data file chunk by chunk.
 
     The columns are checked at once, the rows as they come. No row is skipped: the first faulty
@@ -35,7 +35,8 @@ def stream_rows(
         what: What the rows are for, as messages shall say it.
 
     Yields:
-        The index of the chunk's first row, from 0, and its values by column.
+        The place of each row of the chunk, as in :class:`potstill.tasks.records.BadRow`, and its
+        values by column.
 
     Raises:
         DataError: The file is missing, empty, damaged or of another format, lacks a column or has
@@ -54,15 +55,15 @@ def stream_rows(
         raise ValueError("stream_rows needs at least one column, and chunk_rows of 1 or more")
     need_columns(names, there, origin)
     faults = RowFaults(origin=origin, may_skip=False)
-    return _numbered(file_chunks(place, names, faults, chunk_rows), names)
+    return _placed(file_chunks(place, names, faults, chunk_rows), names)
 
 
 def stream_mixed(
     path: Path, *, columns: Sequence[str], chunk_rows: int = 4096
-) -> Iterator[tuple[int, dict[str, list[object]]]]:
+) -> Iterator[tuple[list[int], dict[str, list[object]]]]:
     """As :func:`stream_rows`, of JSON lines whose rows may lack columns: these hold ``ABSENT``."""
     faults = RowFaults(origin=origin_of(path, ""), may_skip=False)
-    return _numbered(json_chunks(path, columns, faults, chunk_rows, may_lack=True), columns)
+    return _placed(json_chunks(path, columns, faults, chunk_rows, may_lack=True), columns)
 
 
 def stream_keys(path: Path) -> Iterator[tuple[int, list[str]]] | None:
@@ -77,13 +78,11 @@ def stream_keys(path: Path) -> Iterator[tuple[int, list[str]]] | None:
     return json_keys(path, RowFaults(origin=origin, may_skip=False))
 
 
-def _numbered(
+def _placed(
     chunks: Iterator[Chunk], names: Sequence[str]
-) -> Iterator[tuple[int, dict[str, list[object]]]]:
-    start = 0
+) -> Iterator[tuple[list[int], dict[str, list[object]]]]:
     for chunk in chunks:
-        yield start, dict(zip(names, chunk.columns, strict=True))
-        start += len(chunk.places)
+        yield chunk.places, dict(zip(names, chunk.columns, strict=True))
 
 
 def read_head(path: Path) -> dict[str, list[object]]:

@@ -225,7 +225,8 @@ def make_feed(network: AnyNetwork, task: Task, extra: Extra, weight: float) -> F
         n_windows = np.diff(tokens.windows)
         if n_windows.max() > _MOST_WINDOWS:
             i = int(n_windows.argmax())
-            place = train.where(i) if i < len(train) else f"{extra_source(extra)}, row {i}"
+            of_pool = pool is not None and i >= len(train)
+            place = pool.where(i - len(train)) if pool and of_pool else train.where(i)
             raise DataError(
                 f"task '{task.name}', {place}",
                 got=f"a text of {n_windows[i]} windows of {network.max_tokens} tokens",
@@ -307,11 +308,6 @@ def _refuse_too_long(task: Task, tokens: TokenRows, max_tokens: int) -> None:
             wanted="rows of which the model can read the whole",
             todo="raise `training: {max_tokens: …}` as far as the base goes, or shorten the texts",
         )
-
-
-def extra_source(extra: Extra) -> str:
-    """Where the rows behind the labelled ones come from."""
-    return "pool" if extra.pool is None else extra.pool.source
 
 
 def training_record(folder: Path) -> dict[str, Any]:
