@@ -204,3 +204,9 @@ def test_a_bundle_answers_where_torch_cannot_be_imported(made: SequenceBundle) -
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == made.student.predict(ROWS[0])
+
+
+def test_the_page_promises_no_shared_pass(client: TestClient, predictor: BundlePredictor) -> None:
+    page = client.get("/").text
+    assert f'"passes": {len(predictor.tasks)}' in page  # a source begins with its task's token
+    assert "passes" not in client.get("/tasks").json()

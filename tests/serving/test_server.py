@@ -337,6 +337,7 @@ def test_the_page_answers_in_a_browser(serve: Callable[..., Service], tmp_path: 
     answer = service.ask({"rows": [row]})["rows"][0]["tasks"]["pair"]
     best = f"{answer['scores'][answer['prediction']]:.3f}"
     assert f"pair<span>{answer['prediction']}</span>" in page
+    assert "tasks, one pass of the network for tasks on the same text, " in page
     assert f"<span>{best}</span>" in page
     assert '<p id="fault" role="alert"></p>' in page
     page = seen({"text": "good " * 300})

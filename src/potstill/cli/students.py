@@ -207,7 +207,7 @@ def serve(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Answer over HTTP: all tasks from one encoder pass, requests batched as they come.
+    """Answer over HTTP: tasks on the same text share a pass where they can; requests are batched.
 
     POST /predict {"rows": [{"text": "..."}], "tasks": ["a"]}; GET /tasks, /healthz, /readyz,
     /metrics; /docs describes them, / is a page to try the tasks on.

@@ -32,6 +32,7 @@ from potstill.serving.predictions import Predictions, Service
 from potstill.serving.predictor import BundlePredictor
 from potstill.serving.schema import answer_schema, body_schema, describe, example, tasks_schema
 from potstill.serving.settings import ServeSettings
+from potstill.tasks.predictor import passes
 
 log = logging.getLogger("potstill.serve")
 
@@ -185,7 +186,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def page() -> str:
         """A page to try the tasks on."""
         html = resources.files("potstill.serving").joinpath("page.html").read_text("utf-8")
-        facts = json.dumps(describe(service.predictor)).replace("<", "\\u003c")
+        one = service.predictor
+        n_passes = len(passes(one.heads, one.tasks, task_token=one.task_token))
+        facts = json.dumps({**describe(one), "passes": n_passes}).replace("<", "\\u003c")
         return html.replace("/*TASKS*/null", facts)
 
     @app.get("/docs", include_in_schema=False)
