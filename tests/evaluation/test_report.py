@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -359,6 +361,27 @@ def test_long_texts_are_cut_and_kept(results: Document, details: Document) -> No
     assert "(5,000 more letters)" in page.words
     assert html.count('class="long"') == 2
     html.encode()
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium here")
+@pytest.mark.parametrize("width", [1280, 600])
+def test_outputs_without_a_blank_stay_in_their_columns(
+    results: Document, details: Document, tmp_path: Path, width: int
+) -> None:
+    row = details["tasks"]["rte"]["differences"][0]
+    row["truth"] = row["student"]["prediction"] = row["ensemble"]["prediction"] = "Donau" * 200
+    measure = (
+        "<script>document.querySelectorAll('details').forEach(part => part.open = true);"
+        "document.title = [...document.querySelectorAll('.row-head, .answer p')]"
+        ".filter(part => part.scrollWidth > part.clientWidth).length + ' too wide';</script>"
+    )
+    page = tmp_path / "report.html"
+    html = render_report(results, details).replace("Content-Security-Policy", "refresh-not")
+    page.write_text(html + measure, encoding="utf-8")
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--user-data-dir={tmp_path / 'browser'}", f"--window-size={width},900", str(page)]
+    seen = subprocess.run(command, capture_output=True, text=True, check=True, timeout=90).stdout
+    assert "<title>0 too wide</title>" in seen
 
 
 def test_many_classes_become_pairs_and_few_a_table() -> None:
