@@ -110,6 +110,13 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 def test_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="no such file"):
         read_bundle(tmp_path / "nothing")
+    run = tmp_path / "run"
+    (run / "student").mkdir(parents=True)
+    (run / "student" / "student.json").write_text("{}")
+    for folder in (run, run / "student"):
+        with pytest.raises(ArtefactError, match="a student, not a bundle") as refused:
+            read_bundle(folder)
+        assert f"potstill export {folder} --out" in refused.value.todo
     (tmp_path / "text").write_text("text")
     with pytest.raises(ArtefactError, match="not a zip file"):
         read_bundle(tmp_path / "text")

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+import potstill
 from potstill.core.errors import ArtefactError, DataError, UsageError
 from potstill.students.student import Student
 from potstill.training.network import load_encoder_network
@@ -198,8 +199,10 @@ def test_facts(student: Student, student_folder: Path) -> None:
 def test_a_runs_folder_leads_to_its_student(copy: Path) -> None:
     assert Student.load(copy.parent, device="cpu").folder == copy
     for wrong, got in ((copy / "encoder", "no student there"), (copy / "x", "no such folder")):
-        with pytest.raises(ArtefactError, match=got):
-            Student.load(wrong)
+        with pytest.raises(ArtefactError, match=got) as refused:
+            potstill.load(wrong)
+        assert "a run's folder, or a student's" in refused.value.wanted
+        assert "a bundle, as `potstill export` writes it" in refused.value.todo
 
 
 def test_without_a_manifest_it_is_refused(copy: Path) -> None:

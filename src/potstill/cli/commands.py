@@ -9,6 +9,7 @@ to standard error. Exit code 0: done; 2: wrong usage or run file; 1: everything 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -190,7 +191,9 @@ def report(
 ) -> None:
     """Draw report.html again from the results of a finished run."""
     with errors(debug), opened_run(run_file, overrides, None, skip_bad_rows, quiet, 1) as opened:
-        show_result(opened.report(), as_json)
+        sets = [part for override in overrides or () for part in ("--set", override)]
+        again = shlex.join(["potstill", "run", str(run_file), *sets])
+        show_result(opened.report(again), as_json)
 
 
 app.command()(export)

@@ -28,6 +28,7 @@ from typing import Any
 from potstill.core.errors import ArtefactError
 from potstill.core.files import MANIFEST, atomic_writer, digest_json, verify_bytes
 from potstill.export.onnx_file import reaches_outside
+from potstill.models.base_folder import STUDENT_FILE
 from potstill.models.pieces import Decoding
 from potstill.tasks.predictor import TaskHead, heads_from_json, heads_to_json
 
@@ -228,10 +229,13 @@ def pack(folder: Path, target: Path) -> None:
 
 def _read_folder(path: Path) -> dict[str, bytes]:
     if not (path / BUNDLE_FILE).is_file():
+        student = any((path / part / STUDENT_FILE).is_file() for part in (".", "student"))
+        there = "a student, not a bundle of it" if student else "no bundle there"
         raise _fault(
             path,
-            got="no bundle there" if path.is_dir() else "no such file or folder",
+            got=there if path.is_dir() else "no such file or folder",
             wanted=f"a folder with {BUNDLE_FILE}, or a zip file of it",
+            todo=f"export it first: potstill export {path} --out FOLDER" if student else _WHAT_NEXT,
         )
     if (path / MANIFEST).exists() and not (path / MANIFEST).is_file():
         raise _fault(path / MANIFEST, got="a folder, pipe or device", wanted="a plain file")

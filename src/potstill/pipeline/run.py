@@ -131,13 +131,16 @@ class Run:
         self.progress.log("done", folder=str(self.folder))
         return self.report()
 
-    def report(self) -> RunResult:
+    def report(self, again: str | None = None) -> RunResult:
         """Draw the report of a run that was evaluated.
+
+        Args:
+            again: The command that evaluates it, for the message of one that was not.
 
         Raises:
             ArtefactError: The run was not evaluated yet, or its results are damaged.
         """
-        return draw_report(self.folder)
+        return draw_report(self.folder, again)
 
     def do(self, job: Job) -> None:
         """Make the stages of a job."""

@@ -72,8 +72,12 @@ class RunResult:
         return Student.load(self.folder)
 
 
-def draw_report(folder: Path) -> RunResult:
+def draw_report(folder: Path, again: str | None = None) -> RunResult:
     """Draw the report of a run that was evaluated.
+
+    Args:
+        folder: The run's.
+        again: The command that evaluates it, for the message of one that was not.
 
     Raises:
         ArtefactError: The run was not evaluated yet, or its results are damaged.
@@ -83,7 +87,7 @@ def draw_report(folder: Path) -> RunResult:
             f"run {folder}",
             got="no results yet",
             wanted="a run that was evaluated",
-            todo="evaluate it first: potstill run RUN.YAML",
+            todo="evaluate it first: " + (again or "`potstill run` and its run file"),
         )
     verify(folder)
     results = read_json(folder / RESULTS_FILE)

@@ -55,9 +55,10 @@ class Student(Predictor):
             raise ArtefactError(
                 f"student folder {place}",
                 got="no student there" if place.is_dir() else "no such folder",
-                wanted=f"a folder with {STUDENT_FILE}, as a run leaves it under student/",
+                wanted=f"a run's folder, or a student's ({STUDENT_FILE} is in it)",
                 todo="give the folder that `potstill run` printed (`potstill runs` lists them); "
-                "a bundle, which `predict` and `serve` take, has no student in it",
+                "a bundle, as `potstill export` writes it, can be loaded and served, but has no "
+                "student in it",
             )
         if precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision '{precision}': wanted auto, fp32 or bf16")
