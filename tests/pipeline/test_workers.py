@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ _ORPHAN = """
 import os, sys, time
 from potstill.core import parent
 from potstill.pipeline import child
-parent.SECONDS_TO_SAVE = 0
+parent.SECONDS_TO_SAVE = 3
 parent.Tie(os.getppid()).at_work = sys.argv[2] == "at work"
 assert "torch" not in sys.modules  # which takes seconds, in which a parent may go
 open(sys.argv[1], "w").write(str(os.getpid()))
@@ -74,11 +75,13 @@ def test_a_worker_ends_when_its_parent_is_gone(tmp_path: Path, doing: str) -> No
     file = tmp_path / "pid"
     command = [sys.executable, "-c", _PARENT, _ORPHAN, str(file), doing]
     subprocess.run(command, check=True, timeout=100)
-    worker = int(file.read_text())
-    for _ in range(100):
+    worker, start = int(file.read_text()), time.monotonic()
+    while time.monotonic() < start + 30:
         try:
             os.kill(worker, 0)
         except ProcessLookupError:
+            saved = time.monotonic() - start > 2
+            assert saved == (doing == "at work")
             return
         time.sleep(0.1)
     pytest.fail("the worker outlived its parent")
@@ -129,6 +132,9 @@ class Fake:
 
     def terminate(self) -> None:
         self.ended = True
+
+    def is_alive(self) -> bool:
+        return not self.ended
 
 
 JOB = Job(what="student", seed=0)
@@ -186,7 +192,64 @@ def test_what_a_worker_waits_for_is_said_and_named(
 
 @pytest.mark.parametrize("error", [ValueError("odd"), Unsendable("odd")])
 def test_any_fault_of_a_worker_can_be_sent(error: Exception) -> None:
-    assert "odd" in str(worker._that_travels(error))
+    sent = ForkingPickler.dumps(worker._that_travels(error))
+    assert "odd" in str(ForkingPickler.loads(sent))
+
+
+def test_a_fault_matters_more_than_a_stop(base: Path, tmp_path: Path) -> None:
+    progress = Progress()
+    fake = Fake(progress, toy_run(tmp_path, base))
+
+    def fail_after_the_stop() -> None:
+        fake.pipe.send(worker.Begun())
+        assert fake.pipe.recv() == JOB
+        progress.stop.requested = "enough"
+        assert fake.pipe.recv() is None
+        fake.pipe.send(worker.Done(KeyError("odd")))
+
+    thread = threading.Thread(target=fail_after_the_stop)
+    thread.start()
+    with pytest.raises(KeyError, match="odd"):
+        fake.team.run([JOB])
+    thread.join()
+
+
+def test_a_team_that_lost_a_process_starts_anew(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = Fake(Progress(), toy_run(tmp_path, base))
+    again = Fake(Progress(), toy_run(tmp_path, base))
+    fake.ended = True
+
+    def restart() -> None:
+        fake.team._team = again.team._team
+
+    monkeypatch.setattr(fake.team, "close", restart)
+    for news in (worker.Begun(), worker.Done()):
+        again.pipe.send(news)
+    fake.team.run([JOB])
+    assert again.pipe.recv() == JOB
+
+
+@pytest.mark.parametrize("requested", [None, "SIGINT was received"])
+def test_only_a_second_interrupt_breaks_off(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requested: str | None
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(LocalProcesses, "kill", lambda _: done.append("kill"))
+    monkeypatch.setattr(LocalProcesses, "close", lambda _: done.append("close"))
+    monkeypatch.setattr(LocalProcesses, "warm_up", lambda _: None)
+    progress = Progress()
+    run = parse_run(toy_run(tmp_path, base))
+
+    def interrupted() -> None:
+        with open_run(run, progress, skip_bad_rows=0, n_workers=2):
+            progress.stop.requested = requested
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert done == (["close"] if requested is None else ["kill", "close"])
 
 
 class Noting:

@@ -14,7 +14,7 @@ import pytest
 from potstill.core.errors import DataError
 from potstill.tasks.load import load_task
 from potstill.tasks.nested import is_nest
-from potstill.tasks.sources import Source
+from potstill.tasks.sources import Source, read_labelled
 from potstill.tasks.task import Task
 from tests.toys import toy_rows, write_rows
 
@@ -119,3 +119,24 @@ def test_what_is_a_nest() -> None:
     assert not is_nest([{"text": []}], names)
     assert not is_nest([["a"]], names)
     assert not is_nest([None, []], names)
+
+
+@pytest.mark.parametrize("source", ["jsonl", "list"])
+def test_a_first_row_without_answers_is_a_row_at_fault(tmp_path: Path, source: str) -> None:
+    rows: Rows = [{"question": "who?", "context": "a"}, *NESTED]
+    with pytest.raises(DataError, match="column 'answers'"):
+        load(SOURCES[source](tmp_path / "a.jsonl", rows))
+    assert load(SOURCES[source](tmp_path / "b.jsonl", rows), skip=1).train.ids.shape[0] == len(
+        NESTED
+    )
+
+
+def test_no_answer_at_all_is_a_nest_too(tmp_path: Path) -> None:
+    rows = read_labelled(
+        write_rows(tmp_path / "dev.jsonl", [row | {"answers": []} for row in LISTED]),
+        inputs=["question"],
+        labels=["answers", "answer_starts"],
+        nested=["text", "answer_start"],
+        what="",
+    )
+    assert rows.columns["answers"] == rows.columns["answer_starts"] == [[]] * len(LISTED)

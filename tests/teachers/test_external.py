@@ -425,7 +425,10 @@ def test_one_stray_score_does_not_make_logits_of_probabilities(tmp_path: Path) -
         for text, v in zip(LABELS.train.inputs["remark"], values, strict=True)
     ]
     assert notes_of(rows, LABELS) == ["its scores are read as probabilities"]
-    rows[-1]["blame"] = -0.5
+    rows[-1] |= {"blame": -1e-9, "praise": 1.0000001}  # of sums in fp32
+    assert notes_of(rows, LABELS) == ["its scores are read as probabilities"]
+    assert np.isfinite(scores_of(rows, LABELS)[0]).all()
+    rows[-1] |= {"blame": -0.5, "praise": 0.9}
     with pytest.raises(DataError, match=f"row {len(rows) - 1}") as refused:
         look_at(scores_member(LABELS, rows, None, "m"), LABELS)
     assert "a score of -0.5" in refused.value.got

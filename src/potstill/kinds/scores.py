@@ -13,6 +13,7 @@ from potstill.kinds.base import Space
 MANY_DISTRIBUTIONS = 0.5  # of rows: logits that sum to 1 are chance, one row in hundreds
 MANY_SHARES = 0.95  # of values: a logit may well lie in 0 to 1, but not nearly all of them
 _SLACK_OF_SUMS = 1e-2
+_SLACK = 1e-6  # of a probability: means and sums in fp32 leave its range by as much
 
 
 class MixedScores(ValueError):
@@ -30,12 +31,12 @@ class MixedScores(ValueError):
 def are_distributions(values: np.ndarray) -> np.ndarray:
     """(S,) which rows of (S, C) are probabilities of classes: 0 or more, and sum to 1."""
     sums = np.isclose(values.sum(1), 1.0, atol=_SLACK_OF_SUMS)
-    return np.asarray((values >= 0).all(1) & sums)
+    return np.asarray((values >= -_SLACK).all(1) & sums)
 
 
 def are_shares(values: np.ndarray) -> np.ndarray:
     """Which values are probabilities of their own, elementwise."""
-    return np.asarray((values >= 0) & (values <= 1))
+    return np.asarray((values >= -_SLACK) & (values <= 1 + _SLACK))
 
 
 def one_space(values: np.ndarray, fits: np.ndarray, rows: np.ndarray | None = None) -> Space:
@@ -57,10 +58,11 @@ def one_space(values: np.ndarray, fits: np.ndarray, rows: np.ndarray | None = No
         return "logits"
     at = int(np.flatnonzero(~fits if whole else ~fits.all(1))[0])
     if whole:
-        shown = ", ".join(f"{v:g}" for v in values[at][:8]) + (", …" if values.shape[1] > 8 else "")
-        got = f"scores {shown}, which sum to {values[at].sum():g}"
+        shown = ", ".join(f"{v:.9g}" for v in values[at][:8])
+        shown += ", …" if values.shape[1] > 8 else ""
+        got = f"scores {shown}, which sum to {values[at].sum():.9g}"
         others = f"{share:.1%} of all rows are 0 or more and sum to 1"
     else:
-        got = f"a score of {values[at][~fits[at]][0]:g}"
+        got = f"a score of {values[at][~fits[at]][0]:.9g}"
         others = f"{share:.1%} of all scores lie in 0 to 1"
     raise MixedScores(f"{got}, where {others}", at if rows is None else int(rows[at]))

@@ -14,7 +14,7 @@ from potstill.core.progress import Progress
 from potstill.export.bundle import is_bundle
 from potstill.pipeline.answer_files import answer_sink
 from potstill.serving.predictor import BundlePredictor
-from potstill.tasks.predictor import Predictor
+from potstill.tasks.predictor import Predictor, readers_of
 from potstill.tasks.records import ABSENT
 from potstill.tasks.sources import column_names, origin_of
 from potstill.tasks.stream import stream_keys, stream_mixed, stream_rows
@@ -48,8 +48,8 @@ def predict_file(
         The number of rows.
 
     Raises:
-        UsageError: A row can be answered for no task, or not for one that was asked for, or
-            ``out`` has another ending.
+        UsageError: No task, or not one that was asked for, can be answered from the file's
+            columns, or ``out`` has another ending.
         DataError: The file or a row of it is faulty, or it has no row.
     """
     loaded: Predictor
@@ -75,6 +75,7 @@ def predict_file(
         )
     plan = _plan(loaded, file, tasks, progress)
     kinds = {task: loaded.heads[task].kind for task in plan.tasks}
+    readers = readers_of(loaded.heads)
     n_rows = n_blank = n_cut = 0
     with answer_sink(out, kinds) as sink, progress.bar("predicting", plan.n_rows) as bar:
         for places, table in plan.chunks(file):
@@ -83,7 +84,7 @@ def predict_file(
             numbers = range(n_rows, n_rows + len(places))
             rows, n_rows_cut = plan.answer(loaded, table, numbers, where)
             n_cut += n_rows_cut
-            n_blank += sum(_is_blank(value) for c in plan.columns for value in table[c])
+            n_blank += sum(readers[c].nothing(v) for c in plan.columns for v in table[c])
             sink.write(rows)
             n_rows += len(rows)
             bar.advance(len(rows), info=f"row {n_rows}")
@@ -151,8 +152,8 @@ def _plan(student: Predictor, file: Path, tasks: Sequence[str] | None, progress:
     so that a row that cannot be is known at once.
 
     Raises:
-        UsageError: A row can be answered for no task, or not for one of ``tasks``.
-        DataError: The file or a row of it is faulty.
+        UsageError: The first row can be answered for no task, or not for one of ``tasks``.
+        DataError: The file or a row of it is faulty, or a later row cannot be answered.
     """
     keys = stream_keys(file)
     known = frozenset(column for head in student.heads.values() for column in head.inputs.columns)
@@ -166,7 +167,15 @@ def _plan(student: Predictor, file: Path, tasks: Sequence[str] | None, progress:
         for line, columns in keys:
             n_rows += 1
             if (has := known.intersection(columns)) not in by_columns:
-                by_columns[has] = student.answerable(columns, tasks, where=f"{file}, line {line}: ")
+                where = f"{file}, line {line}: "
+                try:
+                    by_columns[has] = student.answerable(columns, tasks, where=where)
+                except UsageError as error:
+                    if not by_columns:  # the first row: file and student do not fit
+                        raise
+                    raise DataError(
+                        error.thing, got=error.got, wanted=error.wanted, todo=error.todo
+                    ) from None
             if n_rows % _CHUNK_ROWS == 0:
                 progress.stop.check(f"looking through {file}, line {line}")
         if not n_rows:
@@ -206,7 +215,3 @@ def _n_rows(file: Path) -> float | None:
     with file.open("rb") as lines:
         n_lines = sum(block.count(b"\n") for block in iter(lambda: lines.read(1 << 20), b""))
     return n_lines - (file.suffix in (".csv", ".tsv")) or None
-
-
-def _is_blank(value: object) -> bool:
-    return not (value.strip() if isinstance(value, str) else value)

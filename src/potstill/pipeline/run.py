@@ -188,10 +188,13 @@ class Run:
             ) from error
         first = self.seeds[0]
         for name, task in first.tasks.items():
-            notes: list[str] = []
-            for warning in [*shared_rows(task), *look_at_given(self.run, task, notes.append)]:
+            for warning in shared_rows(task):
                 self.progress.warn(f"task '{name}': {warning}")
-            for note in notes:
+            notes: list[str] = []
+            for seed in self.seeds:  # which may set other dev rows aside
+                for warning in look_at_given(self.run, seed.tasks[name], notes.append):
+                    self.progress.warn(f"task '{name}': {warning}")
+            for note in dict.fromkeys(notes):
                 self.progress.say(f"task '{name}': {note}")
                 self.progress.log("note", text=f"task '{name}': {note}")
         for seed in self.seeds if self.run.generates else ():

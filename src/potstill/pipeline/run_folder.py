@@ -251,7 +251,8 @@ class Finished:
                 facts["covered"] = (cover["train_covered"] + cover["pool_covered"]) / n_rows
             facts["distilling_stopped_at"] = student["stopped"].get(name)
             facts["warnings"] = shared_rows(task)
-            kinds = ("sources", "targets") if task.kind.generates else ("texts",)
+            apart = "truncated_targets" in student  # not in records of earlier versions
+            kinds = ("sources", "targets") if task.kind.generates and apart else ("texts",)
             cut = (student["truncated"][name], student.get("truncated_targets", {}).get(name, 0.0))
             facts["warnings"] += [
                 f"{share:.1%} of the training {texts} lost their end"

@@ -111,7 +111,7 @@ class _Worker:
             self.send(Begun())
             self._run.do(job)
             done = Done()
-        except Exception as error:  # noqa: BLE001 (the parent raises it)
+        except BaseException as error:  # noqa: BLE001 (the parent raises it; Rust's panics are none)
             done = Done(_that_travels(error), traceback.format_exc())
         finally:
             self._tie.at_work = False
@@ -138,9 +138,15 @@ class _TeamStop(StopSignal):
 
     @property
     def reason(self) -> str | None:
-        if self.requested is None and self._pipe.poll():
+        if self.requested is None and self._is_told():
             self.requested = "the run was stopped"
         return self.requested
+
+    def _is_told(self) -> bool:
+        try:
+            return self._pipe.poll()
+        except OSError:  # on Windows, of a pipe whose other end is gone
+            return True
 
 
 class _Told(Progress):
@@ -184,7 +190,7 @@ class _ToldBar(Bar):
         self._worker.send(BarNews(self._name, self._total, self._done, info))
 
 
-def _that_travels(error: Exception) -> Exception:
+def _that_travels(error: BaseException) -> BaseException:
     """The error, or what can be said of it where it cannot be sent to another process."""
     try:
         ForkingPickler.loads(ForkingPickler.dumps(error))

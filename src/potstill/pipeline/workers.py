@@ -63,7 +63,8 @@ def open_run(
             team.warm_up()
         yield Run(asked, progress, skip_bad_rows=skip_bad_rows, executor=team)
     except KeyboardInterrupt:
-        team.kill()
+        if progress.stop.requested is not None:  # once more: who waits no longer is obeyed
+            team.kill()
         raise
     finally:
         team.close()
@@ -114,6 +115,8 @@ class LocalProcesses:
         """
         stop = self._progress.stop
         stop.check("before the first training")
+        if any(worker.is_lost for worker in self._team):
+            self.close()
         self.warm_up()
         left = deque(jobs)
         faults: list[BaseException] = []
@@ -131,8 +134,13 @@ class LocalProcesses:
                     break
                 for pipe in wait(list(busy), _POLL_SECONDS):
                     faults += self._hear(busy[pipe], bars)  # type: ignore[index]
+        for fault in faults:
+            if not isinstance(fault, Stopped | _Lost):  # which a stop would explain
+                raise fault
         doing = [fault.thing for fault in faults if isinstance(fault, Stopped)]
-        stop.check(_together(doing) or "before a training had begun")
+        begun = any(worker.has_begun for worker in self._team)
+        none = "between two trainings" if begun else "before a training had begun"
+        stop.check(_together(doing) or none)
         for fault in faults:
             raise fault
 
@@ -173,11 +181,16 @@ class _Worker:
     def __init__(self, process: BaseProcess, pipe: Connection) -> None:
         self.process, self.pipe = process, pipe
         self.job: Job | None = None
-        self._begun = self._told = False
+        self.has_begun = self._told = False
+
+    @property
+    def is_lost(self) -> bool:
+        """It was stopped, or is gone."""
+        return self._told or not self.process.is_alive()
 
     def start(self, job: Job) -> None:
         """Give it a job; one that has not started up yet finds it then."""
-        self.job, self._begun = job, False
+        self.job, self.has_begun = job, False
         with suppress(OSError):  # it is gone: what is heard of it says so
             self.pipe.send(job)
 
@@ -186,7 +199,7 @@ class _Worker:
         if self.job is None or self._told:
             return
         self._told = True
-        if self._begun:
+        if self.has_begun:
             with suppress(OSError):
                 self.pipe.send(None)
         else:
@@ -200,14 +213,18 @@ class _Worker:
         except (EOFError, OSError):
             news = Done(_ended())
         if isinstance(news, Begun):
-            self._begun = True
+            self.has_begun = True
         elif isinstance(news, Done):
             self.job = None
         return news
 
 
+class _Lost(ResourceError):
+    """A process that is gone."""
+
+
 def _ended() -> PotstillError:
-    return ResourceError(
+    return _Lost(
         "a training process",
         got="it was ended from outside, as systems do when memory runs out",
         wanted="memory for as many trainings as run at once",

@@ -96,7 +96,7 @@ class Reader(ABC):
                         f"{where(i)}, column '{column}'",
                         got=fault,
                         wanted=self.wanted,
-                        todo="mend it, or leave the row out",
+                        todo="mend it, or leave out the row (in JSON also: its key)",
                     )
                 kept[column].append(self.value(value))
         return kept

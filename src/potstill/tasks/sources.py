@@ -7,7 +7,7 @@ recorded. See :mod:`potstill.tasks.stream` for files that are not to be held in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,16 +172,20 @@ def read_labelled(
         DataError: As :func:`read_rows`.
     """
     names = _names(source, what, skip_bad_rows) if nested else []
-    if labels[0] in names and not set(labels[1:]) & set(names):
+    if nested and not set(labels[1:]) & set(names):
         rows = read_rows(
             source, columns=[*inputs, labels[0]], what=what, skip_bad_rows=skip_bad_rows
         )
         values = rows.columns[labels[0]]
-        if any(holds_others(value) for value in values):
+        if any(map(holds_others, values)) or all(map(_is_nothing, values)):
             for label, field in zip(labels, nested, strict=True):
                 rows.columns[label] = [part(value, field) for value in values]
             return rows
     return read_rows(source, columns=[*inputs, *labels], what=what, skip_bad_rows=skip_bad_rows)
+
+
+def _is_nothing(value: object) -> bool:
+    return value is None or (isinstance(value, Sized) and not len(value))
 
 
 def column_names(path: str | Path, *, what: str = "", skip_bad_rows: int = 0) -> list[str]:

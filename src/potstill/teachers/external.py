@@ -27,7 +27,7 @@ from transformers import (
 from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, MismatchError
 from potstill.core.files import digest_file, digest_json
-from potstill.models.base_folder import STUDENT_FILE, check_weights, find_base
+from potstill.models.base_folder import STUDENT_FILE, check_weights, find_base, student_of_run
 from potstill.models.encoder import longest_text, refuse_missing, silence
 from potstill.models.token_rows import TokenRows, pick_slots
 from potstill.models.tokenizer import load_tokenizer
@@ -66,13 +66,16 @@ def classifier_member(
     Raises:
         BaseModelError: It is not there, or is a student where a classifier is wanted.
     """
+    own = student_of_run(model)
+    model = model if own is None else str(own)
     try:
         found = find_base(model)
     except BaseModelError as error:
+        what = "an encoder-decoder's or a student's folder" if says else "a classifier's folder"
         raise BaseModelError(
             f"teacher '{model}'",
             got=error.got,
-            wanted="a classifier's folder, or the hub id of one that is stored on this machine",
+            wanted=f"{what}, or the hub id of one that is stored on this machine",
             todo="correct `teachers: {models: …}` of its task",
         ) from error
     student = Path(model).expanduser()

@@ -16,6 +16,7 @@ from potstill.kinds.scores import MixedScores
 from potstill.tasks.rowids import digest_rows, row_ids, sort_keys
 from potstill.tasks.sources import Rows, Source, read_rows
 from potstill.tasks.task import Split, Task, slots_of
+from potstill.teachers.joining import ids_of_split, ids_of_table
 from potstill.teachers.member import Member
 
 
@@ -109,8 +110,8 @@ def scores_outputs(
     what = f"task '{task.name}', scores"
     read = read_scores(member, task) if scores is None else scores
     table, outputs, counts = read.table, read.outputs, read.counts
-    known = _joint_ids(task, member.key, {c: table.columns[c] for c in joint})
-    wanted = np.concatenate([_join_ids(split, member.key, what) for split in rows])
+    known = ids_of_table(task, member.key, table.columns)
+    wanted = np.concatenate([ids_of_split(split, member.key, what) for split in rows])
     keys = sort_keys(known)
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     ends = np.cumsum(counts)
@@ -156,32 +157,6 @@ def scores_outputs(
     spread = np.zeros((int(wanted_slots.sum()), outputs.shape[1]), np.float32)
     spread[parts_of(wanted_slots, known_rows)] = outputs[parts_of(counts, found[known_rows])]
     return spread, cover
-
-
-def _joint_ids(task: Task, key: str | None, columns: Mapping[str, Sequence[object]]) -> np.ndarray:
-    """Ids of a table's rows by the columns that join it, as the task's own rows have them."""
-    if key is not None:
-        return row_ids([[str(value) for value in columns[key]]])
-    reader = task.inputs
-    return reader.ids(
-        {
-            c: [reader.value(v if reader.value_fault(v) is None else str(v)) for v in values]
-            for c, values in columns.items()
-        }
-    )
-
-
-def _join_ids(split: Split, key: str | None, what: str) -> np.ndarray:
-    if key is None:
-        return split.ids
-    if split.keys is None:
-        raise DataError(
-            f"{what}, column '{key}' of {split.source}",
-            got="rows without that column",
-            wanted="the key that joins rows with scores",
-            todo="add the column, or join by the input columns (no `key:`)",
-        )
-    return row_ids([split.keys])
 
 
 def _score_table_columns(task: Task, key: str | None) -> list[str]:

@@ -7,7 +7,7 @@ piece.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,9 +25,10 @@ from potstill.models.pieces import Decoding, PieceTokenizer, load_pieces
 from potstill.tasks.batches import token_batches
 from potstill.tasks.inputs import Columns, text_fault
 from potstill.tasks.predictor import TaskHead
-from potstill.tasks.rowids import row_ids, sort_keys
+from potstill.tasks.rowids import sort_keys
 from potstill.tasks.sources import read_rows
 from potstill.tasks.task import Split, Task
+from potstill.teachers.joining import ids_of_split, ids_of_table
 from potstill.teachers.member import Member
 from potstill.training.network import load_network
 from potstill.training.sequence_network import SequenceNetwork
@@ -233,7 +234,7 @@ def texts_of_file(member: Member, task: Task, rows: Iterable[Split]) -> list[str
     what = f"task '{task.name}', texts of its teacher"
     table = read_rows(source, columns=[*joint, PREDICTION], what=what)
     by_row: dict[bytes, str] = {}
-    known = sort_keys(_ids(task, member.key, table.columns))
+    known = sort_keys(ids_of_table(task, member.key, table.columns))
     for i, (key, text) in enumerate(zip(known, table.columns[PREDICTION], strict=True)):
         if not isinstance(text, str) or is_unseen(text) or "\0" in text:
             raise DataError(
@@ -249,18 +250,8 @@ def texts_of_file(member: Member, task: Task, rows: Iterable[Split]) -> list[str
                 wanted="one text for each " + ", ".join(joint),
                 todo="decide on one of them",
             )
-    ids: list[np.ndarray] = []
     splits = list(rows)
-    for split in splits:
-        if member.key is not None and split.keys is None:
-            raise DataError(
-                f"{what}, column '{member.key}' of {split.source}",
-                got="rows without that column",
-                wanted="the key that joins rows with texts",
-                todo="add the column, or join by the source (no `key:`)",
-            )
-        ids.append(split.ids if split.keys is None else row_ids([split.keys]))
-    wanted = sort_keys(np.concatenate(ids))
+    wanted = sort_keys(np.concatenate([ids_of_split(s, member.key, what) for s in splits]))
     found = [by_row.get(key.tobytes()) for key in wanted]
     if any(split is task.train for split in splits) and not any(found):
         raise DataError(
@@ -270,15 +261,3 @@ def texts_of_file(member: Member, task: Task, rows: Iterable[Split]) -> list[str
             todo="compare the columns of both files, or join with `teachers: {key: column}`",
         )
     return found
-
-
-def _ids(task: Task, key: str | None, columns: Mapping[str, Sequence[object]]) -> np.ndarray:
-    if key is not None:
-        return row_ids([[str(value) for value in columns[key]]])
-    reader = task.inputs
-    return reader.ids(
-        {
-            c: [reader.value(v if reader.value_fault(v) is None else str(v)) for v in columns[c]]
-            for c in reader.columns
-        }
-    )

@@ -1,0 +1,44 @@
+"""Rows of a task and rows of a table that somebody else made: which belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from potstill.core.errors import DataError
+from potstill.tasks.rowids import row_ids
+from potstill.tasks.task import Split, Task
+
+
+def ids_of_table(
+    task: Task, key: str | None, columns: Mapping[str, Sequence[object]]
+) -> np.ndarray:
+    """(N, 16) ids of a table's rows: by ``key``, or as the task's own rows have them."""
+    if key is not None:
+        return row_ids([[str(value) for value in columns[key]]])
+    reader = task.inputs
+    return reader.ids(
+        {
+            c: [reader.value(v if reader.value_fault(v) is None else str(v)) for v in columns[c]]
+            for c in reader.columns
+        }
+    )
+
+
+def ids_of_split(split: Split, key: str | None, what: str) -> np.ndarray:
+    """(N, 16) the same of the task's own rows; ``what`` the table holds, for messages.
+
+    Raises:
+        DataError: The split has no column ``key``.
+    """
+    if key is None:
+        return split.ids
+    if split.keys is None:
+        raise DataError(
+            f"{what}, column '{key}' of {split.source}",
+            got="rows without that column",
+            wanted="the key that joins rows with them",
+            todo="add the column, or join by the input columns (no `key:`)",
+        )
+    return row_ids([split.keys])
