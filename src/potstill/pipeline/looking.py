@@ -115,15 +115,20 @@ class Look:
         if self.cost is not None and self.trial is not None and self.seconds is not None:
             lines.append(
                 Text(
-                    f"{self.cost.n_networks} networks to train, {self.cost.rows:,} rows in all, "
-                    f"at {self.trial.rows_per_second:.0f} rows/s about {_time(self.seconds)} of "
+                    f"{_counted(self.cost.n_networks, 'network')} to train, "
+                    f"{self.cost.rows:,} rows in all, at {self.trial.rows_per_second:.0f} rows/s "
+                    f"about {_time(self.seconds)} of "
                     f"training; memory {self.trial.memory_bytes / 2**30:.1f} GiB; disk up to "
                     f"{self.cost.disk_bytes / 2**30:.2f} GiB of {self.free_bytes / 2**30:.1f} free"
                 )
             )
-        verdict = "no errors" if not self.n_errors else f"{self.n_errors} error(s)"
+        verdict = _counted(self.n_errors, "error") if self.n_errors else "no errors"
         lines.append(Text(verdict, style="bold red" if self.n_errors else "bold green"))
         return Group(*lines)
+
+
+def _counted(n: int, thing: str) -> str:
+    return f"{n} {thing}{'s' * (n != 1)}"
 
 
 def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
