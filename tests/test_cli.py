@@ -686,7 +686,7 @@ def test_export_of_an_unknown_task_is_2(run_folder: Path, tmp_path: Path) -> Non
 def test_a_classifier_takes_no_option_of_bundles(run_folder: Path, tmp_path: Path) -> None:
     result = call("export", run_folder, "--task", "mood", "--out", tmp_path / "out", "--zip")
     assert result.exit_code == 2
-    assert "a transformers classifier is a folder" in result.stderr
+    assert "a model of transformers is a folder" in result.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -12,9 +12,9 @@ import ctranslate2
 import numpy as np
 import pytest
 import torch
-from transformers import MarianMTModel
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianMTModel
 
-from potstill.core.errors import ArtefactError, ResourceError, UsageError
+from potstill.core.errors import ArtefactError, ResourceError
 from potstill.core.progress import Progress
 from potstill.export import choose_decoder
 from potstill.export.bundle import BUNDLE_FILE, pack, read_bundle
@@ -25,6 +25,7 @@ from potstill.models.pieces import Decoding, most_pieces
 from potstill.models.sequence import SequenceModel
 from potstill.models.to_ctranslate import to_ctranslate
 from potstill.models.token_rows import TokenRows
+from potstill.students.translator import save_translator
 from potstill.training.sequence_network import SequenceNetwork
 from tests.export.test_bundle import change
 from tests.sequences import pair_rows, sentences, sequence_task
@@ -344,7 +345,34 @@ def test_without_ctranslate2_it_is_said_what_to_install(
         need_decoder("ctranslate2-int8")
 
 
-def test_a_student_that_says_texts_is_no_classifier(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize("task", ["de", "fr"])
+def test_transformers_alone_says_what_a_task_says(
+    made: SequenceBundle, tmp_path: Path, task: str, beams: int
+) -> None:
+    made.network.decoding = Decoding(beams=beams)
+    folder = save_translator(made.network, task, tmp_path / "model")
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    sources = ["the old cat sang", "  a bird　and <2fr> a road ", "the town"]
+    for text in sources:
+        batch = tokenizer([text], return_tensors="pt", padding=True)
+        wanted = made.network.tokenise(task, {"en": [text]})
+        assert batch["input_ids"][0].tolist() == wanted.ids.tolist()
+        with torch.inference_mode():
+            found = model.generate(**batch)
+        assert tokenizer.batch_decode(found, skip_special_tokens=True) == list(
+            made.network.texts(wanted, CPU)
+        )
+
+
+def test_a_task_of_texts_is_saved_by_its_student(tmp_path: Path) -> None:
     student, _, _ = make_sequence_student(tmp_path)
-    with pytest.raises(UsageError, match="MarianMTModel"):
-        student.save_classifier("de", tmp_path / "out")
+    folder = student.save_task("de", tmp_path / "out")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]

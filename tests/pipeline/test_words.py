@@ -614,7 +614,7 @@ def test_models_of_others_teach(base: Path, tmp_path: Path) -> None:
     run["teachers"]["members"] = 1
     first = potstill.run(run)
     for name in kinds:
-        folder = first.student.save_classifier(name, tmp_path / name)
+        folder = first.student.save_task(name, tmp_path / name)
         run["tasks"][name]["teachers"] = {"models": [str(folder)]}
     results = potstill.run(run).results
     check_results(results)

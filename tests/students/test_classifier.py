@@ -57,9 +57,9 @@ def test_what_cannot_be_said_as_one(base: Path, tmp_path: Path) -> None:
     seal(tmp_path / "student", {})
     student = Student.load(tmp_path / "student", device="cpu")
     with pytest.raises(UsageError, match="'nobody'"):
-        student.save_classifier("nobody", tmp_path / "x")
+        student.save_task("nobody", tmp_path / "x")
     assert not (tmp_path / "x").exists()
-    written = student.save_classifier("classification", str(tmp_path / "x"))
+    written = student.save_task("classification", str(tmp_path / "x"))
     assert sorted(p.name for p in written.iterdir()) == [
         "config.json",
         "model.safetensors",

@@ -31,7 +31,7 @@ def export(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="Write this task as a transformers classifier instead of a bundle."),
+        typer.Option(help="Write this task as a model of transformers instead of a bundle."),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -44,16 +44,16 @@ def export(
     """
     with errors(debug):
         if task is not None:
-            from potstill.pipeline.exporting import export_classifier
+            from potstill.pipeline.exporting import export_task
 
             if packed or (max_drop, engines, threads) != (None, None, None):
                 raise UsageError(
                     f"--task {task}",
                     got="with --zip, --max-drop, --engines or --threads, which are of bundles",
-                    wanted="--out alone: a transformers classifier is a folder of fp32 weights",
+                    wanted="--out alone: a model of transformers is a folder of fp32 weights",
                     todo="leave them out, or leave --task out for a bundle",
                 )
-            folder = export_classifier(student, task, out)
+            folder = export_task(student, task, out)
             answer(
                 {"folder": str(folder)},
                 as_json,
@@ -243,6 +243,6 @@ def serve(
 
 
 def _auto_class(folder: Path) -> str:
-    """The class of transformers that loads a written classifier: BertForX is AutoModelForX."""
+    """The class of transformers that loads a written task: BertForX is AutoModelForX."""
     written: str = json.loads((folder / "config.json").read_text())["architectures"][0]
-    return f"AutoModelFor{written.partition('For')[2]}"
+    return f"AutoModelFor{written.partition('For')[2] or 'Seq2SeqLM'}"

@@ -15,6 +15,7 @@ import numpy as np
 import tokenizers
 
 from potstill.core.errors import BaseModelError
+from potstill.core.files import write_text
 from potstill.models.token_rows import TokenRows
 from potstill.models.tokenizer import TextTokenizer
 
@@ -140,6 +141,15 @@ class PieceTokenizer(TextTokenizer):
         n_text = self.padding - len(self.languages)
         plain = [[i for i in row if END < i < n_text] for row in rows]
         return [str(text) for text in self._backend.decode_batch(plain)]
+
+    def save_for(self, token: str, folder: Path) -> None:
+        """Write a ``tokenizer.json`` that puts a token before each text, and the end behind it."""
+        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        ends = [(token, self.task_token_id(token)), ("</s>", END)]
+        backend.post_processor = tokenizers.processors.TemplateProcessing(
+            single=f"{token} $A </s>", special_tokens=ends
+        )
+        write_text(folder / "tokenizer.json", backend.to_str(pretty=False))
 
     @property
     def pieces(self) -> list[str]:

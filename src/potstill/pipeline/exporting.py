@@ -83,15 +83,15 @@ def export_bundle(
     )
 
 
-def export_classifier(student: Path, task: str, out: Path) -> Path:
-    """Write one task of a student as a transformers classifier, in a new or empty folder.
+def export_task(student: Path, task: str, out: Path) -> Path:
+    """Write one task of a student as a model of transformers, in a new or empty folder.
 
     Raises:
-        UsageError: ``out`` holds something, or the task is unknown or no such classifier.
+        UsageError: ``out`` holds something, or the task is unknown or no such model.
         ArtefactError: The student is damaged.
     """
     need_new(out)
-    return Student.load(student, device="cpu", precision="fp32").save_classifier(task, out)
+    return Student.load(student, device="cpu", precision="fp32").save_task(task, out)
 
 
 def need_new(folder: Path) -> None:

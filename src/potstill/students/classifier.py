@@ -24,15 +24,14 @@ from potstill.core.files import write_bytes, write_json, write_text
 from potstill.kinds import Kind, Multilabel
 from potstill.models.encoder import tensors_to_bytes
 from potstill.models.multitask import LinearHead
-from potstill.training.network import AnyNetwork, Network
-from potstill.training.sequence_network import SequenceNetwork
+from potstill.training.network import Network
 
 _AT_WORDS = {"words": "BertForTokenClassification", "passage": "BertForQuestionAnswering"}
 _LINEAR = 1e-3  # tanh(x) = x within 3e-7 relative for |x| below this
 _LOUD = 1e4  # how far the mean is scaled over the residual
 
 
-def save_classifier(network: AnyNetwork, task: str, folder: Path) -> Path:
+def save_classifier(network: Network, task: str, folder: Path) -> Path:
     """Write ``config.json``, ``model.safetensors`` and the tokenizer of one task.
 
     Args:
@@ -41,16 +40,8 @@ def save_classifier(network: AnyNetwork, task: str, folder: Path) -> Path:
         folder: Created; files of the same names are replaced.
 
     Raises:
-        UsageError: The student is an encoder-decoder, its encoder is not a BERT, or the task uses a
-            task token.
+        UsageError: The student's encoder is not a BERT, or the task uses a task token.
     """
-    if isinstance(network, SequenceNetwork):
-        raise UsageError(
-            f"task '{task}' as a transformers classifier",
-            got="a student that says texts",
-            wanted="one that has a head for the task",
-            todo="take the folder encoder/ of the student: MarianMTModel.from_pretrained loads it",
-        )
     head = network.model.head(task)
     backbone = network.model.encoder.backbone
     if not isinstance(backbone, BertModel) or not isinstance(head, LinearHead):

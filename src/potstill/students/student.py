@@ -16,6 +16,7 @@ from potstill.core.errors import ArtefactError
 from potstill.core.files import MANIFEST, verify
 from potstill.models.base_folder import STUDENT_FILE
 from potstill.students.classifier import save_classifier
+from potstill.students.translator import save_translator
 from potstill.tasks.inputs import Columns
 from potstill.tasks.predictor import Predictor, TaskHead, leader, lost_ends
 from potstill.training.network import AnyNetwork, load_network
@@ -107,17 +108,20 @@ class Student(Predictor):
             outputs = self.network.outputs(tokens, tasks, self.device)
         return outputs, lost_ends(self.heads, tasks, tokens)
 
-    def save_classifier(self, task: str, folder: str | Path) -> Path:
-        """Write one task as a standard transformers classifier.
+    def save_task(self, task: str, folder: str | Path) -> Path:
+        """Write one task as a standard model of transformers.
 
         ``AutoModelForSequenceClassification.from_pretrained(folder)`` then gives the same logits;
         for tags it is ``AutoModelForTokenClassification``, for answers in a passage
-        ``AutoModelForQuestionAnswering``. :func:`potstill.students.classifier.save_classifier` says
-        how.
+        ``AutoModelForQuestionAnswering``: :func:`potstill.students.classifier.save_classifier` says
+        how. For tasks that say texts it is ``AutoModelForSeq2SeqLM``, with a tokenizer that puts
+        the task's token before the text.
 
         Raises:
-            UsageError: The task is unknown, or cannot be said as such a classifier.
+            UsageError: The task is unknown, or cannot be said as such a model.
         """
         if task not in self.network.tasks:
             raise self.unknown_task(task)
+        if isinstance(self.network, SequenceNetwork):
+            return save_translator(self.network, task, Path(folder))
         return save_classifier(self.network, task, Path(folder))
