@@ -7,6 +7,8 @@ DATA holds ``train.parquet``, ``dev.parquet`` and ``test_2016.parquet`` with a c
 (multi30k). Every variant is one potstill run in WORK/runs, so all share teachers and baselines, and
 a command that was stopped continues. ``multitask`` in a table is the same student without
 distilling, at equal steps; ``single`` is a model of one direction, which is also its teacher.
+``--seed 0,1,2`` takes the networks of the three commands before it and leaves one table with
+intervals over the seeds.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--source", default="en")
     parser.add_argument("--targets", default="de,fr,cs", help="languages, with commas")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seeds, default=0, help="one, or several with commas")
     parser.add_argument("--rows", type=int, help="pairs of a direction; default: all")
     parser.add_argument("--epochs", type=int, default=4, help="of every side")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of every side")
@@ -55,6 +57,12 @@ def main() -> None:
         parser.error("--data is needed: a folder with train, dev and test_2016 as parquet")
     for variant in args.only.split(","):
         run_variant(args, variant)
+
+
+def seeds(text: str) -> int | list[int]:
+    """``0`` is one seed, ``0,1,2`` are three."""
+    numbers = [int(part) for part in text.split(",")]
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def run_file(args: argparse.Namespace, variant: str) -> dict[str, Any]:
@@ -87,7 +95,8 @@ def run_variant(args: argparse.Namespace, variant: str) -> None:
     """Run one variant, and keep its results."""
     rows = "" if args.rows is None else f"-{args.rows}rows"
     members = "" if args.members == 1 else f"-{args.members}members"
-    name = f"{variant}-{args.epochs}epochs{rows}{members}-seed{args.seed}"
+    seed = "_".join(map(str, args.seed)) if isinstance(args.seed, list) else args.seed
+    name = f"{variant}-{args.epochs}epochs{rows}{members}-seed{seed}"
     print(f"== {name}", flush=True)
     asked = run_file(args, variant)
     result = potstill.run(asked, quiet=not sys.stderr.isatty(), jobs=args.jobs)
