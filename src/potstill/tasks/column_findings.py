@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from potstill.tasks.findings import Finding, Where
+from potstill.tasks.findings import Finding, Where, in_rows
 
 _SHOWN_PLACES = 3
 _SHOWN_GROUPS = 10
@@ -28,7 +28,7 @@ def find_no_task(column: str, labels: Sequence[object], why: str, where: Where) 
     there = (i for i, label in enumerate(labels) if label is not None and label != "")
     return Finding(
         severity="error",
-        what=f"column '{column}' of train: {why} ({len(labels)} row{'s' * (len(labels) != 1)})",
+        what=f"column '{column}' of train: {why} ({in_rows(len(labels))})",
         where=where(next(there, 0)),
         todo="check that the run file names the column of the labels, and what its rows hold",
     )
@@ -77,11 +77,10 @@ def find_doubtful_labels(doubts: Mapping[int, str], split: str, where: Where) ->
     first, *others = doubts
     also = "; ".join(where(i) for i in others[:_SHOWN_PLACES])
     dots = "; …" if len(others) > _SHOWN_PLACES else ""
-    n = len(doubts)
     return [
         Finding(
             severity="warning",
-            what=f"{split}: {n} row{'s' * (n != 1)} with {doubts[first]}"
+            what=f"{split}: {in_rows(len(doubts))} with {doubts[first]}"
             + (f" (also {also}{dots})" if also else ""),
             where=where(first),
             todo="correct the labels, or leave the rows out",

@@ -72,7 +72,7 @@ def find_empty_texts(
             if _is_blank(value) or (isinstance(value, list) and is_empty and is_empty(value))
         ]
         if empty:
-            what = f"column '{name}': {_rows(len(empty))} without text{_also(empty, where)}"
+            what = f"column '{name}': {in_rows(len(empty))} without text{_also(empty, where)}"
             found.append(_error(what, where(empty[0]), "fill the texts in, or remove the rows"))
     return found
 
@@ -104,7 +104,7 @@ def find_non_texts(
             first = values[odd[0]]
             why = fault_of(first) if fault_of is not None else None
             what = (
-                f"column '{name}': {_rows(len(odd))} with a value that is not {wanted}, first "
+                f"column '{name}': {in_rows(len(odd))} with a value that is not {wanted}, first "
                 f"{why or f'{type(first).__name__} {_short(first)}'}{_also(odd, where)}"
             )
             todo = f"write the values as {wanted}, or name another column"
@@ -132,7 +132,7 @@ def find_missing_labels(
             rows[fault].append(i)
     return [
         _error(
-            f"column '{column}': the label of {_rows(len(faulty))} is {fault}, first "
+            f"column '{column}': the label of {in_rows(len(faulty))} is {fault}, first "
             f"{_short(labels[faulty[0]])}{_also(faulty, where)}",
             where(faulty[0]),
             "give the rows a label, or remove them; rows without labels belong into `pool:`",
@@ -174,9 +174,8 @@ def find_single_value(
     distinct = {str(label).strip() for label in labels}
     if len(distinct) != 1:
         return []
-    what = (
-        f"column '{column}': all {_rows(len(labels))} of train have one {thing}: '{distinct.pop()}'"
-    )
+    n = in_rows(len(labels))
+    what = f"column '{column}': all {n} of train have one {thing}: '{distinct.pop()}'"
     return [_error(what, where(0), f"give train rows of a second {thing}, or drop the task")]
 
 
@@ -217,13 +216,13 @@ def find_unfit_labels(
     found = []
     for same, unfit in list(rows.items())[:_SHOWN_REASONS]:
         reason = reasons[same]
-        what = f"column '{column}': {reason}; {_rows(len(unfit))}{_also(unfit, where)}"
+        what = f"column '{column}': {reason}; {in_rows(len(unfit))}{_also(unfit, where)}"
         todo = "correct the label; or the train data, the classes or the range, if those are wrong"
         found.append(_error(what, where(unfit[0]), todo))
     rest = list(rows.values())[_SHOWN_REASONS:]
     if rest:
         n_rows = sum(map(len, rest))
-        what = f"column '{column}': {len(rest)} more kinds of unfit labels in {_rows(n_rows)}"
+        what = f"column '{column}': {len(rest)} more kinds of unfit labels in {in_rows(n_rows)}"
         found.append(_error(what, where(rest[0][0]), "correct those above first"))
     return found
 
@@ -242,7 +241,7 @@ def find_faulty_labels(column: str, faults: Mapping[int, str], where: Where) -> 
     ]
     rest = list(faults)[_SHOWN_REASONS:]
     if rest:
-        what = f"column '{column}': {_rows(len(rest))} more with faulty labels"
+        what = f"column '{column}': {in_rows(len(rest))} more with faulty labels"
         found.append(_error(what, where(rest[0]), "correct those above first"))
     return found
 
@@ -270,7 +269,7 @@ def find_lone_candidates(
         return [_error(what, where(0), "check the query column, and give each query candidates")]
     sizes = sorted(map(len, relevances.values()))
     what = (
-        f"{split}: {_rows(len(labels))} of {len(relevances)} queries, {sizes[0]} to {sizes[-1]} "
+        f"{split}: {in_rows(len(labels))} of {len(relevances)} queries, {sizes[0]} to {sizes[-1]} "
         f"candidates each; in {rankable} queries their relevance differs"
     )
     return [Finding(severity="note", what=what, where=None, todo="")]
@@ -279,7 +278,7 @@ def find_lone_candidates(
 def count_values(labels: np.ndarray, split: str) -> Finding:
     """A note with the range of a regression's labels."""
     what = (
-        f"{split}: {_rows(len(labels))}, labels from {labels.min():g} to {labels.max():g}, "
+        f"{split}: {in_rows(len(labels))}, labels from {labels.min():g} to {labels.max():g}, "
         f"{labels.mean():.3g} on the mean"
     )
     return Finding(severity="note", what=what, where=None, todo="")
@@ -297,7 +296,7 @@ def count_classes(classes: Sequence[str], labels: np.ndarray, split: str) -> Fin
     order = np.argsort(-counts, kind="stable")
     shown = ", ".join(f"{classes[c]} {counts[c]}" for c in order[:_SHOWN_CLASSES])
     dots = f", and {len(order) - _SHOWN_CLASSES} more" if len(order) > _SHOWN_CLASSES else ""
-    what = f"{split}: {_rows(len(labels))} of {len(classes)} classes: {shown}{dots}"
+    what = f"{split}: {in_rows(len(labels))} of {len(classes)} classes: {shown}{dots}"
     return Finding(severity="note", what=what, where=None, todo="")
 
 
@@ -317,7 +316,7 @@ def find_absent_classes(classes: Sequence[str], labels: np.ndarray, split: str) 
     what = f"{split} has no row of {len(absent)} of {len(classes)} classes: {names}{dots}"
     todo = f"the score of {split} says nothing about them; a stratified {split} would"
     if split == "train":
-        what += f", with {_rows(len(labels))} in use"
+        what += f", with {in_rows(len(labels))} in use"
         todo = "no teacher and no student learns them: raise `rows:`, or take them out"
     return [Finding(severity="warning", what=what, where=None, todo=todo)]
 
@@ -339,7 +338,7 @@ def find_duplicates(
     if not len(again):
         return []
     i = int(again[0])
-    what = f"{split}: {_rows(len(again))} with the inputs of an earlier row, first {where(i)}"
+    what = f"{split}: {in_rows(len(again))} with the inputs of an earlier row, first {where(i)}"
     what += f", which repeats {where(int(original[i]))}{_also(again, where)}"
     found = [_warning(what, where(i), "remove the copies, unless they are meant to weigh more")]
     if labels is None:
@@ -382,7 +381,7 @@ def find_shared_rows(
     i = int(shared[0])
     share = len(shared) / len(keys)
     what = (
-        f"{_rows(len(shared))} of {names[1]} ({share:.1%}) stand{'s' * (len(shared) == 1)} in "
+        f"{in_rows(len(shared))} of {names[1]} ({share:.1%}) stand{'s' * (len(shared) == 1)} in "
         f"{names[0]} too, first "
         f"{wheres[1](i)}, which is {wheres[0](int(first[slot[i]]))}{_also(shared, wheres[1])}"
     )
@@ -398,7 +397,8 @@ def _counts(classes: Sequence[str], labels: np.ndarray) -> np.ndarray:
     return np.bincount(np.asarray(labels, np.int64), minlength=len(classes))
 
 
-def _rows(n: int) -> str:
+def in_rows(n: int) -> str:
+    """``1 row``, ``2 rows``."""
     return f"{n} row" if n == 1 else f"{n} rows"
 
 
