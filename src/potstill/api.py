@@ -32,8 +32,8 @@ def run(
         overrides: ``key.of.the.file=value``, as ``--set`` takes them; not with a mapping.
         time_limit: Stop after so many seconds; what is done is kept.
         skip_bad_rows: How many faulty rows each source may have.
-        jobs: Trainings at once, in processes of their own. With more than one, call this under
-            ``if __name__ == "__main__":``, as for all of Python's multiprocessing.
+        jobs: Trainings at once, with more than one in processes of their own (which do not run
+            the calling script). On a CPU 2 are faster; the command line's default.
         quiet: Show no progress.
 
     Returns:

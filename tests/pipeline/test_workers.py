@@ -43,6 +43,17 @@ subprocess.Popen([sys.executable, "-c", sys.argv[1], *sys.argv[2:]])
 while not pathlib.Path(sys.argv[2]).exists() or not pathlib.Path(sys.argv[2]).read_text():
     time.sleep(0.05)
 """
+_SCRIPT = """
+import json, sys
+import potstill
+print("the script runs")
+class Word(str):
+    pass
+run = json.loads(sys.argv[1])
+for row in run["tasks"]["mood"]["train"]:
+    row["label"] = Word(row["label"])
+potstill.run(run, jobs=2)
+"""
 
 
 class Unsendable(Exception):
@@ -67,6 +78,20 @@ def test_two_processes_give_the_results_of_one(base: Path, tmp_path: Path) -> No
         for n in ("one", "two")
     ]
     assert stages[0] == stages[1]
+
+
+@pytest.mark.timeout(120)
+def test_a_script_without_a_main_guard_runs_once(base: Path, tmp_path: Path) -> None:
+    run = json.dumps(toy_run(tmp_path, base), default=str)
+    script = tmp_path / "script.py"  # with -c there is no file that children could run
+    script.write_text(_SCRIPT)
+    done = subprocess.run(
+        [sys.executable, script, run], check=False, capture_output=True, text=True
+    )
+    assert done.stdout == "the script runs\n"
+    # Its workers start, and say what of it they cannot know.
+    assert "DataError: rows given in Python" in done.stderr
+    assert "attribute 'Word'" in done.stderr
 
 
 @pytest.mark.timeout(120)

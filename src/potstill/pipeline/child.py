@@ -9,6 +9,7 @@ import signal
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 
+from potstill.core.errors import DataError
 from potstill.core.parent import Tie
 
 
@@ -16,6 +17,20 @@ def begin(parent: int, pipe: Connection, asked: bytes) -> None:
     """Work for the parent; ``asked`` are the last arguments of ``worker.work``, pickled."""
     tie = Tie(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    from potstill.pipeline.worker import work  # noqa: PLC0415 (torch: seconds)
+    from potstill.pipeline.worker import Done, work  # noqa: PLC0415 (torch: seconds)
 
-    work(tie, pipe, *ForkingPickler.loads(asked))
+    try:
+        arguments = ForkingPickler.loads(asked)
+    except Exception as error:  # noqa: BLE001 (it runs code of the objects' own)
+        pipe.send(Done(_unreadable(error)))
+        return
+    work(tie, pipe, *arguments)
+
+
+def _unreadable(error: Exception) -> DataError:
+    return DataError(
+        "rows given in Python",
+        got=f"an object that another process cannot load ({type(error).__name__}: {error})",
+        wanted="with jobs=2 or more: plain values, or classes of a module that can be imported",
+        todo="give str(...), int(...) or float(...) of them, or jobs=1",
+    )

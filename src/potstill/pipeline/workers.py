@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -150,7 +152,7 @@ class LocalProcesses:
             return
         threads = max(1, torch.get_num_threads() // self._n_workers)
         asked = bytes(ForkingPickler.dumps((*self._asked, threads)))
-        with _deaf_children():
+        with _deaf_children(), _strange_children():
             for _ in range(self._n_workers):
                 ours, theirs = self._context.Pipe()
                 arguments = (os.getpid(), theirs, asked)
@@ -228,8 +230,7 @@ def _ended() -> PotstillError:
         "a training process",
         got="it was ended from outside, as systems do when memory runs out",
         wanted="memory for as many trainings as run at once",
-        todo="run the same command again with --jobs 1: it continues (in Python: jobs=1, "
-        "or a call under `if __name__ == '__main__':`, or no process can start)",
+        todo="run the same command again with --jobs 1 (in Python: jobs=1): it continues",
     )
 
 
@@ -249,3 +250,18 @@ def _deaf_children() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _strange_children() -> Iterator[None]:
+    """Processes that start in this block do not run the user's script, as Python's others do.
+
+    They need nothing of it, and a script without ``if __name__ == "__main__":`` would start
+    processes of processes.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
