@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -76,14 +77,22 @@ def opened_run(
 
 
 def show_result(result: RunResult, as_json: bool) -> None:
-    """Print the leaderboard and where student and report lie."""
+    """Print the leaderboard, what it suggests, and where student and report lie."""
+    from potstill.core.characters import printable
+    from potstill.evaluation.advice import advice
     from potstill.evaluation.leaderboard import leaderboard
+    from potstill.evaluation.number_words import MINUS
+    from potstill.evaluation.run_results import read_results
 
     if as_json:
         print(json.dumps({"folder": str(result.folder), **result.results}, indent=1))
         return
     console = Console()
     console.print(leaderboard(result.results))
+    for said in advice(read_results(result.results)):
+        text = printable(said).replace(MINUS, "-")
+        lines = wrap(text, max(40, console.width - 9), break_on_hyphens=False)
+        print("try      " + "\n         ".join(lines))
     print(f"student  {result.folder / 'student'}")
     print(f"report   {result.report}")
 

@@ -1,4 +1,4 @@
-"""Which characters can be seen."""
+"""Which characters can be seen, and shown."""
 
 from __future__ import annotations
 
@@ -24,4 +24,16 @@ def is_unseen(text: str) -> bool:
     return all(
         character in _UNSEEN_LETTERS or unicodedata.category(character) in _UNSEEN
         for character in text
+    )
+
+
+def printable(text: str) -> str:
+    r"""The text without what a terminal would obey, such as the escape codes of a strange name.
+
+    Examples:
+        >>> printable("a\x1b[2Jb")
+        'a�[2Jb'
+    """
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
     )

@@ -16,6 +16,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from potstill.core.characters import printable
 from potstill.evaluation.compare import Interval
 from potstill.evaluation.number_words import ABSENT, bracket, count, score, signed
 from potstill.evaluation.run_results import SYSTEMS, RunResults, TaskResult, read_results
@@ -150,7 +151,7 @@ def leaderboard(results: Mapping[str, Any]) -> Table:
 
 def _table(run: RunResults, systems: tuple[str, ...], lines: int = 1) -> _Board:
     rows, mean = board_rows(run)
-    notes = [gain_words(run), _printable(run.mean_words)]
+    notes = [gain_words(run), printable(run.mean_words)]
     if systems != run.systems:
         rest = ", ".join(SYSTEMS[each] for each in run.systems if each not in systems)
         notes.append(f"no room here for: {rest}")
@@ -242,8 +243,8 @@ def _row(
 
 
 def _cells(row: BoardRow, systems: tuple[str, ...], lines: int) -> list[Text]:
-    name = Text(_printable(row.name), style="bold" if row.is_mean else "")
-    metric = "" if row.is_mean else _printable(row.metric) or ABSENT
+    name = Text(printable(row.name), style="bold" if row.is_mean else "")
+    metric = "" if row.is_mean else printable(row.metric) or ABSENT
     n = "" if row.is_mean else _n(row)
     scores = [
         Text(
@@ -274,12 +275,5 @@ def _n(row: BoardRow) -> str:
     return ABSENT if row.n is None else count(row.n)
 
 
-def _printable(text: str) -> str:
-    # A name may hold escape codes, which a terminal would obey.
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
-
-
 def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*\[\]|<>])", r"\\\1", _printable(text)) or ABSENT
+    return re.sub(r"([\\`*\[\]|<>])", r"\\\1", printable(text)) or ABSENT

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from potstill.core.files import write_text
 from potstill.evaluation import number_words
+from potstill.evaluation.advice import advice
 from potstill.evaluation.confusion import confused_pairs, confusion_tables, mistakes
 from potstill.evaluation.leaderboard import board_rows, gain_words
 from potstill.evaluation.report_sections import (
@@ -90,6 +91,7 @@ def render_report(results: Mapping[str, Any], details: Mapping[str, Any]) -> str
         details=more,
         headline=_unbroken(headline_of(run)),
         remarks=[_unbroken(sentence) for sentence in remarks(run)],
+        advice=[_code(_unbroken(sentence)) for sentence in advice(run)],
         board=rows,
         board_mean=mean,
         gain=_unbroken(gain_words(run)),
@@ -157,6 +159,15 @@ def _kept(text: str) -> str:
 def _unbroken(text: str) -> str:
     """The text without breaks between a number and its unit."""
     return re.sub(r"(?<=\d) (?=[%kMBT](?!\w))", "\N{NO-BREAK SPACE}", text)
+
+
+def _code(text: str) -> Markup:
+    """The text with what stands between backticks as code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
+        for i, part in enumerate(parts)
+    )
 
 
 def _visible(text: str) -> str:

@@ -1,0 +1,101 @@
+"""What a user can try next, from what came out: the part of a report that a colleague would say.
+
+Knows results, no page. Only what the intervals carry is taken as a fact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from potstill.evaluation.number_words import from_to, score, signed
+from potstill.evaluation.run_results import RunResults, TaskResult
+
+_LONGER = "`teachers: {training: {epochs: …}}`"
+_MOST_NAMED = 3
+
+
+def advice(run: RunResults) -> list[str]:
+    """A sentence or two for each finding that asks for something; often none.
+
+    Args:
+        run: The results; without a student and the multi-task baseline there is no advice.
+    """
+    return [said for find in (_hurt, _nothing_to_pass_on, _behind, _unclear) for said in find(run)]
+
+
+def _hurt(run: RunResults) -> list[str]:
+    """Tasks that distilling hurt: by teachers that know no more, or in spite of better ones."""
+    hurt = [task for task in run.tasks if task.verdict == "hurt" and "ensemble" in task.scores]
+    weak = [task for task in hurt if _gain(task) <= 0]
+    strong = [task for task in hurt if _gain(task) > 0]
+    found = []
+    if weak:
+        found.append(
+            f"Distilling hurt {_named(weak)}: the teachers know no more there than multi-task "
+            f"training does ({_scores(weak)}). Train them longer ({_LONGER}), or learn from "
+            "labels alone there (the task's `soft_weight: 0`, and no `pool:`)."
+        )
+    if strong:
+        found.append(
+            f"Distilling hurt {_named(strong)} although the teachers are better there "
+            f"({_scores(strong)}). Train the student longer (`student: {{training: {{epochs: "
+            "…}}`), or trust the labels more (the task's `soft_weight`)."
+        )
+    return found
+
+
+def _nothing_to_pass_on(run: RunResults) -> list[str]:
+    if not {"multitask", "ensemble"} <= set(run.mean) or "multitask" not in run.mean_versus:
+        return []
+    gain = run.mean["ensemble"] - run.mean["multitask"]
+    if gain > 0 or run.mean_versus["multitask"].low > 0:
+        return []
+    return [
+        f"The ensembles are no better than multi-task training ({signed(gain)} on the mean), so "
+        f"they had nothing to pass on. Train them longer ({_LONGER}), fine-tune them per task "
+        "(`teachers: {recipe: finetuned}`) or bring better ones (`models:`)."
+    ]
+
+
+def _behind(run: RunResults) -> list[str]:
+    """The student lags teachers that are worth following."""
+    versus = run.mean_versus.get("ensemble")
+    if versus is None or versus.high >= 0:
+        return []
+    if run.mean.get("multitask", -math.inf) >= run.mean["ensemble"]:
+        return []
+    return [
+        f"The student stands {score(-versus.delta)} below its ensembles on the mean "
+        f"({from_to(versus)}). More epochs (`student: {{training: {{epochs: …}}}}`) and rows "
+        "without labels (`pool:`) bring it nearer; so does a larger student."
+    ]
+
+
+def _unclear(run: RunResults) -> list[str]:
+    versus = run.mean_versus.get("multitask")
+    if versus is None or run.n_seeds > 1 or not versus.low <= 0 <= versus.high:
+        return []
+    return [
+        f"One seed does not tell student and multi-task training apart ({from_to(versus)}). With "
+        "`seed: [0, 1, 2]` the intervals cover the chances of training, too; more test rows "
+        "narrow them."
+    ]
+
+
+def _gain(task: TaskResult) -> float:
+    return task.scores["ensemble"] - task.scores.get("multitask", 0.0)
+
+
+def _named(tasks: Sequence[TaskResult]) -> str:
+    names = [f"'{task.name}'" for task in tasks[:_MOST_NAMED]]
+    rest = len(tasks) - len(names)
+    return ", ".join(names) + (f" and {rest} more" if rest else "")
+
+
+def _scores(tasks: Sequence[TaskResult]) -> str:
+    """Ensemble against multi-task, of the tasks that are named."""
+    return ", ".join(
+        f"{score(task.scores['ensemble'])} against {score(task.scores['multitask'])}"
+        for task in tasks[:_MOST_NAMED]
+    )
