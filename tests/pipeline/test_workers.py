@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -172,7 +173,7 @@ def test_a_process_that_ends_before_its_work_is_explained(base: Path, tmp_path: 
         fake.pipe.close()
         progress.stop.requested = requested
         with pytest.raises(kind):
-            fake.team.run([JOB, JOB])
+            fake.team.run([JOB, JOB], deque())
 
 
 def test_a_stop_waits_for_no_process_that_is_still_starting(base: Path, tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_a_stop_waits_for_no_process_that_is_still_starting(base: Path, tmp_path
     fake = Fake(progress, toy_run(tmp_path, base))
     threading.Timer(0.3, setattr, (progress.stop, "requested", "enough")).start()
     with pytest.raises(Stopped, match="before a training had begun"):
-        fake.team.run([JOB])
+        fake.team.run([JOB], deque())
     assert fake.ended
 
 
@@ -207,7 +208,7 @@ def test_what_a_worker_waits_for_is_said_and_named(
     thread = threading.Thread(target=wait_then_stop)
     thread.start()
     with pytest.raises(Stopped, match="^stopped: waiting for teacher 1/1\n"):
-        fake.team.run([JOB])
+        fake.team.run([JOB], deque())
     thread.join()
     assert not fake.ended
     said = capsys.readouterr().err
@@ -235,7 +236,7 @@ def test_a_fault_matters_more_than_a_stop(base: Path, tmp_path: Path) -> None:
     thread = threading.Thread(target=fail_after_the_stop)
     thread.start()
     with pytest.raises(KeyError, match="odd"):
-        fake.team.run([JOB])
+        fake.team.run([JOB], deque())
     thread.join()
 
 
@@ -252,8 +253,30 @@ def test_a_team_that_lost_a_process_starts_anew(
     monkeypatch.setattr(fake.team, "close", restart)
     for news in (worker.Begun(), worker.Done()):
         again.pipe.send(news)
-    fake.team.run([JOB])
+    fake.team.run([JOB], deque())
     assert again.pipe.recv() == JOB
+
+
+def test_spare_jobs_are_begun_only_beside_those_that_are_waited_for(
+    base: Path, tmp_path: Path
+) -> None:
+    first, second = (Fake(Progress(), toy_run(tmp_path, base)) for _ in range(2))
+    first.team._team += second.team._team
+    spare = deque(Job(what="single", seed=0, task=name) for name in "abc")
+
+    def work() -> None:
+        assert first.pipe.recv() == JOB
+        assert second.pipe.recv().task == "a"
+        second.pipe.send(worker.Done())
+        assert second.pipe.recv().task == "b"
+        first.pipe.send(worker.Done())
+        second.pipe.send(worker.Done())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    first.team.run([JOB], spare)
+    thread.join()
+    assert [job.task for job in spare] == ["c"]
 
 
 @pytest.mark.parametrize("requested", [None, "SIGINT was received"])
@@ -283,7 +306,7 @@ class Noting:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run(self, jobs: Sequence[Job], spare: deque[Job]) -> None:
         self.jobs += jobs
 
 

@@ -7,6 +7,7 @@ twice, or not at all, without changing a result.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -42,5 +43,13 @@ class Job:
 class Executor(Protocol):
     """Something that does jobs, anywhere that sees the folder of stages."""
 
-    def run(self, jobs: Sequence[Job]) -> None:
-        """Do all jobs; raises the first fault, after the others have stopped."""
+    def run(self, jobs: Sequence[Job], spare: deque[Job]) -> None:
+        """Do all jobs, and of ``spare`` what is begun while some of them are still being done.
+
+        Args:
+            jobs: What must be done before the run goes on.
+            spare: What idle processes may do meanwhile; what is begun is taken out, and done at
+                the end, too.
+
+        Raises the first fault, after the others have stopped.
+        """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -110,14 +111,18 @@ class Run:
     def evaluate(self) -> RunResult:
         """Score everything, and write results, report and student into the run's folder."""
         self._begin()
-        first = [job for s in self.seeds for job in [*s.teacher_jobs(), *s.single_jobs()]]
-        self._share(first)
-        self._share([job for seed in self.seeds for job in seed.ensemble_jobs()])
+        teachers = [job for seed in self.seeds for job in seed.teacher_jobs()]
+        singles = [job for seed in self.seeds for job in seed.single_jobs()]
+        alone = len(teachers) + len(singles) < 2
+        spare = deque([] if alone else self._missing(singles))  # no later step needs them
+        self._share(teachers, spare, alone=alone)
+        self._share([job for seed in self.seeds for job in seed.ensemble_jobs()], spare)
         self._taught = True
         self.label()
-        self._share([job for seed in self.seeds for job in seed.student_jobs()])
+        self._share([job for seed in self.seeds for job in seed.student_jobs()], spare)
         self.distill()
-        self._share([job for seed in self.seeds for job in seed.finetuning_jobs()])
+        self._share([job for seed in self.seeds for job in seed.finetuning_jobs()], spare)
+        self._share(list(spare), alone=False)
         self._share([job for seed in self.seeds for job in seed.outcome_jobs()])
         finished = Finished(
             run=self.run,
@@ -152,18 +157,25 @@ class Run:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _share(self, jobs: Sequence[Job]) -> None:
+    def _share(
+        self, jobs: Sequence[Job], spare: deque[Job] | None = None, *, alone: bool | None = None
+    ) -> None:
         """Let the executor make those stages that do not stand; they need nothing of each other.
+
+        Of ``spare``, jobs of another step, it begins what fills the time of idle processes.
 
         A job that is alone by its nature is done faster in this process, with all its threads.
         What others have done before does not make one alone: where a training goes on after a
         stop must not depend on when it was stopped.
         """
-        if self._executor is None or len(jobs) < 2:
+        if self._executor is None or (len(jobs) < 2 if alone is None else alone):
             return
-        missing = [job for job in jobs if not self._stands(job)]
+        missing = self._missing(jobs)
         if missing:
-            self._executor.run(missing)
+            self._executor.run(missing, deque() if spare is None else spare)
+
+    def _missing(self, jobs: Sequence[Job]) -> list[Job]:
+        return [job for job in jobs if not self._stands(job)]
 
     def _stands(self, job: Job) -> bool:
         try:

@@ -108,8 +108,8 @@ class LocalProcesses:
         for worker in self._team:
             worker.process.kill()
 
-    def run(self, jobs: Sequence[Job]) -> None:
-        """Do all jobs.
+    def run(self, jobs: Sequence[Job], spare: deque[Job]) -> None:
+        """Do all jobs, and of ``spare`` what is begun while some of them are still being done.
 
         Raises:
             Stopped: Stop was requested; the workers have saved what they had.
@@ -128,21 +128,30 @@ class LocalProcesses:
                     left.clear()
                     for worker in self._team:
                         worker.stop()
-                for worker in self._team:
-                    if left and worker.job is None:
-                        worker.start(left.popleft())
+                else:
+                    self._hand_out(left)
+                    if any(worker.job in jobs for worker in self._team):
+                        self._hand_out(spare)
                 busy = {worker.pipe: worker for worker in self._team if worker.job is not None}
                 if not busy:
                     break
                 for pipe in wait(list(busy), _POLL_SECONDS):
                     faults += self._hear(busy[pipe], bars)  # type: ignore[index]
+        self._raise_first(faults)
+
+    def _hand_out(self, jobs: deque[Job]) -> None:
+        for worker in self._team:
+            if jobs and worker.job is None:
+                worker.start(jobs.popleft())
+
+    def _raise_first(self, faults: Sequence[BaseException]) -> None:
         for fault in faults:
             if not isinstance(fault, Stopped | _Lost):  # which a stop would explain
                 raise fault
         doing = [fault.thing for fault in faults if isinstance(fault, Stopped)]
         begun = any(worker.has_begun for worker in self._team)
         none = "between two trainings" if begun else "before a training had begun"
-        stop.check(_together(doing) or none)
+        self._progress.stop.check(_together(doing) or none)
         for fault in faults:
             raise fault
 
