@@ -1,7 +1,9 @@
 """The run file: what a run is asked to do, checked before any data is opened.
 
     fields.py     types that keys share; the base of all sections
-    tasks.py      one class per task kind
+    tasks.py      what tasks have; the kinds whose keys are written out
+    task_kinds.py all kinds, also those that name their keys themselves
+    given.py      teachers that exist already
     training.py   the training section
     sections.py   teachers, student, distill, evaluate, export; the papers' recipes
     run_file.py   the whole, with derived defaults
@@ -19,6 +21,7 @@ Opens no data, and starts without torch, transformers, pandas and pyarrow.
 from __future__ import annotations
 
 from potstill.config.describe import show
+from potstill.config.given import GivenModels, GivenScores
 from potstill.config.loading import load_run_file, parse_run
 from potstill.config.run_file import RunFile
 from potstill.config.scaffold import scaffold
@@ -30,15 +33,8 @@ from potstill.config.sections import (
     Student,
     Teachers,
 )
-from potstill.config.tasks import (
-    TASK_KINDS,
-    ClassificationTask,
-    GivenModels,
-    GivenScores,
-    RankingTask,
-    RegressionTask,
-    Task,
-)
+from potstill.config.task_kinds import TASK_KINDS
+from potstill.config.tasks import ClassificationTask, RankingTask, RegressionTask, Task
 from potstill.config.training import Training
 
 __all__ = [

@@ -23,8 +23,10 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import BaseRepresenter
 
 from potstill.config.fields import Form, Section, plain, sections_in
+from potstill.config.given import GivenModels, GivenScores
 from potstill.config.run_file import RunFile
-from potstill.config.tasks import TASK_KINDS, GivenModels, GivenScores, Task
+from potstill.config.task_kinds import TASK_KINDS
+from potstill.config.tasks import Task
 from potstill.config.training import Layered
 
 _WIDTH = 100

@@ -14,8 +14,9 @@ from potstill.config.bases import check_bases
 from potstill.config.checks import Errors
 from potstill.config.faults import KeyPath
 from potstill.config.fields import BUNDLED_BASE, SEQUENCE_BASE, refusal
+from potstill.config.given import GivenModels
 from potstill.config.sections import PAPER_RECIPE, Distill, Student, Teachers
-from potstill.config.tasks import GivenModels, Task
+from potstill.config.tasks import Task
 from potstill.config.training import Architecture, Training
 from potstill.kinds import KINDS
 from potstill.models.base_folder import STUDENT_FILE

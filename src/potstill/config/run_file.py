@@ -36,7 +36,8 @@ from potstill.config.sections import (
     Student,
     Teachers,
 )
-from potstill.config.tasks import Task, TaskOfAnyKind
+from potstill.config.task_kinds import TaskOfAnyKind
+from potstill.config.tasks import Task
 from potstill.config.training import Architecture, Decoding, Training
 from potstill.kinds import KINDS
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 from potstill.config import RunFile
-from potstill.config.tasks import GivenModels, GivenScores
+from potstill.config.given import GivenModels, GivenScores
 from potstill.tasks.sources import Source
 from potstill.tasks.task import Task
 from potstill.teachers.external import classifier_member, look_at

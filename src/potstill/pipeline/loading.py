@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from potstill.config import RunFile
-from potstill.config.tasks import GivenScores, RankingTask
+from potstill.config.given import GivenScores
+from potstill.config.tasks import RankingTask
 from potstill.config.tasks import Task as Section
 from potstill.core.progress import Progress
 from potstill.kinds import KINDS
