@@ -275,6 +275,14 @@ def test_a_constant_on_a_list_changes_nothing() -> None:
         )
 
 
+def test_an_ensemble_of_lists_keeps_the_order_far_behind_the_first() -> None:
+    scores = np.array([200.0, 5, 4, 3, 1, 1], np.float32)[:, None]
+    mean = LISTS.predict_ensemble(np.stack([scores, scores]), np.zeros(6, np.int64))
+    assert np.isfinite(mean).all()
+    assert (np.diff(mean)[:4] < 0).all()
+    np.testing.assert_allclose(mean, np.log(softmax(scores[:, 0].astype(np.float64))))
+
+
 def test_lists_need_their_groups() -> None:
     one = torch.zeros(2, 1)
     with pytest.raises(ValueError, match="group"):

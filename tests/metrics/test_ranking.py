@@ -99,6 +99,15 @@ def test_known_values() -> None:
     assert NDCG.score(truth, output, groups) == pytest.approx((1 / math.log2(3) + 1) / 2)
 
 
+def test_counts_as_relevance_do_not_overflow() -> None:
+    truth, groups = np.array([1500, 0, 1499]), np.zeros(3, dtype=np.int64)
+    perfect, swapped = np.array([3.0, 1, 2]), np.array([2.0, 1, 3])
+    assert NDCG.score(truth, perfect, groups) == 1.0
+    best = 1 + 0.5 / math.log2(3)
+    wanted = (0.5 + 1 / math.log2(3)) / best
+    assert NDCG.score(truth, swapped, groups) == pytest.approx(wanted)
+
+
 def test_a_constant_ranker_gets_the_worst_result() -> None:
     truth, groups = np.array([1, 0, 0, 0]), np.zeros(4, dtype=np.int64)
     assert MRR.score(truth, np.zeros(4), groups) == 0.25

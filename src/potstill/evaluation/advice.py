@@ -34,7 +34,7 @@ def _hurt(run: RunResults) -> list[str]:
         found.append(
             f"Distilling hurt {_named(weak)}: the teachers know no more there than multi-task "
             f"training does ({_scores(weak)}). Train them longer ({_LONGER}), or learn from "
-            "labels alone there (the task's `soft_weight: 0`, and no `pool:`)."
+            "labels alone there (the task's `soft_weight: 0` and `pool: false`)."
         )
     if strong:
         found.append(

@@ -20,6 +20,9 @@ Verdict: TypeAlias = Literal["helped", "hurt", "no difference"]
 CONFIDENCE = 0.95
 
 _LEAST_UNITS = 10
+_DUST = 1e-9
+"""What means over seeds leave of a difference that is exactly zero."""
+
 _CHUNK_ELEMENTS = 4_000_000
 """Resamples times units that are drawn at once: 32 MB of int64."""
 
@@ -71,7 +74,11 @@ class Comparison:
 
 
 def paired_bootstrap(
-    metric: Metric, pairs: Sequence[SeedPair], resamples: int = 2000, seed: int = 0
+    metric: Metric,
+    pairs: Sequence[SeedPair],
+    resamples: int = 2000,
+    seed: int = 0,
+    rows: int | None = None,
 ) -> Comparison:
     """Bootstrap the difference of two models' scores over rows, and over seeds where several.
 
@@ -82,7 +89,8 @@ def paired_bootstrap(
 
     The drawn seeds depend on ``seed``, ``resamples`` and S alone, so comparisons of several tasks
     draw the same ones: seed s of all tasks is one run, often one student. The drawn rows depend
-    on the truth as well: independent for different tasks, the same for all comparisons of one.
+    on ``rows`` as well: tasks with labels for the same rows, such as intent and slots of one
+    utterance, must draw the same, or the interval of their mean is too narrow.
 
     Few seeds say little about the spread of seeds: with S = 3 and differences that come from
     the seeds alone, the interval goes from the worst seed to the best, and holds the true
@@ -93,6 +101,8 @@ def paired_bootstrap(
         pairs: One for each seed, in the same order for every task.
         resamples: R, the number of resamples.
         seed: Of the random draws; the same seed gives the same numbers.
+        rows: A number of the rows: equal for tasks over the same rows in the same order. None
+            takes it from the truth: the same for all comparisons of one task.
 
     Raises:
         ValueError: No pairs, no resamples, or arrays that do not fit.
@@ -114,7 +124,8 @@ def paired_bootstrap(
     ]
     n_seeds = len(pairs)
     drawn = np.random.default_rng([seed, 0]).integers(n_seeds, size=(resamples, n_seeds))
-    rows_rng = np.random.default_rng([seed, 1, *(_digest(pair) for pair in pairs)])
+    named = [_digest(pair) for pair in pairs] if rows is None else [rows]
+    rows_rng = np.random.default_rng([seed, 1, *named])
     if all(_same_rows(pair, pairs[0]) for pair in pairs):
         by_seed = _differences(metric, pairs, resamples, rows_rng)
         deltas = np.take_along_axis(by_seed, drawn.T, axis=0).mean(axis=0)
@@ -131,8 +142,8 @@ def paired_bootstrap(
 def mean_interval(comparisons: Sequence[Comparison]) -> Interval:
     """The mean over tasks of a - b, with its 95 % interval.
 
-    The tasks are fixed, not drawn. Their rows are independent and, where the comparisons were
-    made with the same ``seed`` and number of seeds, their drawn seeds are the same ones.
+    The tasks are fixed, not drawn. Where the comparisons were made with the same ``seed`` and
+    number of seeds, their drawn seeds are the same ones; with the same ``rows``, their drawn rows.
 
     Args:
         comparisons: One for each task.
@@ -157,9 +168,9 @@ def verdict(interval: Interval, n_units: int) -> Verdict:
     """
     if n_units < _LEAST_UNITS:
         return "no difference"
-    if interval.low > 0:
+    if interval.low > _DUST:
         return "helped"
-    if interval.high < 0:
+    if interval.high < -_DUST:
         return "hurt"
     return "no difference"
 

@@ -5,6 +5,7 @@ Pure: no model, no file. The layout is a contract (version 1) that other tools r
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from potstill.evaluation.compare import (
 from potstill.evaluation.outcome import SYSTEMS, SeedOutcome, TaskOutcome
 from potstill.kinds import Classification
 from potstill.metrics.named import metric as named_metric
+from potstill.tasks.rowids import digest_rows
+from potstill.tasks.sources import PYTHON_SOURCE
 
 RESULTS_VERSION = 1
 RIVALS = ("single", "multitask", "ensemble")
@@ -43,9 +46,10 @@ def evaluate(
     """
     tasks: dict[str, Any] = {}
     comparisons: dict[str, dict[str, Comparison]] = {rival: {} for rival in RIVALS}
-    for name in seeds[0].tasks:
-        outcomes = [seed.tasks[name] for seed in seeds]
-        entry, made = _task(outcomes, resamples)
+    by_task = {name: [seed.tasks[name] for seed in seeds] for name in seeds[0].tasks}
+    rows = _row_numbers(by_task)
+    for name, outcomes in by_task.items():
+        entry, made = _task(outcomes, resamples, rows[name])
         tasks[name] = entry
         for rival, comparison in made.items():
             comparisons[rival][name] = comparison
@@ -64,8 +68,30 @@ def evaluate(
     return results
 
 
+def _row_numbers(by_task: Mapping[str, Sequence[TaskOutcome]]) -> dict[str, int]:
+    """Task name to a number of its reported rows: tasks over the same rows have the same.
+
+    They are the same where their inputs are, in the same order, or where they are the same rows
+    of a file, whatever is read of them: two directions of a translation.
+    """
+    inputs = {
+        name: "".join(digest_rows(o.split.ids, None) for o in outcomes)
+        for name, outcomes in by_task.items()
+    }
+    places: dict[tuple[object, ...], str] = {}
+    found = {}
+    for name in sorted(by_task, key=inputs.__getitem__):
+        splits = [outcome.split for outcome in by_task[name]]
+        here = tuple((s.source, s.places.tobytes()) for s in splits)
+        own = inputs[name]
+        if all(s.source != PYTHON_SOURCE for s in splits):
+            own = places.setdefault(here, own)
+        found[name] = zlib.crc32(own.encode())
+    return found
+
+
 def _task(
-    outcomes: Sequence[TaskOutcome], resamples: int
+    outcomes: Sequence[TaskOutcome], resamples: int, rows: int
 ) -> tuple[dict[str, Any], dict[str, Comparison]]:
     first = outcomes[0]
     n_units = first.n_units
@@ -80,7 +106,7 @@ def _task(
         entry["signature"] = signature
     made = {}
     for rival in RIVALS:
-        if rival not in first.predictions:
+        if rival not in entry["scores"]:
             continue
         pairs = [
             SeedPair(
@@ -91,10 +117,10 @@ def _task(
             )
             for o in outcomes
         ]
-        made[rival] = paired_bootstrap(first.metric, pairs, resamples)
+        made[rival] = paired_bootstrap(first.metric, pairs, resamples, rows=rows)
         entry[f"student_vs_{rival}"] = _interval(made[rival])
     entry["calibration"] = _calibration(outcomes)
-    if "ensemble" in first.predictions:
+    if "ensemble" in entry["scores"]:
         entry["agreement_with_ensemble"] = _mean(
             o.kind.agreement(o.predictions["student"], o.predictions["ensemble"], o.groups)
             for o in outcomes
@@ -104,8 +130,13 @@ def _task(
 
 
 def _scores(outcomes: Sequence[TaskOutcome]) -> dict[str, float]:
-    there = [s for s in SYSTEMS if all(s in o.predictions for o in outcomes)]
+    there = _answering(outcomes)
     return {system: _mean(o.score(system) for o in outcomes) for system in there}
+
+
+def _answering(outcomes: Sequence[TaskOutcome]) -> list[str]:
+    """The systems that answered in every seed: given scores may cover the rows of one alone."""
+    return [s for s in SYSTEMS if all(s in o.predictions for o in outcomes)]
 
 
 def _calibration(outcomes: Sequence[TaskOutcome]) -> dict[str, dict[str, float]]:
@@ -113,7 +144,7 @@ def _calibration(outcomes: Sequence[TaskOutcome]) -> dict[str, dict[str, float]]
     if not isinstance(outcomes[0].kind, Classification):
         return {}
     measures = {name: named_metric(name) for name in ("nll", "ece")}
-    systems = [s for s in ("student", "multitask", "ensemble") if s in outcomes[0].predictions]
+    systems = [s for s in ("student", "multitask", "ensemble") if s in _answering(outcomes)]
     return {
         system: {
             name: _mean(m.score(o.truth, o.predictions[system]) for o in outcomes)

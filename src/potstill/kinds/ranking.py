@@ -91,8 +91,12 @@ class Ranking(Kind):
         return outputs[:, 0].astype(np.float64)
 
     def predict_ensemble(self, members: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-        probabilities = _list_probabilities(members, groups, 1.0).mean(0)
-        return np.asarray(probabilities[:, 0], np.float64)
+        """Logarithms of the mean probabilities: far behind the first all would be zero."""
+        if groups is None:
+            raise ValueError("an ensemble of rankings needs groups: the query of each row")
+        _, units = np.unique(groups, return_inverse=True)
+        logs = [_log_softmax(own[:, 0].astype(np.float64), units) for own in members]
+        return np.asarray(np.logaddexp.reduce(logs) - np.log(len(logs)), np.float64)
 
     def decode(
         self,
@@ -107,6 +111,15 @@ class Ranking(Kind):
         if groups is None:
             raise ValueError("agreement of rankings needs groups: the query of each row")
         return float(np.mean(_first_candidates(a, groups) == _first_candidates(b, groups)))
+
+
+def _log_softmax(scores: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """(N,) over the rows of each of ``units``, which are 0.. without gaps."""
+    top = np.full(units.max() + 1, -np.inf)
+    np.maximum.at(top, units, scores)
+    rest = np.zeros(len(top))
+    np.add.at(rest, units, np.exp(scores - top[units]))
+    return np.asarray(scores - top[units] - np.log(rest)[units])
 
 
 def _first_candidates(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -73,7 +73,11 @@ def normalised_gains(truth: Numbers, output: Numbers, groups: Ints | None) -> tu
         https://doi.org/10.1145/1102351.1102363.
     """
     units, n_queries = _queries(truth, output, groups)
-    gains = np.exp2(truth.astype(np.float64)) - 1
+    # As shares of the query's largest 2^relevance, which counts of clicks would overflow.
+    relevance = truth.astype(np.float64)
+    top = np.zeros(n_queries)
+    np.maximum.at(top, units, relevance)
+    gains = np.exp2(relevance - top[units]) - np.exp2(-top[units])
 
     def discounted(order: Ints) -> Floats:
         discounts = np.log2(1 + _ranks(units, order))
