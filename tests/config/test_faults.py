@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from potstill.config import RunFile
+
+Load = Callable[..., RunFile]
 Refuse = Callable[..., str]
 
 TASK = "tasks: {rte: {kind: classification, train: t.csv, text: [a, b]}}\n"
@@ -215,6 +218,24 @@ def test_teachers_that_contradict_the_list(refuse: Refuse) -> None:
 @pytest.mark.parametrize("how", ["tasks.sst.teachers=null", "teachers.tasks=[rte]"])
 def test_a_pool_needs_a_teacher(refuse: Refuse, how: str) -> None:
     has(refuse(TWO, how, "tasks.sst.pool=rest"), "key 'tasks.sst.pool'", "a pool, and no teacher")
+
+
+@pytest.mark.parametrize(
+    ("objective", "key"),
+    [
+        ("annealed", "temperature"),
+        ("annealed", "soft_weight"),
+        ("logit_mse", "temperature"),
+        ("soft_only", "soft_weight"),
+    ],
+)
+@pytest.mark.parametrize("section", ["distill", "tasks.rte"])
+def test_keys_that_an_objective_does_not_read(
+    refuse: Refuse, load: Load, objective: str, key: str, section: str
+) -> None:
+    asked = f"distill.objective={objective}"
+    has(refuse(TWO, asked, f"{section}.{key}=0.9"), f"key '{section}.{key}'", f"no `{key}`")
+    load(TWO, asked, f"{section}.{key}={1.0 if key == 'temperature' else 0.5}")
 
 
 def test_rest_of_tasks_without_teachers_is_nothing(refuse: Refuse) -> None:

@@ -36,7 +36,7 @@ def test_rows_pass_untouched(rows: object) -> None:
     assert task.train is rows
     assert task.dev is rows
     assert task.test is rows
-    assert task.pool is not None
+    assert task.pool
     assert task.pool[0] is rows
     assert isinstance(task.teachers, GivenScores)
     assert task.teachers.scores is rows
@@ -54,7 +54,7 @@ def test_rows_pass_untouched(rows: object) -> None:
 
 
 def test_empty_rows_as_pool_are_refused() -> None:
-    with pytest.raises(RunFileError, match="or a list of these"):
+    with pytest.raises(RunFileError, match="a list of these, or false"):
         parse_run(run_of(pool=[]))
 
 

@@ -74,7 +74,7 @@ WHOLE = """\
       training: {epochs: 5, dropout: null}
     student: {layers: 3, task_token: true, finetune: true, generations: 2,
               training: {learning_rate: 2e-4}}
-    distill: {objective: annealed, pool: others, pool_weight: 0.5, stop_when_ahead: 0.01}
+    distill: {objective: average, pool: others, pool_weight: 0.5, stop_when_ahead: 0.01}
     evaluate: {baselines: [single], match_steps: false, training: {batch: 16}}
     export: {max_drop: 0.01}
 """
@@ -114,6 +114,14 @@ def test_defaults(load: Load, tmp_path: Path) -> None:
     assert run.pool_of("rte") == ()
     assert run.soft_weight_of("rte") == 0.5
     assert [net.base for net in run.teacher_nets()] == ["minilm"] * 3
+
+
+def test_a_task_without_the_pool_of_all(load: Load) -> None:
+    tasks = "tasks: {one: {kind: classification, train: a, text: a}, two: {kind: classification, "
+    run = load(tasks + "train: b, text: a, pool: false}}\n", "distill.pool=others")
+    assert run.pool_of("one") == ("others",)
+    assert run.pool_of("two") == ()
+    assert parse_run(run.dump()).pool_of("two") == ()
 
 
 def test_everything_given(load: Load, tmp_path: Path) -> None:

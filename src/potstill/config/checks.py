@@ -21,6 +21,7 @@ def check_across(tasks: Mapping[str, Task], teachers: Teachers, distill: Distill
     errors += _check_names("select_on", teachers.select_on, tasks)
     errors += _check_teachers(tasks, teachers)
     errors += _check_pools(tasks, teachers, distill)
+    errors += _check_objective(tasks, distill)
     return errors
 
 
@@ -77,7 +78,7 @@ def _check_pools(tasks: Mapping[str, Task], teachers: Teachers, distill: Distill
         and (task.teachers is not True or teachers.tasks is None or name in teachers.tasks)
     }
     for name, task in tasks.items():
-        if task.pool is None:
+        if not task.pool:
             continue
         path: KeyPath = ("tasks", name, "pool")
         if name not in taught:
@@ -88,12 +89,34 @@ def _check_pools(tasks: Mapping[str, Task], teachers: Teachers, distill: Distill
             errors.append((path, _nothing_left("this task has")))
         if "others" in _words(task.pool) and len(tasks) == 1:
             errors.append((path, _no_others()))
-    if distill.pool is not None:
+    if distill.pool:
         path = ("distill", "pool")
         if "rest" in _words(distill.pool) and not any(tasks[name].rows for name in taught):
             errors.append((path, _nothing_left("the tasks with teachers have")))
         if "others" in _words(distill.pool) and len(tasks) == 1:
             errors.append((path, _no_others()))
+    return errors
+
+
+_WITHOUT: Mapping[str, Mapping[str, tuple[float, ...]]] = {
+    "annealed": {"temperature": (1.0,), "soft_weight": (0.5, 0.0)},
+    "logit_mse": {"temperature": (1.0,)},
+    "soft_only": {"soft_weight": (0.5,)},
+    "sequence": {"temperature": (1.0,)},
+}
+"""Keys that an objective does not read, with the values that ask for nothing (0 switches off)."""
+
+
+def _check_objective(tasks: Mapping[str, Task], distill: Distill) -> Errors:
+    errors: Errors = []
+    for key, harmless in _WITHOUT.get(distill.objective, {}).items():
+        asked: dict[KeyPath, float | None] = {("distill", key): getattr(distill, key)}
+        asked |= {("tasks", name, key): getattr(task, key) for name, task in tasks.items()}
+        for path, value in asked.items():
+            if value is not None and value not in harmless:
+                wanted = f"no `{key}` with the objective {distill.objective}, which has none"
+                todo = "remove the key, or choose the objective `average`"
+                errors.append((path, refusal(wanted, got=f"{value:g}", todo=todo)))
     return errors
 
 

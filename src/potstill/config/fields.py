@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -258,12 +258,13 @@ POOL_WORDS = ("rest", "others")
 
 
 def _pool(value: object, info: ValidationInfo) -> object:
-    if value is None:
-        return None
+    if value is None or value is False:
+        return value
     several = isinstance(value, list | tuple) and not any(isinstance(v, Mapping) for v in value)
     items = list(value) if several else [value]  # type: ignore[call-overload]
     if not items:
-        raise refusal("a file, 'rest', 'others', or a list of these", todo="remove the key")
+        wanted = "a file, 'rest', 'others', a list of these, or false for none"
+        raise refusal(wanted, todo="remove the key, or write false")
     found: list[object] = []
     for i, item in enumerate(items):
         if isinstance(item, str) and item in POOL_WORDS:
@@ -283,7 +284,9 @@ def _pool(value: object, info: ValidationInfo) -> object:
 
 
 Pool = Annotated[
-    tuple[object, ...] | None, PlainValidator(_pool), Form("file, rest, others, or a list of these")
+    tuple[object, ...] | Literal[False] | None,
+    PlainValidator(_pool),
+    Form("file, rest, others, a list of these, or false"),
 ]
 
 

@@ -263,7 +263,7 @@ class RunFile(Section):
         one = self.tasks[task]
         if one.teachers is False:
             return ()
-        return one.pool or self.distill.pool or ()
+        return (self.distill.pool if one.pool is None else one.pool) or ()
 
     # -- out ------------------------------------------------------------------------------------
 

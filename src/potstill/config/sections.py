@@ -243,7 +243,9 @@ class Distill(Section):
     )
     pool: Pool = Field(
         default=None,
-        description="Unlabelled rows of every task with teachers that names none itself.",
+        description=(
+            "Unlabelled rows of every task with teachers that names none itself and can have them."
+        ),
     )
     pool_weight: float = Field(
         default=1.0, gt=0, description="Weight of a pool row beside a labelled row, above 0."
@@ -274,8 +276,8 @@ class Evaluate(Section):
     match_steps: bool = Field(
         default=True,
         description=(
-            "Also train the multitask baseline for as many steps as the student, in whole epochs; "
-            "the better counts."
+            "Also train the multitask baseline for at least as many steps as the student, in whole "
+            "epochs; the better counts."
         ),
     )
     resamples: int = Field(

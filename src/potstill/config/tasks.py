@@ -68,7 +68,8 @@ class Task(Section):
         default=None,
         description=(
             "Unlabelled rows for the teachers' opinion: a file, `rest` (the train rows that "
-            "`rows` left out), `others` (the other tasks' texts), or a list; null: as in distill."
+            "`rows` left out), `others` (the other tasks' texts), or a list; false: none; null: as "
+            "in distill."
         ),
     )
     soft_weight: float | None = Field(

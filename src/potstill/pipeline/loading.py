@@ -12,6 +12,7 @@ from potstill.config import RunFile
 from potstill.config.given import GivenScores
 from potstill.config.tasks import RankingTask
 from potstill.config.tasks import Task as Section
+from potstill.core.errors import DataError
 from potstill.core.progress import Progress
 from potstill.kinds import KINDS
 from potstill.models.encoder import Pooling
@@ -57,8 +58,14 @@ def load_tasks(
             bar.advance()
     for name, task in list(tasks.items()):
         if any(_is(p, "others") for p in run.pool_of(name)):
-            pools: list[Split] = [] if task.pool is None else [task.pool]
-            pools.append(pool_of_others(task, list(tasks.values())))
+            try:
+                others = pool_of_others(task, list(tasks.values()))
+            except DataError as error:
+                if run.tasks[name].pool is not None:
+                    raise
+                progress.say(f"task '{name}' has no pool of others: {error.got}")
+                continue
+            pools = [others] if task.pool is None else [task.pool, others]
             held = [split.ids for split in (task.dev, task.test) if split is not None]
             tasks[name] = replace(task, pool=join_pools(pools, held, [task.train.ids]))
     for task in tasks.values():
