@@ -18,7 +18,9 @@ import potstill
 from potstill.config import load_run_file, parse_run
 from potstill.core.errors import BaseModelError, DataError
 from potstill.core.files import read_manifest, write_manifest
+from potstill.core.progress import Progress
 from potstill.evaluation.report_words import headline
+from potstill.pipeline.run import Run
 from tests.pipeline.contract import SYSTEMS, check_results
 from tests.pipeline.toy_runs import (
     SPLITS,
@@ -254,6 +256,31 @@ def test_a_ranking_counts_its_queries(base: Path, tmp_path: Path) -> None:
     task = toy_task("ranking")
     results = potstill.run(toy_run(tmp_path, base, {"rank": task})).results
     assert results["tasks"]["rank"]["n"] == len({row["query"] for row in task["test"]}) < 8
+
+
+def test_the_texts_of_all_are_no_pool_of_a_ranking(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = {"mood": toy_task(), "rank": toy_task("ranking"), "tone": toy_task()}
+    run = toy_run(tmp_path, base, tasks) | {"distill": {"pool": "others"}}
+    opened = Run(parse_run(run), Progress(quiet=False)).tasks[0]
+    assert opened["mood"].pool is not None
+    assert opened["rank"].pool is None
+    assert "task 'rank' has no pool of others: a ranking task" in capsys.readouterr().err
+    with pytest.raises(DataError, match="a ranking task"):
+        Run(parse_run(with_key(run, "tasks.rank.pool", "others")), Progress())
+
+
+def test_other_scores_are_another_run(base: Path, tmp_path: Path) -> None:
+    def folder(good: float) -> Path:
+        scores = [
+            {"text": row["text"], "bad": 1 - good, "good": good} for row in toy_task()["train"]
+        ]
+        run = with_key(toy_run(tmp_path, base), "tasks.mood.teachers", {"scores": scores})
+        return Run(parse_run(run), Progress()).folder
+
+    assert folder(0.75) == folder(0.75)
+    assert folder(0.75) != folder(0.5)
 
 
 def test_a_ranking_with_nothing_to_rank_is_refused(base: Path, tmp_path: Path) -> None:

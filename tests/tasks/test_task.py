@@ -270,6 +270,20 @@ def test_folds_follow_row_ids_and_keep_lists() -> None:
     assert len(np.unique(by_list)) == 3
 
 
+def test_folds_part_no_passage() -> None:
+    rows = [
+        dict(row, question=f"{row['question']} {i}")
+        for row in toy_rows("span", 60)
+        for i in range(3)
+    ]
+    task = toy_task("span", train=rows)
+    by_passage: dict[str, set[int]] = {}
+    for passage, fold in zip(task.train.inputs["context"], folds(task, 3), strict=True):
+        by_passage.setdefault(str(passage), set()).add(int(fold))
+    assert all(len(own) == 1 for own in by_passage.values())
+    assert set.union(*by_passage.values()) == {0, 1, 2}
+
+
 # -- splits -------------------------------------------------------------------------------------
 
 

@@ -83,6 +83,11 @@ class Kind(ABC):
     answers: ClassVar[Literal["number", "text", "texts"]] = "number"  # what a prediction is
     scored: ClassVar[bool] = False  # answers say how probable they are: see `score`
 
+    @property
+    def version_facts(self) -> dict[str, int]:
+        """What a stage's digest takes up of the version: nothing of the first."""
+        return {} if self.version == 1 else {"version": self.version}
+
     # -- labels ---------------------------------------------------------------------------------
 
     @classmethod

@@ -15,7 +15,7 @@ from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER, NotMade, Stage, StageFolder
 from potstill.pipeline.bases import need_agreement
 from potstill.pipeline.estimate import estimate
-from potstill.pipeline.given import look_at_given
+from potstill.pipeline.given import given_members, look_at_given
 from potstill.pipeline.jobs import Executor, Job
 from potstill.pipeline.loading import load_tasks, shared_rows
 from potstill.pipeline.outcomes import gather, task_outcome
@@ -63,14 +63,21 @@ class Run:
 
     @cached_property
     def id(self) -> str:
-        """Digest of the run file and its data: where the run lives."""
+        """Digest of the run file, its data and its given teachers: where the run lives."""
         asked = {k: v for k, v in self.run.record().items() if k not in ("output", "name")}
         data = [
             [t.digest, t.reported.digest, None if t.pool is None else t.pool.digest]
             for tasks in self.tasks.values()
             for t in tasks.values()
         ]
-        return digest_json({"asked": asked, "data": data})[:_ID_LETTERS]
+        given = [
+            member.digest
+            for tasks in self.tasks.values()
+            for task in tasks.values()
+            for member in given_members(self.run, task)
+        ]
+        facts = {"asked": asked, "data": data} | ({"given": given} if given else {})
+        return digest_json(facts)[:_ID_LETTERS]
 
     @cached_property
     def seeds(self) -> list[SeedRun]:

@@ -102,16 +102,23 @@ def text_outcome(
             predictions["ensemble"] = together
             truth = truth_of(task, split)
             texts_of = {}
+            several = len(ensemble) > 1
+            dev = {m.name: _dev_score(run, m, task) if several else m.dev for m in ensemble}
             for member in ensemble:
                 own = said(run, [member], task, split, f"{run.prefix}{member.name} on {task.name}")
                 if own is not None:
                     texts_of[member.name] = own
                     score = task.metric.score(truth, own)
                     members.append(
-                        {"task": task.name, "member": member.name, "dev": member.dev, "test": score}
+                        {
+                            "task": task.name,
+                            "member": member.name,
+                            "dev": dev[member.name],
+                            "test": score,
+                        }
                     )
-            best = max(ensemble, key=lambda member: member.dev or 0.0)
-            predictions["teacher_best"] = texts_of[best.name]
+            best = max(texts_of, key=lambda name: dev[name] or 0.0)
+            predictions["teacher_best"] = texts_of[best]
     return TaskOutcome(
         task=task.name,
         kind=task.kind,
@@ -124,6 +131,14 @@ def text_outcome(
         predictions=predictions,
         members=members,
     )
+
+
+def _dev_score(run: Repetition, member: Member, task: Task) -> float | None:
+    """A member's score on dev, said anew for one that was given; None where it covers not all."""
+    if member.dev is not None:
+        return member.dev
+    own = said(run, [member], task, task.dev, f"{run.prefix}{member.name} on {task.name} (dev)")
+    return None if own is None else task.metric.score(truth_of(task, task.dev), own)
 
 
 def _say(

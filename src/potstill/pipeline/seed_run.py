@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -373,7 +374,7 @@ class SeedRun:
         token = self.student_plan.task_token
         student = rows_of_epoch(self.all_tasks, pools=True, task_token=token)
         plain = rows_of_epoch(self.all_tasks, pools=False, task_token=token)
-        epochs = round(settings.epochs * student / plain)
+        epochs = epochs_of_equal_steps(settings.epochs, student, plain)
         if epochs == settings.epochs:
             return None
         longer = replace(settings, epochs=epochs)
@@ -398,6 +399,16 @@ class SeedRun:
                 base, architecture, self.tasks, self.stages, self.prefix, longest(self.run)
             )
         return self._bases[key]
+
+
+def epochs_of_equal_steps(epochs: int, student: int, plain: int) -> int:
+    """The whole epochs of ``plain`` rows that are no fewer steps than the student's.
+
+    Examples:
+        >>> epochs_of_equal_steps(3, 1150, 1000), epochs_of_equal_steps(3, 1000, 1000)
+        (4, 3)
+    """
+    return math.ceil(epochs * student / plain)
 
 
 def mean_dev(stage: Stage, tasks: list[Task]) -> float:

@@ -77,6 +77,7 @@ def label(
         "precision": device.precision,
         "fold": member.fold,
         "inference": INFERENCE_VERSION,
+        **task.kind.version_facts,
     }
     if member.source == "classifier":
         stage_facts["max_tokens"] = max_tokens

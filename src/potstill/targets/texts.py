@@ -206,6 +206,7 @@ def _label_pieces(
         "precision": device.precision,
         "fold": member.fold,
         "saying": SAYING_VERSION,
+        **task.kind.version_facts,
     }
     return stages.make("targets", stage_facts, build, what=what)
 

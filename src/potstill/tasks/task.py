@@ -120,7 +120,7 @@ class Task:
                 "inputs": self.inputs.to_json(),
                 "train": self.train.digest,
                 "dev": self.dev.digest,
-                **({} if self.kind.version == 1 else {"version": self.kind.version}),
+                **self.kind.version_facts,
             }
         )
 
@@ -208,8 +208,12 @@ def rows_of_epoch(tasks: Sequence[Task], *, pools: bool, task_token: bool) -> in
 
 
 def folds(task: Task, n_folds: int) -> np.ndarray:
-    """(N,) fold of each train row, by row id: equal inputs share a fold. Lists stay whole."""
-    by_row = fold_of(task.train.ids, n_folds)
+    """(N,) fold of each train row, by row id: equal inputs share a fold.
+
+    Lists stay whole, and so do rows that the kind keeps together, such as those of one passage.
+    """
+    together = task.kind.together(task.inputs.in_order(task.train.inputs))
+    by_row = fold_of(task.train.ids if together is None else row_ids([together]), n_folds)
     if task.train.groups is None:
         return by_row
     first = np.searchsorted(task.train.groups, np.arange(task.train.groups.max() + 1))

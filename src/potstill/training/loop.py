@@ -303,6 +303,14 @@ class _Fit:
         state = self.state
         scores = {task: self._score_dev(feed) for task, feed in self.feeds.items()}
         for task, score in scores.items():
+            if not math.isfinite(score):
+                raise PotstillError(
+                    f"training '{self.name}', dev score of task '{task}'",
+                    got=str(score),
+                    wanted="a finite number",
+                    todo="choose another `metric:` for the task, or look at its dev labels",
+                )
+        for task, score in scores.items():
             state.dev.setdefault(task, []).append((epoch, score))
             soft = self.feeds[task].soft
             if soft is None or soft.stop_margin is None or soft.teacher_dev is None:
