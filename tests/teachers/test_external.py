@@ -410,6 +410,31 @@ def test_it_is_said_as_what_scores_are_read() -> None:
     assert notes_of(passages_with_scores(), SPANS) == ["its scores are read as logits"]
 
 
+@pytest.mark.parametrize(
+    ("task", "scale", "said"),
+    [
+        (SCORE, 1.0, None),
+        (SCORE, 0.2, "in the labels' units"),
+        (LISTS, 1.0, None),
+        (LISTS, 0.2, "from 0 to 1 only"),
+    ],
+)
+def test_values_of_another_scale_are_said(task: Task, scale: float, said: str | None) -> None:
+    """Metrics would not show it: they look at order or correlation alone."""
+    columns = task.train.inputs
+    labels = task.train.labels
+    assert labels is not None
+    values = scale * (labels if task is SCORE else np.linspace(0, 5, len(labels)))
+    rows = [
+        {**{name: columns[name][i] for name in columns}, "value": float(value)}
+        for i, value in enumerate(values)
+    ]
+    warnings = look_at(scores_member(task, rows, None, "m"), task)
+    odd = [warning for warning in warnings if "look odd" in warning]
+    assert len(odd) == (said is not None)
+    assert all(str(said) in warning for warning in odd)
+
+
 def test_one_stray_score_does_not_make_logits_of_probabilities(tmp_path: Path) -> None:
     texts = TASK.train.inputs["text"]
     rows: list[dict[str, object]] = [{"text": t, "bad": 0.25, "good": 0.75} for t in texts]

@@ -260,6 +260,14 @@ class Kind(ABC):
         """
         return None
 
+    def odd_scores(self, outputs: np.ndarray) -> str | None:
+        """What is odd about the scale of somebody's scores, for a warning; None where nothing is.
+
+        Args:
+            outputs: (S, C) of training rows, as :meth:`from_scores` gives them.
+        """
+        return None
+
     @property
     def score_columns(self) -> tuple[str, ...]:
         """The columns of a table of somebody else's scores."""

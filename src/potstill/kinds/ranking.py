@@ -82,6 +82,14 @@ class Ranking(Kind):
         values = [[finite_number(row.get("value"), "the value")] for row in rows]
         return np.array(values, np.float32)
 
+    def odd_scores(self, outputs: np.ndarray) -> str | None:
+        if outputs.min() < 0 or outputs.max() > 1:
+            return None
+        return (
+            "values from 0 to 1 only, read as scores whose softmax is taken: nearly flat; of "
+            "probabilities give the logarithms, or set a low `temperature`"
+        )
+
     def soften(
         self, members: np.ndarray, groups: np.ndarray | None, temperature: float
     ) -> np.ndarray:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _LEAST_SPREAD = 1e-3  # of the range
 _N_POINTS = 500
+_FAR_MEAN = 1.0
+_WIDE = 4.0
+"""Means and spreads that differ more, in units of the labels' spread, are of other units."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,17 @@ class Regression(Kind):
         values = np.array([[finite_number(row.get("value"), "the value")] for row in rows])
         scaled = (values - self.low) / (self.high - self.low)
         return ((scaled - self.mean) / self.spread).astype(np.float32)
+
+    def odd_scores(self, outputs: np.ndarray) -> str | None:
+        """Outputs are in units of the labels' spread, from their mean: other units show."""
+        mean, spread = float(outputs.mean()), float(outputs.std())
+        if abs(mean) <= _FAR_MEAN and spread <= _WIDE and (spread >= 1 / _WIDE or len(outputs) < 2):
+            return None
+        slope, middle = self.output_line()
+        return (
+            f"values of mean {middle + slope * mean:.3g} and spread {slope * spread:.3g}, labels "
+            f"of mean {middle:.3g} and spread {slope:.3g}: give values in the labels' units"
+        )
 
     def soften(
         self, members: np.ndarray, groups: np.ndarray | None, temperature: float

@@ -113,7 +113,7 @@ def look_at(
         note: Called with what is worth knowing: as what scores are read.
 
     Returns:
-        Warnings: splits that its scores do not cover.
+        Warnings: splits that its scores do not cover, scores of an odd scale.
 
     Raises:
         BaseModelError: It is no classifier that transformers can load.
@@ -128,6 +128,7 @@ def look_at(
         _label_order(_load(member, task), member, task)
         load_tokenizer(member.folder)
         return []
+    found: list[str] = []
     splits = {"train": task.train, "pool": task.pool, "dev": task.dev, "test": task.test}
     there = {name: split for name, split in splits.items() if split is not None}
     if task.kind.generates:
@@ -136,8 +137,12 @@ def look_at(
         scores = read_scores(member, task)
         if scores.space is not None:
             note(f"its scores are read as {scores.space}")
-        cover = scores_outputs(member, task, list(there.values()), scores)[1]
-    found, start = [], 0
+        outputs, cover = scores_outputs(member, task, list(there.values()), scores)
+        # Of kinds that answer once a row: those that answer at words have scores with a space.
+        own = outputs[: len(task.train)][cover[: len(task.train)]] if scores.space is None else []
+        odd = task.kind.odd_scores(own) if len(own) else None
+        found += [] if odd is None else [f"its scores look odd: {odd}"]
+    start = 0
     for name, split in there.items():
         n = int(cover[start : start + len(split)].sum())
         start += len(split)
