@@ -235,9 +235,9 @@ def _run_file(seed: int) -> str:
             lines += [f"    range: [{low:g}, {high:g}]"]
     lines += [
         "",
-        "training: {epochs: 4, learning_rate: 2.0e-4, batch: 8, max_tokens: 64}",
+        "training: {epochs: 6, learning_rate: 2.0e-4, batch: 8, max_tokens: 64}",
         "teachers: {members: 3}",
-        "student: {}",
+        "student: {training: {epochs: 3}}  # with the pool as many steps as six epochs of labels",
         "distill: {soft_weight: 0.5, temperature: 1.0}",
         "evaluate: {baselines: [single, multitask]}",
     ]
