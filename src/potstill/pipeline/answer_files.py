@@ -24,6 +24,7 @@ from potstill.core.files import atomic_writer
 from potstill.kinds import Kind
 
 _ENDINGS = (".jsonl", ".ndjson", ".csv", ".parquet")
+_TABLES = (".csv", ".parquet")
 _TYPES = {"number": pa.float64(), "text": pa.string(), "texts": pa.list_(pa.string())}
 
 
@@ -43,7 +44,7 @@ def answer_sink(out: Path | None, kinds: Mapping[str, Kind]) -> Iterator[Sink]:
         kinds: The tasks that may be answered, with their kinds.
 
     Raises:
-        UsageError: ``out`` has another ending.
+        UsageError: ``out`` has another ending, or two columns of its table would share a name.
     """
     if out is None:
         yield _Lines(sys.stdout.buffer)
@@ -55,6 +56,8 @@ def answer_sink(out: Path | None, kinds: Mapping[str, Kind]) -> Iterator[Sink]:
             wanted=", ".join(_ENDINGS),
             todo="give the file one of these endings",
         )
+    if out.suffix in _TABLES:
+        _need_own_columns(out, kinds)
     with atomic_writer(out) as file:
         if out.suffix == ".parquet":
             sink = _Parquet(file, kinds)
@@ -115,6 +118,26 @@ class _Parquet:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _need_own_columns(out: Path, kinds: Mapping[str, Kind]) -> None:
+    """Refuse tasks whose columns in a table share a name, as those of mood and mood_score may.
+
+    Raises:
+        UsageError: Some do.
+    """
+    holds = {"row": "the number of a row"}
+    for task, kind in kinds.items():
+        for column, _ in _columns({task: kind}):
+            what = f"task '{task}'" if column == task else f"the score of task '{task}'"
+            if column in holds:
+                raise UsageError(
+                    f"--out {out}",
+                    got=f"two columns '{column}': {holds[column]}, and {what}",
+                    wanted="a name for each column",
+                    todo="leave one out with --tasks, or give the file the ending .jsonl",
+                )
+            holds[column] = what
 
 
 def _columns(kinds: Mapping[str, Kind]) -> Iterator[tuple[str, pa.DataType]]:

@@ -1,0 +1,44 @@
+"""Files of answers: what a table can hold, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from potstill.core.errors import UsageError
+from potstill.kinds import Classification, Kind, Regression
+from potstill.pipeline.answer_files import answer_sink
+
+MOOD = Classification(classes=("bad", "good"))
+STARS = Regression(low=0.0, high=5.0, mean=0.6, spread=0.25)
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+@pytest.mark.parametrize(
+    ("kinds", "got"),
+    [
+        (
+            {"mood": MOOD, "mood_score": STARS},
+            "two columns 'mood_score': the score of task 'mood', and task 'mood_score'",
+        ),
+        (
+            {"mood_score": STARS, "mood": MOOD},
+            "two columns 'mood_score': task 'mood_score', and the score of task 'mood'",
+        ),
+        ({"row": STARS}, "two columns 'row': the number of a row, and task 'row'"),
+    ],
+)
+def test_tasks_that_would_share_a_column_are_refused(
+    tmp_path: Path, name: str, kinds: dict[str, Kind], got: str
+) -> None:
+    with pytest.raises(UsageError) as caught, answer_sink(tmp_path / name, kinds):
+        pass
+    assert caught.value.got == got
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_lines_take_tasks_of_any_name(tmp_path: Path) -> None:
+    with answer_sink(tmp_path / "out.jsonl", {"mood": MOOD, "mood_score": STARS, "row": STARS}):
+        pass
+    assert (tmp_path / "out.jsonl").exists()
