@@ -7,7 +7,6 @@ how probable that is. Cells of tasks that a row does not have are empty.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,17 +89,27 @@ class _Csv:
     """The table as text: lists are JSON, since labels may hold blanks."""
 
     def __init__(self, file: _Binary, kinds: Mapping[str, Kind]) -> None:
-        self._file = file
         self._kinds = kinds
-        self._put([["row", *(name for name, _ in _columns(kinds))]])
+        self._writer = csv.writer(_LineFeeds(file), lineterminator="\r\n")
+        self._writer.writerow(["row", *(name for name, _ in _columns(kinds))])
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._put([[row["row"], *map(_cell, _cells(row, self._kinds))] for row in rows])
+        for row in rows:
+            self._writer.writerow([row["row"], *map(_cell, _cells(row, self._kinds))])
 
-    def _put(self, rows: Sequence[Sequence[Any]]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        self._file.write(text.getvalue().encode())
+
+class _LineFeeds:
+    """Ends rows in LF that csv ends in CR LF, for csv quotes only the signs that end its rows.
+
+    A carriage return in a cell would otherwise stand bare, and readers would end the row there.
+    """
+
+    def __init__(self, file: _Binary) -> None:
+        self._file = file
+
+    def write(self, row: str) -> None:
+        """Take one row, as csv hands each of them on."""
+        self._file.write((row.removesuffix("\r\n") + "\n").encode())
 
 
 class _Parquet:
