@@ -180,6 +180,37 @@ def test_a_fault_of_ours_is_1_without_traceback(
     assert "--debug" in result.stderr
 
 
+WRITERS = (
+    ("init", "no-data", "--out"),
+    ("init", "no-data", "--force", "--out"),
+    ("predict", "no-student", "no-rows.csv", "--out"),
+    ("demo", "--folder"),
+)  # without anything to read: where they would write is looked at first
+
+
+@pytest.mark.parametrize("arguments", WRITERS)
+def test_a_place_that_cannot_be_written_is_2(tmp_path: Path, arguments: Sequence[str]) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "out.csv", Path("/proc/x/out.csv")):
+        result = call(*arguments, place)
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"error: {arguments[-1]} {place}\n")
+        assert "nothing can be written" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", WRITERS)
+def test_a_folder_is_no_file_and_a_file_no_folder(tmp_path: Path, arguments: Sequence[str]) -> None:
+    place = tmp_path / "out.csv"
+    if arguments[0] == "demo":
+        place.touch()
+    else:
+        place.mkdir()
+    result = call(*arguments, place)
+    assert result.exit_code == 2
+    assert re.search(r"got: .*(a folder|Not a directory)", result.stderr)
+    assert "--force" not in result.stderr
+
+
 # -- init, check --------------------------------------------------------------------------------
 
 

@@ -66,8 +66,10 @@ def init(
     """Write a short run file from data files, guessing tasks and kinds; then edit and check it."""
     with errors(debug):
         from potstill.config import scaffold
+        from potstill.core.files import need_file_place, write_text
         from potstill.tasks.stream import read_head
 
+        need_file_place(out, f"--out {out}")
         if out.exists() and not force:
             raise UsageError(
                 str(out),
@@ -76,8 +78,6 @@ def init(
                 todo="name another with --out, or replace it with --force",
             )
         text = scaffold(data, read_head=read_head, folder=out.resolve().parent)
-        from potstill.core.files import write_text
-
         write_text(out, text)
         answer({"run_file": str(out)}, as_json, f"{out} is written. Next: potstill check {out}")
 
@@ -259,8 +259,10 @@ def demo(
 ) -> None:
     """The whole path on data it makes itself: offline, in minutes."""
     with errors(debug):
+        from potstill.core.files import need_folder_place
         from potstill.demo.grammar import make_demo
 
+        need_folder_place(folder, f"--folder {folder}")
         run_file = make_demo(folder, seed=seed)
         with opened_run(run_file, None, time_limit, 0, quiet, jobs) as opened:
             result = opened.evaluate()

@@ -11,12 +11,13 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from potstill.core.errors import ArtefactError, ResourceError
+from potstill.core.errors import ArtefactError, ResourceError, UsageError
 
 MANIFEST = "manifest.json"
 PARTIAL_SUFFIX = ".partial"
@@ -294,10 +295,52 @@ def read_signed_json(path: Path) -> dict[str, Any]:
 
 def free_bytes(folder: Path) -> int:
     """Free disk where ``folder`` stands, or will stand."""
-    place = folder
+    return shutil.disk_usage(_nearest_there(folder)).free
+
+
+def need_file_place(file: Path, thing: str) -> None:
+    """Check that a file can be written, before work is spent on what shall stand in it.
+
+    Args:
+        file: Where it shall stand; its folders are made when it is written.
+        thing: What the user named it by, for the message: ``--out answers.csv``.
+
+    Raises:
+        UsageError: A folder stands there, or nothing can be written.
+    """
+    need_folder_place(file.parent, thing)
+    if file.is_dir():
+        raise UsageError(thing, got="a folder", wanted="a file", todo="name a file in it")
+
+
+def need_folder_place(folder: Path, thing: str) -> None:
+    """Check that files can be written in a folder, there already or not.
+
+    Args:
+        folder: The folder.
+        thing: As :func:`need_file_place`.
+
+    Raises:
+        UsageError: Nothing can be written there.
+    """
+    try:  # by trying: the system knows more reasons against it than permissions
+        with tempfile.TemporaryFile(dir=_nearest_there(folder)):
+            pass
+    except OSError as error:
+        raise UsageError(
+            thing,
+            got=f"a place where nothing can be written ({error.strerror})",
+            wanted="a place in a folder that can be written",
+            todo="name another",
+        ) from error
+
+
+def _nearest_there(folder: Path) -> Path:
+    """``folder``, or the nearest above it that is there."""
+    place = folder.absolute()
     while not place.exists():
         place = place.parent
-    return shutil.disk_usage(place).free
+    return place
 
 
 def publish(partial: Path, final: Path) -> None:

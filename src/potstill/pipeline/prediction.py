@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from potstill.core.errors import DataError, UsageError
+from potstill.core.files import need_file_place
 from potstill.core.progress import Progress
 from potstill.export.bundle import is_bundle
 from potstill.pipeline.answer_files import answer_sink
@@ -49,9 +50,11 @@ def predict_file(
 
     Raises:
         UsageError: No task, or not one that was asked for, can be answered from the file's
-            columns, or ``out`` has another ending.
+            columns, or ``out`` has another ending or cannot be written.
         DataError: The file or a row of it is faulty, or it has no row.
     """
+    if out is not None:
+        need_file_place(out, f"--out {out}")
     loaded: Predictor
     if is_bundle(student):
         if (device, precision) not in (("auto", "auto"), ("cpu", "auto")):
