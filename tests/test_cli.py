@@ -641,6 +641,16 @@ def test_the_file_that_is_read_is_not_overwritten(run_folder: Path, tmp_path: Pa
     assert file.read_bytes() == before
 
 
+def test_a_missing_file_is_said_whether_out_is_there_or_not(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    out.touch()
+    result = call("predict", run_folder, tmp_path / "in.jsonl", "--out", out, *PREDICT)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {tmp_path / 'in.jsonl'}\n  got:    no such file\n")
+
+
 def test_what_is_left_out_and_what_is_blank_is_said(run_folder: Path, tmp_path: Path) -> None:
     file = as_jsonl(tmp_path / "in", [{"text": "a good day"}, {"text": "  "}])
     out = tmp_path / "out.jsonl"

@@ -69,7 +69,7 @@ def predict_file(
         from potstill.students.student import Student  # noqa: PLC0415 (a bundle needs no torch)
 
         loaded = Student.load(student, device=device, precision=precision)
-    if out is not None and out.exists() and out.samefile(file):
+    if out is not None and out.exists() and file.exists() and out.samefile(file):
         raise UsageError(
             f"--out {out}",
             got="the file that is read",
