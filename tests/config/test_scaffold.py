@@ -13,7 +13,7 @@ from potstill.config import (
     load_run_file,
     scaffold,
 )
-from potstill.config.guess import group_files, guess_task, round_outward
+from potstill.config.guess import find_files, group_files, guess_task, round_outward
 from potstill.core.errors import DataError, UsageError
 
 Head = dict[str, list[object]]
@@ -247,6 +247,21 @@ def test_no_task_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="a torn file"):
         scaffold([tmp_path], read_head=broken)
+
+
+@pytest.mark.parametrize("asked", ["../data", "../.data", ".", ".."])
+def test_what_is_hidden_is_looked_for_below_the_given_folder_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for name in ("a.csv", "deep/down/below/b.csv", ".c.csv", ".d/e/f/g.csv", ".h/i.csv"):
+        path = Path(asked) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = [path.relative_to(asked).as_posix() for path in find_files([Path(asked)])]
+    assert found == ["a.csv", "deep/down/below/b.csv"]
 
 
 def test_groups() -> None:

@@ -105,15 +105,22 @@ class Guess:
 
 
 def find_files(data: Sequence[Path]) -> list[Path]:
-    """Data files among files and folders, folders searched to the bottom, in order."""
+    """Data files among files and folders, in order; folders are searched to the bottom.
+
+    What is hidden in a folder is passed over; the folder itself may be hidden, or lie at ``..``.
+    """
     found: list[Path] = []
     for place in data:
         if place.is_dir():
             inside = [p for p in place.rglob("*") if p.is_file() and _bare(p) is not None]
-            found += sorted(p for p in inside if not any(x.startswith(".") for x in p.parts[-3:]))
+            found += sorted(p for p in inside if not _is_hidden(p.relative_to(place)))
         else:
             found.append(place)
     return list(dict.fromkeys(found))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _bare(path: Path) -> str | None:
