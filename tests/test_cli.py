@@ -242,6 +242,20 @@ def test_init_json(tmp_path: Path) -> None:
     }
 
 
+def test_init_takes_what_check_takes(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [dict(row) for row in toy_rows("classification", 20)]
+    table = [["text", "label", "", ""], *([*row.values(), "", ""] for row in rows)]
+    with (tmp_path / "tale.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(table)
+    rows[0]["note"] = rows[1]["note"] = "a word of its own"
+    write_rows(tmp_path / "mood.jsonl", rows)
+    out = tmp_path / "run.yaml"
+    good("init", tmp_path, "--out", out)
+    base = make_base(tmp_path / "base")
+    found = document(good("check", out, "--set", f"base={base}", "--json", "--quiet"))
+    assert set(found["findings"]) == {"mood", "tale"}
+
+
 def test_check_json_says_what_the_run_takes(place: Path) -> None:
     found = document(good("check", place / "run.yaml", "--json", "--quiet"))
     assert found["errors"] == 0

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from potstill.core.errors import DataError
 from potstill.tasks import lines
 from potstill.tasks.sources import PYTHON_SOURCE, Rows, column_names, read_rows
-from potstill.tasks.stream import stream_rows
+from potstill.tasks.stream import read_head, stream_rows
 
 TEXT_SUFFIXES = [".csv", ".tsv", ".jsonl", ".ndjson"]
 ALL_SUFFIXES = [".parquet", *TEXT_SUFFIXES, *(s + ".gz" for s in TEXT_SUFFIXES)]
@@ -622,6 +622,44 @@ def test_streams_in_chunks(tmp_path: Path, suffix: str) -> None:
     ]
     assert list(chunks[0][1]) == ["label"]
     next(stream_rows(path))  # a stream that is dropped leaves no open file behind
+
+
+def test_a_head_has_the_columns_that_most_rows_have(tmp_path: Path) -> None:
+    objects = [
+        {"note": "first only", "text": "a", "label": 1},
+        {"text": "b", "label": 2, "more": [1]},
+        {"label": 3, "more": [2]},
+        *[{"text": f"t{i}", "label": i} for i in range(300)],
+    ]
+    path = save(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in objects))
+    head = read_head(path)
+    assert list(head) == ["text", "label"]
+    assert head["text"][:4] == ["a", "b", None, "t0"]
+    assert head["label"][:4] == [1, 2, 3, 0]
+    assert {len(values) for values in head.values()} == {200}
+
+
+@pytest.mark.parametrize(("suffix", "comma"), [(".csv", ","), (".tsv", "\t")])
+def test_a_head_has_no_column_whose_name_stands_twice(
+    tmp_path: Path, suffix: str, comma: str
+) -> None:
+    path = save(tmp_path / f"a{suffix}", "text,label,,\na,1,,\n".replace(",", comma))
+    assert read_head(path) == {"text": ["a"], "label": ["1"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "got"),
+    [
+        ("a.csv", "text,text\na,b\n", "2 columns of that name"),
+        ("a.jsonl", "{}\n{}\n", "no columns"),
+        ("a.jsonl", '{"a": 1}\n{"b": 1}\n{"c": 1}\n', "no column 'a'"),
+        ("a.jsonl", "\n", "blank lines only"),
+        ("a.jsonl", "", "an empty file"),
+    ],
+)
+def test_a_head_without_columns_says_why(tmp_path: Path, name: str, data: str, got: str) -> None:
+    path = save(tmp_path / name, data)
+    assert got in fault(lambda: read_head(path)).got
 
 
 def test_a_stream_stops_at_the_first_fault(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ Rows of a file of JSON lines may have different columns: :func:`stream_keys` tel
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 from potstill.tasks.json_lines import json_chunks, json_keys
-from potstill.tasks.records import Chunk, RowFaults, need_columns
+from potstill.tasks.records import ABSENT, Chunk, RowFaults, need_columns
 from potstill.tasks.sources import column_names, data_format, file_chunks, origin_of
 
 _HEAD_ROWS = 200
@@ -88,7 +90,24 @@ def _placed(
 def read_head(path: Path) -> dict[str, list[object]]:
     """The first rows of a data file by column, to guess from.
 
+    Left out, if others are there, are columns that no task could read: those with a name that the
+    header has twice, and those that most rows lack. Of the rest, a row that lacks one has None.
+
     Raises:
         DataError: As :func:`stream_rows`.
     """
-    return next((table for _, table in stream_rows(path, chunk_rows=_HEAD_ROWS)), {})
+    keys = stream_keys(path)
+    if keys is None:
+        there = column_names(path)
+        names = [name for name in there if there.count(name) == 1]
+    else:
+        rows = [columns for _, columns in islice(keys, _HEAD_ROWS)]
+        counts = Counter(chain.from_iterable(rows))
+        names = [name for name, count in counts.items() if 2 * count >= len(rows)]
+    if keys is None or not names:
+        chunks = stream_rows(path, columns=names or None, chunk_rows=_HEAD_ROWS)
+    else:
+        chunks = stream_mixed(path, columns=names, chunk_rows=_HEAD_ROWS)
+    for _, table in chunks:
+        return {n: [None if v is ABSENT else v for v in values] for n, values in table.items()}
+    return {}
