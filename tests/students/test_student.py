@@ -155,6 +155,8 @@ def test_wrong_questions(student: Student) -> None:
         student.predict({"text": "a", "first": "b"}, tasks=["pair"])
     with pytest.raises(UsageError, match="no task can be answered"):
         student.predict({"txt": "a"})
+    with pytest.raises(UsageError, match="the columns 0, txt"):
+        student.predict({0: "a", "txt": "b"})  # type: ignore[dict-item]
     with pytest.raises(UsageError, match="no task can be answered"):
         student.predict({})
 

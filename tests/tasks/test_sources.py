@@ -604,6 +604,20 @@ def test_data_frames() -> None:
     assert "nearest: 'text'" in fault(lambda: read_rows(frame, columns=["tekst"], what="w")).got
 
 
+def test_columns_with_numbers_as_names_are_found_by_text() -> None:
+    pandas = pytest.importorskip("pandas")
+    scores = pandas.DataFrame([[0.25, 0.75], [1.0, 0.0]])  # as predict_proba gives them
+    scores.insert(0, "text", ["a", "b"])
+    for source in (scores, scores.to_dict("records")):
+        rows = read_rows(source, columns=["text", "0", "1"], what="w")
+        assert rows.columns == {"text": ["a", "b"], "0": [0.25, 1.0], "1": [0.75, 0.0]}
+        assert "there are 'text', '0', '1'" in str(
+            fault(lambda source=source: read_rows(source, columns=["2"], what="w"))  # type: ignore[misc]
+        )
+    scores["1"] = 0
+    assert "2 columns" in fault(lambda: read_rows(scores, columns=["1"], what="w")).got
+
+
 # -- streams --------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from potstill.core.errors import UsageError
 from potstill.kinds import Kind, kind_from_json
 from potstill.models.token_rows import TokenRows
 from potstill.tasks.inputs import READERS, Columns, Reader
+from potstill.tasks.records import with_text_names
 
 if TYPE_CHECKING:  # reading files needs pyarrow, a service does not
     from potstill.tasks.sources import ArrowStream, PandasConvertible
@@ -354,7 +355,7 @@ def _head(kind: Kind, entry: Mapping[str, Any]) -> TaskHead:
 def _dicts(rows: object) -> Sequence[Row]:
     """Rows as dicts, whatever table they come in."""
     if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
-        return rows
+        return [with_text_names(row) for row in rows]
     if hasattr(rows, "to_pandas") and not hasattr(rows, "__arrow_c_stream__"):
         rows = rows.to_pandas()
     is_frame = hasattr(rows, "iloc") and hasattr(rows, "columns")

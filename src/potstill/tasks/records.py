@@ -178,6 +178,8 @@ class RowColumns:
             DataError: More rows are faulty than may be skipped.
         """
         lacking = next((column for column in self._columns if column not in row), None)
+        if lacking is not None and (named := with_text_names(row)) is not row:
+            return self.pick(place, named)
         if lacking is None:
             self._unseen.clear()
             return [row[column] for column in self._columns]
@@ -199,6 +201,13 @@ class RowColumns:
         lacking = next((column for column in self._columns if column in self._unseen), None)
         if lacking is not None and self._first:
             raise no_column(lacking, self._first, self._faults.origin)
+
+
+def with_text_names(row: Mapping[Any, object]) -> Mapping[str, object]:
+    """A row whose columns have texts as names: tables without a header have numbers."""
+    if all(isinstance(name, str) for name in row):
+        return row
+    return {str(name): value for name, value in row.items()}
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:

@@ -318,11 +318,15 @@ def _frame_chunk(frame: object, columns: Sequence[str], faults: RowFaults) -> Ch
     """Rows of a pandas DataFrame, without importing pandas.
 
     pandas marks missing values in many ways; here they are None, but for NaN in a column of
-    plain floats, which may have been computed.
+    plain floats, which may have been computed. Columns that have numbers as names, as classes of
+    scores or a table without a header, are found by those as text.
     """
-    names = list(frame.columns)  # type: ignore[attr-defined]
+    names = [str(name) for name in frame.columns]  # type: ignore[attr-defined]
     need_columns(columns, names, faults.origin)
-    values = [_series_values(frame[column]) for column in columns]  # type: ignore[index]
+    values = [
+        _series_values(frame.iloc[:, names.index(column)])  # type: ignore[attr-defined]
+        for column in columns
+    ]
     records = []
     for i, row in enumerate(zip(*values, strict=True)):
         if _sound(i, row, columns, faults):
