@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from potstill.core.errors import UsageError
 from potstill.tasks.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def run(
         The run's folder, results and student.
 
     Raises:
+        UsageError: ``jobs`` is below 1.
         RunFileError: The run file does not fit its schema.
         DataError: A source or a row is faulty.
         BaseModelError: A base or teacher is missing or unsafe.
@@ -50,6 +52,10 @@ def run(
         >>> result.results["mean"]["student"]  # doctest: +SKIP
         0.83
     """
+    if jobs < 1:
+        raise UsageError(
+            "jobs", got=str(jobs), wanted="1 or more trainings at once", todo="leave it out for 1"
+        )
     from potstill.config import load_run_file, parse_run
     from potstill.core.progress import Progress, StopSignal
     from potstill.pipeline.workers import open_run

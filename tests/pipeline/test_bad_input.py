@@ -278,6 +278,12 @@ def test_a_disk_that_is_too_small_stops_the_run_before_training(
     assert not (tmp_path / "runs" / "stages").exists()
 
 
+@pytest.mark.parametrize("jobs", [0, -1])
+def test_fewer_jobs_than_one(run: Keys, jobs: int) -> None:
+    with pytest.raises(UsageError, match="1 or more trainings"):
+        potstill.run(run, jobs=jobs)
+
+
 def test_a_device_that_is_not_there(run: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     refusal({**run, "device": "mps"}, ResourceError, thing="device 'mps'", wanted="cpu")
