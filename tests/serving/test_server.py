@@ -281,6 +281,12 @@ def test_a_blank_token_is_none(toys: ToyBundle) -> None:
             serve_bundle(ServeSettings(bundle=str(toys.done.folder), token=token))
 
 
+@pytest.mark.parametrize("token", [" secret", "secret ", "a secret "])
+def test_a_token_with_a_blank_at_an_end_is_refused(token: str) -> None:
+    with pytest.raises(UsageError, match="a blank at its beginning or end"):
+        serve_bundle(ServeSettings(bundle="not looked at", token=token))
+
+
 @pytest.mark.parametrize("flags", [["--host", "0.0.0.0"], ["--host", "example.org"]])
 def test_other_addresses_need_a_token(toys: ToyBundle, flags: list[str]) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "POTSTILL_TOKEN"}

@@ -46,7 +46,7 @@ def serve(
         announce: Called when all is checked, before the service starts.
 
     Raises:
-        UsageError: An address that others reach, without a token.
+        UsageError: An address that others reach, without a token, or a token that nobody can send.
         ResourceError: A package is missing, the port is taken, or too few files may be open.
         ArtefactError: The bundle is damaged.
     """
@@ -57,12 +57,12 @@ def serve(
             wanted="a token that callers must send",
             todo="set POTSTILL_TOKEN, bind to 127.0.0.1 behind a proxy, or say --insecure",
         )
-    if settings.token is not None and not (settings.token.strip() and settings.token.isprintable()):
+    if settings.token is not None and (fault := _token_fault(settings.token)):
         raise UsageError(
             "the token",
-            got="only blanks, or a sign that no header can carry",
+            got=fault,
             wanted="something that callers can send",
-            todo="set POTSTILL_TOKEN",
+            todo="set POTSTILL_TOKEN to another",
         )
     connections = min(_need_files() - _FILES_A_WORKER, _MOST_CONNECTIONS)
     address = _need_port(settings)
@@ -129,6 +129,15 @@ def make_app() -> FastAPI:
             BundlePredictor.load, settings.bundle, threads=settings.threads
         ).result()
     return create_app(predictor, settings)
+
+
+def _token_fault(token: str) -> str | None:
+    """Why no caller can send a token; None where they can."""
+    if not (token.strip() and token.isprintable()):
+        return "only blanks, or a sign that no header can carry"
+    if token != token.strip():
+        return "a blank at its beginning or end, which headers do not keep"
+    return None
 
 
 def _loopback(host: str) -> bool:
