@@ -138,9 +138,9 @@ def look_at(
         if scores.space is not None:
             note(f"its scores are read as {scores.space}")
         outputs, cover = scores_outputs(member, task, list(there.values()), scores)
-        # Of kinds that answer once a row: those that answer at words have scores with a space.
-        own = outputs[: len(task.train)][cover[: len(task.train)]] if scores.space is None else []
-        odd = task.kind.odd_scores(own) if len(own) else None
+        taught = np.flatnonzero(cover[: len(task.train)])
+        # Scores without a space are one a row, so that outputs are rows.
+        odd = task.kind.odd_scores(outputs[taught]) if scores.space is None else None
         found += [] if odd is None else [f"its scores look odd: {odd}"]
     start = 0
     for name, split in there.items():
