@@ -140,7 +140,7 @@ def look_at(
         outputs, cover = scores_outputs(member, task, list(there.values()), scores)
         taught = np.flatnonzero(cover[: len(task.train)])
         # Scores without a space are one a row, so that outputs are rows.
-        odd = task.kind.odd_scores(outputs[taught]) if scores.space is None else None
+        odd = task.kind.odd_scores(outputs[taught]) if len(taught) and not scores.space else None
         found += [] if odd is None else [f"its scores look odd: {odd}"]
     start = 0
     for name, split in there.items():
