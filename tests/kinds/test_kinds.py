@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from potstill.kinds import (
     kind_from_json,
 )
 from potstill.kinds.base import covered_mean
+from potstill.kinds.classification import label_order
 
 THREE = Classification(classes=("a", "b", "c"), positive_class="b")
 SCORE = Regression(low=0.0, high=5.0, mean=0.6, spread=0.25)
@@ -321,6 +323,13 @@ def test_classes_are_learned_in_a_fixed_order(
     assert kind.classes == classes
     assert Classification.learn(labels[::-1], {}) == kind
     assert {kind.encode_label(label) for label in labels} <= set(range(len(classes)))
+
+
+def test_classes_named_nan_or_inf_are_words_in_one_order() -> None:
+    names = ("9", "10", "-inf", "inf", "nan", "x")
+    for order in permutations(names):  # what a set gives, whatever the hashes are
+        assert sorted(order, key=label_order) == list(names)
+    assert Classification.learn(["nan", 10, "inf", "x", 9.0, "-inf"], {}).classes == names
 
 
 def test_given_classes_keep_their_order() -> None:

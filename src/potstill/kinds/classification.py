@@ -244,8 +244,10 @@ def is_missing(value: object) -> bool:
 
 
 def label_order(label: str) -> tuple[int, float, str]:
-    """Numbers by value, then words by alphabet."""
+    """Numbers by value, then words by alphabet; ``nan`` and ``inf`` are words."""
     try:
-        return (0, float(label), label)
+        number = float(label)
     except ValueError:
         return (1, 0.0, label)
+    # NaN is neither smaller nor larger than anything: among numbers it would leave no one order.
+    return (0, number, label) if math.isfinite(number) else (1, 0.0, label)
