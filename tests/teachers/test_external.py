@@ -275,6 +275,22 @@ def test_scores_are_joined_by_key(tmp_path: Path) -> None:
         scores_outputs(member, TASK, [TASK.train])
 
 
+@pytest.mark.parametrize("nothing", [None, "", " ", float("nan")])
+def test_rows_without_a_key_are_joined_with_nothing(nothing: object) -> None:
+    rows: list[dict[str, object]] = [
+        {**row, "id": nothing if i in (2, 5) else i}
+        for i, row in enumerate(toy_rows("classification", 16, 1))
+    ]
+    task = toy_task(train=rows, dev=rows[:8], key="id")
+    scores: list[dict[str, object]] = [{"id": i, "bad": 1.0, "good": i} for i in range(16)]
+    scores[2]["id"] = scores[3]["id"] = scores[4]["id"] = nothing  # of different scores
+    member = scores_member(task, scores, "id", "m")
+    _, cover = scores_outputs(member, task, [task.train])
+    assert np.flatnonzero(~cover).tolist() == [2, 3, 4, 5]
+    (warning, *_) = look_at(member, task)
+    assert "its scores cover 12 of 16 rows of train" in warning
+
+
 def test_scores_of_values_and_lists() -> None:
     rows = [{"text": t, "value": 4.0} for t in SCORE.train.inputs["text"]]
     outputs, cover = scores_of(rows, SCORE)

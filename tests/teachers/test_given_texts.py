@@ -147,6 +147,14 @@ def test_a_key_joins_rows_with_texts() -> None:
         texts_of_file(file_of(texts, task, "id"), task, [task.train])
 
 
+def test_rows_without_a_key_are_joined_with_no_text() -> None:
+    rows = [{**row, "id": None if i == 3 else i} for i, row in enumerate(pair_rows(6))]
+    task = sequence_task(train=rows, dev=rows[:3], key="id")
+    texts = [{"id": None if i in (3, 4) else i, "prediction": f"said {i}"} for i in range(6)]
+    found = texts_of_file(file_of(texts, task, "id"), task, [task.train])
+    assert found == ["said 0", "said 1", "said 2", None, None, "said 5"]
+
+
 def test_numbers_are_keys_too() -> None:
     rows = [{**row, "id": i} for i, row in enumerate(pair_rows(6))]
     task = sequence_task(train=rows, dev=rows[:3], key="id")

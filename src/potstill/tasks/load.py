@@ -18,7 +18,7 @@ from potstill.kinds import KINDS, Kind
 from potstill.tasks.findings import find_lone_candidates
 from potstill.tasks.inputs import READERS, Reader
 from potstill.tasks.pools import join_pools
-from potstill.tasks.rowids import sample_groups, sort_keys, stratified_sample
+from potstill.tasks.rowids import join_key, sample_groups, sort_keys, stratified_sample
 from potstill.tasks.sources import Source, read_labelled, read_rows
 from potstill.tasks.task import Split, Task
 
@@ -178,7 +178,7 @@ class _Rows:
             places=np.asarray(rows.places)[keep],
             source=rows.source,
             unit=rows.unit,
-            keys=None if self.key is None else [str(rows.columns[self.key][i]) for i in keep],
+            keys=None if self.key is None else [join_key(rows.columns[self.key][i]) for i in keep],
             skipped=len(rows.skipped) + len(faults.found),
         )
         raw = [self._label(rows.columns, i) for i in keep] if labelled else []

@@ -15,6 +15,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from potstill.core.characters import is_unseen
+
 ID_BYTES = 16
 QUANTILE_BINS = 10
 
@@ -63,6 +65,19 @@ def sort_keys(ids: np.ndarray) -> np.ndarray:
     if ids.dtype != np.uint8 or ids.ndim != 2 or ids.shape[1] != ID_BYTES:
         raise ValueError(f"ids must be (N, 16) uint8, not {ids.shape} {ids.dtype}")
     return np.ascontiguousarray(ids).view(f"V{ID_BYTES}").reshape(-1)
+
+
+def join_key(value: object) -> str | None:
+    """The key that joins a row with rows of another table, as text; None where it has none.
+
+    Examples:
+        >>> join_key(7), join_key("7"), join_key(None), join_key(" "), join_key(float("nan"))
+        ('7', '7', None, None, None)
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    text = str(value)
+    return None if is_unseen(text) else text
 
 
 def digest_rows(ids: np.ndarray, labels: Sequence[object] | np.ndarray | None) -> str:

@@ -29,7 +29,8 @@ class Split:
         places: (N,) where each row stands in its source.
         unit: What places count: ``line`` or ``row``.
         source: The source's name.
-        keys: N values of the column that joins rows with somebody's scores, or None.
+        keys: N values of the column that joins rows with somebody's scores, None for a row without
+            one; None without that column.
         skipped: Rows that were left out with the user's leave.
     """
 
@@ -40,7 +41,7 @@ class Split:
     places: np.ndarray
     source: str
     unit: str = "row"
-    keys: list[str] | None = None
+    keys: list[str | None] | None = None
     skipped: int = 0
 
     def __len__(self) -> int:

@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from potstill.core.errors import DataError
-from potstill.tasks.rowids import row_ids
+from potstill.tasks.rowids import join_key, row_ids
 from potstill.tasks.task import Split, Task
 
 
 def ids_of_table(
     task: Task, key: str | None, columns: Mapping[str, Sequence[object]]
 ) -> np.ndarray:
-    """(N, 16) ids of a table's rows: by ``key``, or as the task's own rows have them."""
+    """(N, 16) ids of a table's rows: by ``key``, or as the task's own rows have them.
+
+    A row without a key has the id of its place, which no row of a task has.
+    """
     if key is not None:
-        return row_ids([[str(value) for value in columns[key]]])
+        keys = map(join_key, columns[key])
+        return row_ids([[i if own is None else own for i, own in enumerate(keys)]])
     reader = task.inputs
     return reader.ids(
         {
