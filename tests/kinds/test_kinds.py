@@ -376,6 +376,7 @@ def test_faulty_labels_say_why(kind: Kind, value: object, reason: str) -> None:
         (Classification, ["a", "a"], {}, "one class only (a)"),
         (Classification, [], {}, "one class only (none)"),
         (Classification, ["a", "a"], {"classes": ["a", "b"]}, "one class only"),
+        (Classification, [["a"], ["b"]], {}, "one class only (none); the label is a list"),
         (Regression, [2.0, 2.0], {"range": (0, 5)}, "one value only"),
         (Regression, [], {"range": (0, 5)}, "one value only"),
         (Ranking, [1, 1, 1], {}, "one relevance only"),
@@ -392,7 +393,8 @@ def test_labels_that_make_no_task(
 def test_faulty_labels_do_not_spoil_the_label_space() -> None:
     """They are left to ``encode_label``, whose caller knows the row."""
     odd: list[object] = [None, float("nan"), ""]
-    assert Classification.learn(["b", *odd, "a"], {}).classes == ("a", "b")
+    classes = Classification.learn(["b", *odd, ["c"], {"d": 1}, ("e",), "a"], {}).classes
+    assert classes == ("a", "b")
     clean = Regression.learn([1, 2], {"range": (0, 5)})
     assert Regression.learn([1, *odd, "x", 99, 2], {"range": (0, 5)}) == clean
     assert Ranking.learn([0, *odd, "x", -7, 2], {}) == Ranking(highest=2.0)

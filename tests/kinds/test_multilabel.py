@@ -70,7 +70,8 @@ def test_faulty_labels_say_why(value: object, reason: str) -> None:
     ("labels", "reason"),
     [
         ([], "name no label at all"),
-        ([[], []], "name no label at all"),
+        ([[], []], "name no label at all: their lists are empty, or missing"),
+        ([[["a"]], [["b"]]], "name no label at all: the label is a list, not one class"),
         ([["a"], ["a"]], "all training rows have the same labels"),
         ([["a", "b"], ["b", "a"]], "all training rows have the same labels"),
         (["a", "b", "a b"], "the labels are 'a', not a list (csv files hold no lists"),

@@ -366,6 +366,18 @@ def test_a_missing_label_in_train_names_its_row(label: object, reason: str) -> N
     assert task.train.skipped == 1
 
 
+@pytest.mark.parametrize("label", [["good"], {"good": 1}])
+def test_a_label_that_is_no_single_class_names_its_row(label: object) -> None:
+    rows = numbers(20)
+    rows[7]["label"] = label
+    message = refused(train=rows)
+    assert "row 7: the label is a" in message
+    assert "1 faulty row" in message
+    task = toy_task(train=rows, skip_bad_rows=1)
+    assert task.kind.class_names == ("bad", "good")
+    assert len(task.train) == 19
+
+
 @pytest.mark.parametrize("label", [float("nan"), "high", 7, None])
 def test_a_faulty_number_in_train_names_its_row(label: object) -> None:
     rows = toy_rows("regression", 20)

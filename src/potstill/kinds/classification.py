@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -42,13 +42,14 @@ class Classification(Kind):
     @classmethod
     def learn(cls, labels: Sequence[object], options: Mapping[str, Any]) -> Self:
         given = options.get("classes")
-        seen = {label_text(label) for label in labels if not is_missing(label)}
+        seen, fault = readable_labels(labels)
         classes = (
             tuple(label_text(c) for c in given) if given else tuple(sorted(seen, key=label_order))
         )
         if len(seen & set(classes)) < 2:
             raise ValueError(
                 f"the training labels hold one class only ({', '.join(sorted(seen)) or 'none'})"
+                + ("" if fault is None else f"; {fault}")
             )
         positive = options.get("positive")
         chosen = None if positive is None else label_text(positive)
@@ -232,6 +233,18 @@ def label_text(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).strip()
+
+
+def readable_labels(labels: Iterable[object]) -> tuple[set[str], str | None]:
+    """The texts of the labels that have one, and what is wrong with the first that has none."""
+    texts: set[str] = set()
+    fault: str | None = None
+    for label in labels:
+        try:
+            texts.add(label_text(label))
+        except ValueError as error:
+            fault = fault or str(error)
+    return texts, fault
 
 
 def is_missing(value: object) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from potstill.kinds.base import Inputs, Key, Kind, Space
-from potstill.kinds.classification import is_missing, label_order, label_text
+from potstill.kinds.classification import label_order, label_text, readable_labels
 from potstill.kinds.numbers import finite_number, logit, sigmoid
 from potstill.kinds.scores import are_shares, one_space
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LEAST_PROBABILITY = 1e-6  # of somebody else's scores: the logit of 0 would be minus infinity
-_NO_LABEL = (list, tuple, dict, np.ndarray)  # these, `label_text` refuses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,17 +70,13 @@ class Multilabel(Kind):
     def learn(cls, labels: Sequence[object], options: Mapping[str, Any]) -> Self:
         given = options.get("classes")
         lists = [value for value in labels if isinstance(value, list | tuple)]
-        seen = {
-            label_text(label)
-            for value in lists
-            for label in value
-            if not is_missing(label) and not isinstance(label, _NO_LABEL)
-        }
+        seen, fault = readable_labels(label for value in lists for label in value)
         if labels and not lists:
             raise ValueError(_no_list(labels[0]))
         if not seen:
             raise ValueError(
-                "the training rows name no label at all: their lists are empty, or missing"
+                "the training rows name no label at all: "
+                + (fault or "their lists are empty, or missing")
             )
         classes = tuple(map(label_text, given)) if given else tuple(sorted(seen, key=label_order))
         if len({tuple(sorted(map(str, value))) for value in lists}) < 2:
