@@ -58,6 +58,7 @@ def test_labels_are_learned_in_a_fixed_order() -> None:
         (["a", None], "missing or empty"),
         (["  "], "missing or empty"),
         ([["a"]], "the label is a list, not one class"),
+        ([b"a"], "the label is bytes b'a', not text"),
     ],
 )
 def test_faulty_labels_say_why(value: object, reason: str) -> None:

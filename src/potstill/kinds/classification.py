@@ -228,6 +228,10 @@ def label_text(value: object) -> str:
         raise ValueError("the label is missing or empty")
     if isinstance(value, list | tuple | dict | np.ndarray):
         raise ValueError(f"the label is a {type(value).__name__}, not one class")  # noqa: TRY004
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise ValueError(  # noqa: TRY004
+            f"the label is {type(value).__name__} {value!r:.60}, not text or a number"
+        )
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
