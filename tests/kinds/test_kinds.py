@@ -332,6 +332,36 @@ def test_classes_named_nan_or_inf_are_words_in_one_order() -> None:
     assert Classification.learn(["nan", 10, "inf", "x", 9.0, "-inf"], {}).classes == names
 
 
+@pytest.mark.parametrize(
+    ("train", "classes"),
+    [
+        ([False, True], ("false", "true")),  # of JSON lines or parquet
+        (["False", "True"], ("False", "True")),  # of a csv file that Python wrote
+        (["FALSE", "TRUE"], ("FALSE", "TRUE")),  # of a spreadsheet
+    ],
+)
+def test_booleans_of_different_file_types_agree(
+    train: list[object], classes: tuple[str, ...]
+) -> None:
+    learned = Classification.learn(train, {"positive": True})
+    assert learned.classes == classes
+    assert learned.positive == 1
+    several = Multilabel.learn([[label] for label in train], {})
+    named = Classification.learn(train, {"classes": ["true", "false"]})
+    for label in (True, "true", "True", " TRUE "):
+        assert learned.encode_label(label) == 1
+        assert several.encode_label([label]) == (0, 1)
+        assert named.encode_label(label) == 0
+
+
+def test_spellings_of_true_may_be_classes_of_their_own() -> None:
+    kind = Classification.learn(["True", "true", "x"], {})
+    assert kind.classes == ("True", "true", "x")
+    assert [kind.encode_label(label) for label in ("True", "true", True)] == [0, 1, 1]
+    with pytest.raises(ValueError, match="label 'TRUE' does not occur"):
+        kind.encode_label("TRUE")
+
+
 def test_given_classes_keep_their_order() -> None:
     kind = Classification.learn(["no", "yes"], {"classes": ["yes", "no", "maybe"]})
     assert kind.classes == ("yes", "no", "maybe")

@@ -127,6 +127,15 @@ def test_labels_that_are_said_by_the_user(tmp_path: Path) -> None:
             outputs_of(classifier_member(str(tmp_path), wrong, "m"), TASK)
 
 
+def test_a_classifiers_booleans_are_those_of_the_task(tmp_path: Path) -> None:
+    rows = [{**row, "label": row["label"] == "good"} for row in toy_rows("classification", 8)]
+    task = toy_task(train=rows, dev=rows)
+    model = classifier(tmp_path, ("True", "False"))
+    got = outputs_of(classifier_member(str(tmp_path), None, "m"), task)
+    assert task.kind.class_names == ("false", "true")
+    np.testing.assert_allclose(got, reference(model, task)[:, [1, 0]], rtol=1e-4, atol=1e-5)
+
+
 def test_a_classifier_for_values(tmp_path: Path) -> None:
     model = classifier(tmp_path / "one", ("value",))
     got = outputs_of(classifier_member(str(tmp_path / "one"), None, "m"), SCORE)

@@ -177,7 +177,10 @@ Column = Annotated[str, AfterValidator(_not_empty), Form("column")]
 
 
 def _class_name(value: object) -> object:
-    """Labels are compared as text, so that 1, 1.0, "1" of different file types agree."""
+    """Labels are compared as text, as `label_text` of the kinds reads them from data: 1, 1.0, "1".
+
+    True is the class `true`; where train spells it otherwise, `as_spelled` finds it.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):

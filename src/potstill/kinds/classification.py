@@ -46,19 +46,19 @@ class Classification(Kind):
         classes = (
             tuple(label_text(c) for c in given) if given else tuple(sorted(seen, key=label_order))
         )
-        if len(seen & set(classes)) < 2:
+        if len({as_spelled(label, classes) for label in seen} & set(classes)) < 2:
             raise ValueError(
                 f"the training labels hold one class only ({', '.join(sorted(seen)) or 'none'})"
                 + ("" if fault is None else f"; {fault}")
             )
         positive = options.get("positive")
-        chosen = None if positive is None else label_text(positive)
+        chosen = None if positive is None else as_spelled(label_text(positive), classes)
         if chosen is not None and chosen not in classes:
             raise ValueError(f"positive class '{chosen}' is not among {', '.join(classes)}")
         return cls(classes=classes, positive_class=chosen)
 
     def encode_label(self, value: object) -> float:
-        text = label_text(value)
+        text = as_spelled(label_text(value), self.classes)
         try:
             return float(self.classes.index(text))
         except ValueError:
@@ -223,7 +223,10 @@ def _reliability(truth: np.ndarray, probabilities: np.ndarray) -> list[dict[str,
 
 
 def label_text(value: object) -> str:
-    """A label as text: ``1``, ``1.0``, ``True`` and ``"1"`` from different file types agree."""
+    """A label as text: the numbers ``1`` and ``1.0`` and the text ``"1"`` agree.
+
+    True is ``true``, as JSON and YAML write it; see :func:`as_spelled` for other spellings.
+    """
     if is_missing(value):
         raise ValueError("the label is missing or empty")
     if isinstance(value, list | tuple | dict | np.ndarray):
@@ -237,6 +240,22 @@ def label_text(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).strip()
+
+
+def as_spelled(label: str, classes: Sequence[str]) -> str:
+    """A label as ``classes`` spell it: csv files say True or TRUE where JSON and parquet say true.
+
+    Classes keep the spelling of train, so predictions are compared with the data as they are. Only
+    a label that is no class itself is looked up: `True` and `true` may be two classes.
+
+    Examples:
+        >>> as_spelled("true", ["False", "True"]), as_spelled("true", ["True", "true"])
+        ('True', 'true')
+    """
+    if label in classes or label.lower() not in ("true", "false"):
+        return label
+    alike = [name for name in classes if name.lower() == label.lower()]
+    return alike[0] if len(alike) == 1 else label
 
 
 def readable_labels(labels: Iterable[object]) -> tuple[set[str], str | None]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from potstill.kinds.base import Inputs, Key, Kind, Space
-from potstill.kinds.classification import label_order, label_text, readable_labels
+from potstill.kinds.classification import as_spelled, label_order, label_text, readable_labels
 from potstill.kinds.numbers import finite_number, logit, sigmoid
 from potstill.kinds.scores import are_shares, one_space
 
@@ -91,7 +91,7 @@ class Multilabel(Kind):
             raise ValueError("the labels are missing; an empty list means none")
         if not isinstance(value, list | tuple):
             raise ValueError(_no_list(value))  # noqa: TRY004 (so is whatever is wrong with a label)
-        names = [label_text(label) for label in value]
+        names = [as_spelled(label_text(label), self.classes) for label in value]
         found = np.zeros(len(self.classes))
         for name in names:
             if name not in self.classes:

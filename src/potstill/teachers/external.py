@@ -27,6 +27,7 @@ from transformers import (
 from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, MismatchError
 from potstill.core.files import digest_file, digest_json
+from potstill.kinds.classification import as_spelled
 from potstill.models.base_folder import STUDENT_FILE, check_weights, find_base, student_of_run
 from potstill.models.encoder import longest_text, refuse_missing, silence
 from potstill.models.token_rows import TokenRows, pick_slots
@@ -254,8 +255,9 @@ def _label_order(model: PreTrainedModel, member: Member, task: Task) -> list[int
     if task.kind.reads == "passage":
         return [0, 1]  # start and end
     own: dict[Any, Any] = dict(model.config.id2label or {})
-    given = list(member.labels) or [str(own[i]) for i in range(len(own))]
     classes = task.kind.class_names
+    said = list(member.labels) or [str(own[i]) for i in range(len(own))]
+    given = [as_spelled(label, classes) for label in said]
     if not classes:
         if model.config.num_labels != 1:
             raise _mismatch(member, task, given, ["one output"])
