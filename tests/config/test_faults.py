@@ -170,7 +170,8 @@ def test_faults_of_a_task(refuse: Refuse, override: str, key: str, parts: list[s
 def test_a_range_is_needed_and_checked(refuse: Refuse) -> None:
     task = "tasks:\n  s: {kind: regression, train: t, text: a%s}\n"
     has(refuse(task % ""), "line 2, column 3, key 'tasks.s.range'", "no such key", "add `range:`")
-    for written in ("[5, 0]", "[0, 0]", "[0, .inf]", "[0]", "[a, b]", "3", "[false, true]"):
+    huge = f"[0, 1{'0' * 400}]"
+    for written in ("[5, 0]", "[0, 0]", "[0, .inf]", huge, "[0]", "[a, b]", "3", "[false, true]"):
         said = refuse(task % f", range: {written}")
         has(said, "line 2, column 51, key 'tasks.s.range'", "two ", "numbers")
 

@@ -93,6 +93,11 @@ def test_a_prefix_a_task(init: Init, tmp_path: Path) -> None:
     assert run.tasks["topics"].pool == (tmp_path / "data/topics-pool.csv",)
 
 
+def test_an_integer_beyond_floats_is_no_amount(init: Init) -> None:
+    _, run = init({"huge/train.jsonl": {"text": list(SENTENCES), "label": [10**400, 1] * 4}})
+    assert isinstance(run.tasks["huge"], ClassificationTask)
+
+
 def test_hub_shards_and_a_second_dev(init: Init) -> None:
     text, run = init(
         {

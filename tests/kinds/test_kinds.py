@@ -388,11 +388,13 @@ def test_given_classes_keep_their_order() -> None:
         (SCORE, float("nan"), "not a finite number"),
         (SCORE, float("inf"), "not a finite number"),
         (SCORE, [1], "not a number"),
+        pytest.param(SCORE, 10**400, "000, not a finite number", id="401 digits"),
         (SCORE, 5.1, "outside the range [0, 5]"),
         (SCORE, -0.1, "outside the range"),
         (LISTS, -1, "negative"),
         (LISTS, None, "missing"),
         (LISTS, "yes", "not a number"),
+        pytest.param(LISTS, -(10**400), "not a finite number", id="minus 401 digits"),
     ],
 )
 def test_faulty_labels_say_why(kind: Kind, value: object, reason: str) -> None:
@@ -424,8 +426,8 @@ def test_labels_that_make_no_task(
 
 def test_faulty_labels_do_not_spoil_the_label_space() -> None:
     """They are left to ``encode_label``, whose caller knows the row."""
-    odd: list[object] = [None, float("nan"), ""]
-    classes = Classification.learn(["b", *odd, ["c"], {"d": 1}, ("e",), "a"], {}).classes
+    odd: list[object] = [None, float("nan"), "", 10**400]
+    classes = Classification.learn(["b", *odd[:3], ["c"], {"d": 1}, ("e",), "a"], {}).classes
     assert classes == ("a", "b")
     clean = Regression.learn([1, 2], {"range": (0, 5)})
     assert Regression.learn([1, *odd, "x", 99, 2], {"range": (0, 5)}) == clean

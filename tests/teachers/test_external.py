@@ -310,7 +310,9 @@ def test_scores_of_values_and_lists() -> None:
     assert outputs[cover, 0].tolist() == [-float(i) for i in range(16)]
 
 
-@pytest.mark.parametrize("value", ["high", None, float("nan"), ""])
+@pytest.mark.parametrize(
+    "value", ["high", None, float("nan"), "", pytest.param(10**400, id="401 digits")]
+)
 def test_a_score_that_is_no_number_names_its_row(tmp_path: Path, value: object) -> None:
     rows = score_rows(TASK)
     rows[4]["good"] = value

@@ -367,7 +367,7 @@ def _numbers(values: Sequence[object]) -> list[float] | None:
             return None
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         if not math.isfinite(number):
             return None

@@ -190,10 +190,10 @@ def _range(value: object) -> object:
         or any(isinstance(v, bool) or not isinstance(v, int | float) for v in value)
     ):
         raise refusal("two numbers, [low, high]")
-    low, high = float(value[0]), float(value[1])
-    if not -1e300 < low < high < 1e300:
-        raise refusal("two finite numbers with low < high", got=f"[{low:g}, {high:g}]")
-    return (low, high)
+    low, high = value
+    if not -1e300 < low < high < 1e300:  # before float(), which an integer may be too large for
+        raise refusal("two finite numbers with low < high", got=f"[{low!r:.60}, {high!r:.60}]")
+    return (float(low), float(high))
 
 
 class RegressionTask(Task):

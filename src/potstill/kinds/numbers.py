@@ -19,9 +19,11 @@ def finite_number(value: object, what: str) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise ValueError(f"{what} is {value!r}, not a number") from None
+        raise ValueError(f"{what} is {value!r:.60}, not a number") from None
+    except OverflowError:  # an integer of hundreds of digits, which JSON may hold
+        number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{what} is {value!r}, not a finite number")
+        raise ValueError(f"{what} is {value!r:.60}, not a finite number")
     return number
 
 
