@@ -302,6 +302,17 @@ def test_another_separator_is_named(tmp_path: Path, mark: str, name: str) -> Non
     assert f"parted by {name}" in error.todo
 
 
+def test_an_escape_beside_deep_nesting_is_looked_at(tmp_path: Path) -> None:
+    def line(inmost: str) -> str:
+        return '{"text": "\\u00e9", "x": ' + "[" * 600 + inmost + "]" * 600 + "}\n"
+
+    assert read(save(tmp_path / "a.jsonl", line("1")), "text").columns["text"] == ["é"]
+    path = save(tmp_path / "b.jsonl", line("1") + line('"\\ud800"'))
+    error = fault(lambda: read(path, "text"))
+    assert f"{path}, line 2" in error.thing
+    assert "half of a surrogate pair" in error.got
+
+
 @pytest.mark.parametrize(
     ("line", "got"),
     [

@@ -131,16 +131,18 @@ def _objects(
 
 def encodable(value: object) -> bool:
     """Whether every string in ``value`` is Unicode text, which half a surrogate pair is not."""
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return False
-        return True
-    if isinstance(value, dict):
-        return all(encodable(key) and encodable(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return all(encodable(item) for item in value)
+    left = [value]  # no recursion: it could not follow JSON as deep as json reads it
+    while left:
+        part = left.pop()
+        if isinstance(part, str):
+            try:
+                part.encode()
+            except UnicodeEncodeError:
+                return False
+        elif isinstance(part, dict):
+            left += [*part.keys(), *part.values()]
+        elif isinstance(part, list | tuple):
+            left += part
     return True
 
 
