@@ -407,7 +407,26 @@ def test_the_budget_of_faulty_rows_is_one_for_texts_and_labels() -> None:
     rows[2]["label"] = None
     rows[3]["label"] = float("nan")
     assert toy_task(train=rows, skip_bad_rows=3).train.skipped == 3
-    assert "2 faulty" in refused(train=rows, skip_bad_rows=2)
+    assert "3 faulty row(s)" in refused(train=rows, skip_bad_rows=2)
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_the_number_that_is_advised_works(tmp_path: Path, split: str) -> None:
+    rows = numbers(20, 50)
+    rows[1]["text"] = None
+    rows[2]["label"] = None
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    with path.open("a", encoding="utf-8") as out:
+        out.write('{"text": "cut')
+    sources: dict[str, Any] = {"train": numbers(20), "dev": numbers(4, 90), split: path}
+    for allowed in (1, 2):
+        message = refused(**sources, skip_bad_rows=allowed)
+        assert f"task 'classification', {split}: 3 faulty row(s)" in message
+        for place in ("line 2: column 'text' is empty", "line 3: the label is", "line 21: not "):
+            assert f"{path}, {place}" in message
+        assert f"at most {allowed} faulty" in message
+        assert "--skip-bad-rows 3" in message
+    assert getattr(toy_task(**sources, skip_bad_rows=3), split).skipped == 3
 
 
 def test_many_faulty_rows_are_counted_not_listed() -> None:

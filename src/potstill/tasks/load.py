@@ -19,7 +19,7 @@ from potstill.tasks.findings import find_lone_candidates
 from potstill.tasks.inputs import READERS, Reader
 from potstill.tasks.pools import join_pools
 from potstill.tasks.rowids import join_key, sample_groups, sort_keys, stratified_sample
-from potstill.tasks.sources import Source, read_labelled, read_rows
+from potstill.tasks.sources import Rows, Source, read_labelled, read_rows
 from potstill.tasks.task import Split, Task
 
 DEV_SHARE = 0.1
@@ -84,6 +84,7 @@ def load_task(
     try:
         fixed = cls.learn([v for v in rows_in.raw if v is not None], options)
     except (ValueError, KeyError) as error:
+        rows_in.faults.settle()  # too many faulty rows may well be the reason
         raise DataError(
             f"task '{name}', column {_named(labels)} of {rows_in.split.source}",
             got=str(error),
@@ -125,6 +126,7 @@ class _Read:
 
     split: Split
     raw: list[object]
+    faults: _Faults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +155,7 @@ class _Rows:
         else:
             rows = read_rows(source, columns=wanted, what=what, skip_bad_rows=self.allowed)
         columns = [rows.columns[c] for c in names]
-        faults = _Faults(what, self.allowed - len(rows.skipped))
+        faults = _Faults(what, self.allowed, rows)
         keep = []
         for i, values in enumerate(zip(*columns, strict=True)):
             fault = self.inputs.faults(values)
@@ -161,7 +163,8 @@ class _Rows:
                 keep.append(i)
             else:
                 faults.add(rows.where(i), fault)
-        faults.settle()
+        if not (keep and labelled):  # else encode finds faults of labels too, and tells all at once
+            faults.settle()
         if not keep:
             raise DataError(
                 what,
@@ -179,19 +182,19 @@ class _Rows:
             source=rows.source,
             unit=rows.unit,
             keys=None if self.key is None else [join_key(rows.columns[self.key][i]) for i in keep],
-            skipped=len(rows.skipped) + len(faults.found),
+            skipped=len(faults.found),
         )
         raw = [self._label(rows.columns, i) for i in keep] if labelled else []
         if made.groups is not None:  # rows of one query together, as batches want them
             order = np.argsort(made.groups, kind="stable")
             made, raw = made.take(order), [raw[i] for i in order] if labelled else []
-        return _Read(split=made, raw=raw)
+        return _Read(split=made, raw=raw, faults=faults)
 
     def encode(self, read: _Read, kind: Kind) -> Split:
         """Labels to numbers; faulty ones are errors, or skipped with the user's leave."""
-        split = read.split
-        what = f"task '{self.task}', column {_named(self.labels)}"
-        faults = _Faults(what, self.allowed - split.skipped)
+        split, faults = read.split, read.faults
+        if not faults.found:
+            faults.what = f"task '{self.task}', column {_named(self.labels)}"
         found: list[Any] = []
         keep = np.ones(len(split), bool)
         columns = self.inputs.in_order(split.inputs)
@@ -206,7 +209,7 @@ class _Rows:
         if not keep.all():  # faulty rows hold any label until they are taken out
             rows = np.maximum(np.cumsum(keep) - 1, 0)
             labels = labels[rows] if len(labels) else np.zeros(len(split))
-        whole = replace(split, labels=labels, skipped=split.skipped + len(faults.found))
+        whole = replace(split, labels=labels, skipped=len(faults.found))
         if kind.grouped:
             if whole.groups is None:
                 raise ValueError("grouped rows without groups")
@@ -222,12 +225,14 @@ class _Rows:
 
 
 class _Faults:
-    """Faulty rows of one source, up to what the user allowed."""
+    """Faulty rows of one source, those that the reader skipped among them, up to a number."""
 
-    def __init__(self, what: str, allowed: int) -> None:
+    def __init__(self, what: str, allowed: int, rows: Rows) -> None:
         self.what = what
         self.allowed = allowed
-        self.found: list[tuple[str, str]] = []
+        self.found = [
+            (f"{rows.source}, {rows.unit} {bad.place}", bad.reason) for bad in rows.skipped
+        ]
 
     def add(self, where: str, reason: str) -> None:
         self.found.append((where, reason))
