@@ -351,6 +351,8 @@ def test_one_stage_after_the_other(small: Path) -> None:
     assert early.exit_code == 1
     assert "no results yet" in early.stderr
     assert f"next:   evaluate it first: potstill run {small}\n" in early.stderr
+    early = call("report", small, "--quiet", "--skip-bad-rows", 1)
+    assert f"first: potstill run {small} --skip-bad-rows 1\n" in early.stderr
     first = document(good("evaluate", small, "--json", "--quiet", "--jobs", 1))
     again = document(good("report", small, "--json", "--quiet"))
     assert again == first

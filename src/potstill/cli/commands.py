@@ -192,7 +192,8 @@ def report(
     """Draw report.html again from the results of a finished run."""
     with errors(debug), opened_run(run_file, overrides, None, skip_bad_rows, quiet, 1) as opened:
         sets = [part for override in overrides or () for part in ("--set", override)]
-        again = shlex.join(["potstill", "run", str(run_file), *sets])
+        skip = ["--skip-bad-rows", str(skip_bad_rows)] if skip_bad_rows else []
+        again = shlex.join(["potstill", "run", str(run_file), *sets, *skip])
         show_result(opened.report(again), as_json)
 
 
