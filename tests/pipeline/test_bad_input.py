@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections import namedtuple
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import potstill
+from potstill.config import load_run_file
 from potstill.core.errors import (
     ArtefactError,
     BaseModelError,
@@ -21,7 +23,9 @@ from potstill.core.errors import (
     RunFileError,
     UsageError,
 )
-from tests.pipeline.toy_runs import Keys, toy_run, toy_task, with_key, write_run
+from potstill.core.progress import Progress
+from potstill.pipeline.loading import load_tasks
+from tests.pipeline.toy_runs import SPLITS, Keys, toy_run, toy_task, with_key, write_run
 from tests.toys import toy_rows
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
@@ -159,6 +163,23 @@ def test_a_value_is_no_number_of_the_range(base: Path, tmp_path: Path, label: ob
 def test_empty_text(run: Keys) -> None:
     run["tasks"]["mood"]["train"][3]["text"] = " "
     refusal(run, DataError, got="row 3: column 'text' is empty text")
+
+
+def test_skipped_rows_are_counted_for_every_split(run: Keys, tmp_path: Path) -> None:
+    mood = run["tasks"]["mood"]
+    mood["pool"] = toy_rows("classification", 8, 3)
+    for n, split in enumerate(SPLITS, start=1):
+        for row in mood[split][:n]:
+            row["text"] = None
+    progress = Progress(log_file=tmp_path / "log.jsonl")
+    file = load_run_file(write_run(tmp_path, run))
+    load_tasks(file, seed=0, skip_bad_rows=4, progress=progress)
+    log = (tmp_path / "log.jsonl").read_text(encoding="utf-8")
+    said = [json.loads(line)["text"] for line in log.splitlines()]
+    assert said == [
+        f"task 'mood': {n} faulty rows of {tmp_path}/data/mood/{split}.jsonl skipped"
+        for n, split in enumerate(SPLITS, start=1)
+    ]
 
 
 def test_all_rows_are_too_long(run: Keys) -> None:

@@ -429,6 +429,17 @@ def test_the_number_that_is_advised_works(tmp_path: Path, split: str) -> None:
     assert getattr(toy_task(**sources, skip_bad_rows=3), split).skipped == 3
 
 
+def test_skipped_rows_of_pools_are_counted() -> None:
+    train, pool, more = numbers(20), numbers(9, 50), numbers(9, 70)
+    train[3]["text"] = pool[1]["text"] = more[2]["text"] = more[4]["text"] = None
+    task = toy_task(train=train, rows=9, pool=["rest", pool, more], skip_bad_rows=2)
+    assert task.pool is not None
+    assert (len(task.pool), task.pool.skipped) == (10 + 8 + 7, 3)  # without the one of train
+    joined = join_pools([task.pool, pool_of_others(task, [task, toy_task("pair")])], [], [])
+    assert joined is not None
+    assert joined.skipped == 3
+
+
 def test_many_faulty_rows_are_counted_not_listed() -> None:
     rows = numbers(20)
     for row in rows[:9]:

@@ -69,7 +69,7 @@ def load_tasks(
             held = [split.ids for split in (task.dev, task.test) if split is not None]
             tasks[name] = replace(task, pool=join_pools(pools, held, [task.train.ids]))
     for task in tasks.values():
-        for split in (task.train, task.dev, task.test):
+        for split in (task.train, task.dev, task.test, task.pool):
             if split is not None and split.skipped:
                 progress.warn(
                     f"task '{task.name}': {split.skipped} faulty rows of {split.source} skipped"

@@ -305,6 +305,7 @@ def _share(
     if taken is None:
         chosen[_sample(whole, kind, rows, seed)] = True
     rest = whole.take(np.flatnonzero(~chosen)).without_labels()
+    rest = replace(rest, skipped=0)  # those of its source are counted in train
     return whole.take(np.flatnonzero(chosen)), rest if len(rest) else None
 
 

@@ -29,6 +29,7 @@ def join_pools(
         places=np.concatenate([p.places for p in pools]),
         source=" + ".join(dict.fromkeys(p.source for p in pools)),
         keys=[k for part in keys_in for k in part] if len(keys_in) == len(pools) else None,
+        skipped=sum(p.skipped for p in pools),
     )
     keys = sort_keys(ids)
     banned = [sort_keys(taken) for taken in (*held_out, *known)]
