@@ -12,14 +12,17 @@ from potstill.core.progress import Progress
 from potstill.pipeline.looking import look
 from potstill.tasks.findings import Finding
 from tests.pipeline.toy_runs import Keys, toy_run, toy_task, write_run
+from tests.toys import write_rows
 
 
-def found(task: Keys, base: Path, folder: Path) -> list[Finding]:
-    """What is found in a task; a second one is faulty, so that nothing is tried."""
+def found(task: Keys, base: Path, folder: Path, skip_bad_rows: int = 0) -> list[Finding]:
+    """What is found in a task; a second one has one class, so that nothing is tried."""
     stop = toy_task()
-    stop["train"][0]["label"] = None
+    for row in stop["train"]:
+        row["label"] = "good"
     run = toy_run(folder / "runs", base, {"task": task, "stop": stop})
-    looked = look(load_run_file(write_run(folder, run)), Progress(quiet=True))
+    file = load_run_file(write_run(folder, run))
+    looked = look(file, Progress(quiet=True), skip_bad_rows=skip_bad_rows)
     assert looked.trial is None
     return looked.findings["task"]
 
@@ -91,3 +94,53 @@ def test_an_answer_inside_a_word(base: Path, tmp_path: Path) -> None:
     assert repr(row["answers"][0]) in warning.what
     assert warning.where is not None
     assert warning.where.endswith(f"line {task['train'].index(row) + 1}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "label"), [("regression", "text", "score"), ("tagging", "tokens", "tags")]
+)
+def test_rows_that_a_run_skips_are_warnings(
+    base: Path, tmp_path: Path, kind: str, text: str, label: str
+) -> None:
+    task = toy_task(kind)
+    task["train"][2][text] = ""
+    task["train"][3][label] = None
+    for allowed in (0, 1, 2):
+        findings = found(task, base, tmp_path / str(allowed), allowed)
+        rows = [f for f in findings if f.where and f.where.endswith((", line 3", ", line 4"))]
+        assert {f.severity for f in rows} == {"warning" if allowed == 2 else "error"}
+        assert all(f.todo.startswith("left out; ") == (allowed == 2) for f in rows)
+        assert len({f.where for f in rows}) == 2
+
+
+def test_faulty_rows_are_counted_as_a_run_counts_them(base: Path, tmp_path: Path) -> None:
+    task = toy_task()
+    task["dev"][1] |= {"text": " ", "label": None}  # a row counts once
+    task["dev"][5]["label"] = "god"
+
+    def write(path: Path, rows: list[Keys]) -> Path:
+        write_rows(path, rows)
+        if path.name == "dev.jsonl":
+            path.write_text(path.read_text(encoding="utf-8") + '{"text": "cut', encoding="utf-8")
+        return path
+
+    run = toy_run(tmp_path / "runs", base, {"task": task})
+    file = load_run_file(write_run(tmp_path, run, write))
+    for allowed in (0, 2):
+        few = look(file, Progress(), skip_bad_rows=allowed).findings["task"]
+        (bad,) = [f for f in few if "faulty row" in f.what]
+        assert bad.todo == "mend them, or leave them out with --skip-bad-rows 3"
+        assert bad.severity == "error"
+    enough = look(file, Progress(), skip_bad_rows=3)
+    assert enough.n_errors == 0
+    assert enough.cost is not None
+    warnings = [f.todo for f in enough.findings["task"] if f.severity == "warning"]
+    assert sum(todo.startswith("left out; ") for todo in warnings) == 3
+
+
+def test_what_only_a_skipped_row_holds_is_not_learned(base: Path, tmp_path: Path) -> None:
+    task = toy_task()
+    task["train"][4] |= {"text": None, "label": "other"}
+    task["dev"][0]["label"] = "other"
+    warnings = [f.what for f in found(task, base, tmp_path, 1) if f.severity == "warning"]
+    assert any("label 'other' does not occur in train" in what for what in warnings)

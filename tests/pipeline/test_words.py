@@ -500,7 +500,7 @@ def test_faulty_rows_have_file_and_line(small: Callable[..., Path], name: str) -
     assert "--skip-bad-rows 1" in refused.value.todo
     if says != "1 row without text":
         assert says in refused.value.got
-    assert call("check", file, "--skip-bad-rows", 1, "--quiet").exit_code in (0, 1)
+    good("check", file, "--skip-bad-rows", 1, "--quiet")
 
 
 def test_faulty_rows_may_be_left_out(small: Callable[..., Path]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from rich.console import Group
@@ -45,6 +45,7 @@ from potstill.tasks.findings import (
     find_shared_rows,
     find_single_value,
     find_unfit_labels,
+    in_rows,
 )
 from potstill.tasks.inputs import READERS, Reader
 from potstill.tasks.load import label_array
@@ -184,65 +185,111 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
 
 
 def _task_findings(name: str, section: TaskSection, allowed: int) -> Iterator[Finding]:
-    cls = KINDS[section.kind]
-    reader = READERS[cls.reads](columns=section.inputs)
-    label = " and ".join(section.labels)
+    reader = READERS[KINDS[section.kind].reads](columns=section.inputs)
     ids: dict[str, tuple[np.ndarray, Callable[[int], str]]] = {}
     kind = None
     for split in ("train", "dev", "test"):
         source = getattr(section, split)
         if source is None:
             continue
-        what = f"task '{name}', {split}"
         try:
             rows = read_labelled(
                 source,
                 inputs=section.inputs,
                 labels=section.labels,
-                nested=cls.nested,
-                what=what,
+                nested=KINDS[section.kind].nested,
+                what=f"task '{name}', {split}",
                 skip_bad_rows=_ALL,
             )
         except PotstillError as error:
             text = f"{error.thing}: {error.got}; wanted {error.wanted}"
             yield Finding(severity="error", what=text, where=None, todo=error.todo)
             continue
-        yield from _bad_rows(rows, split, allowed)
-        empty = find_empty_split(rows.n_rows, split, rows.source)
-        yield from empty
-        if empty:
-            continue
         inputs = {c: rows.columns[c] for c in section.inputs}
-        parts = [rows.columns[name] for name in section.labels]
-        labels = parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
-        yield from find_empty_texts(inputs, rows.where, reader.nothing)
-        yield from find_non_texts(inputs, rows.where, reader.value_fault, reader.wanted)
-        thing = _LABELS.get(section.kind)  # kinds whose labels are single values
-        if thing is not None:
-            numeric = section.kind != "classification"
-            yield from find_missing_labels(label, labels, rows.where, numeric=numeric)
+        of_rows = [
+            *find_empty_texts(inputs, rows.where, reader.nothing),
+            *find_non_texts(inputs, rows.where, reader.value_fault, reader.wanted),
+        ]
+        table = enumerate(zip(*inputs.values(), strict=True))
+        bad = {i for i, values in table if reader.faults(values) is not None}
+        n_faulty = len(rows.skipped) + len(bad)
+        skips = 0 < n_faulty <= allowed
+        if skips:  # as the run does, before it looks at labels
+            rows, bad = rows.take([i for i in range(rows.n_rows) if i not in bad]), set()
+        if not rows.n_rows:
+            yield from _of_rows(of_rows, rows, split, n_faulty, skips)
+            yield from find_empty_split(rows.n_rows, split, rows.source)
+            continue
         if split == "train":
-            single = (
-                [] if thing is None else find_single_value(label, labels, rows.where, thing=thing)
-            )
-            yield from single
-            try:
-                known = [v for v in labels if v is not None and v != ""]
-                kind = None if single else cls.learn(known, section.space_options)
-            except ValueError as error:
-                yield find_no_task(label, labels, str(error), rows.where)
-        kept = {c: [_kept(reader, v) for v in inputs[c]] for c in section.inputs}
-        values = reader.in_order(kept)
-        if kind is not None and thing is not None:
-            yield from _label_findings(kind, section, label, split, rows.columns, rows.where)
-        elif kind is not None:
-            yield from _list_findings(kind, label, labels, values, split, rows.where)
-        ids[split] = (reader.ids(kept), rows.where)
-        yield from find_duplicates(ids[split][0], [str(v) for v in labels], split, rows.where)
+            kind, problems = _learned(section, rows)
+            yield from problems
+        kept = {c: [_kept(reader, v) for v in rows.columns[c]] for c in section.inputs}
+        values, own = reader.in_order(kept), reader.ids(kept)
+        encoded, faults = _encoded(kind, _labels_of(section, rows), values)
+        of_rows += _label_faults(kind, section, rows, faults)
+        if kind is not None:
+            yield from _label_findings(kind, section, split, rows, encoded, values)
+        n_faulty += len(faults.keys() - bad)
+        skips = kind is not None and 0 < n_faulty <= allowed
+        yield from _of_rows(of_rows, rows, split, n_faulty, skips)
+        if skips:
+            rows, own = rows.take([*encoded]), own[[*encoded]]
+        ids[split] = (own, rows.where)
+        labels = [str(v) for v in _labels_of(section, rows)]
+        yield from find_duplicates(own, labels, split, rows.where)
     for one, other in combinations(ids, 2):
         yield from find_shared_rows(
             (one, other), (ids[one][0], ids[other][0]), (ids[one][1], ids[other][1])
         )
+
+
+def _labels_of(section: TaskSection, rows: Rows) -> list[object]:
+    """A label a row; a tuple where a kind has several label columns."""
+    parts = [rows.columns[name] for name in section.labels]
+    return parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
+
+
+def _learned(section: TaskSection, rows: Rows) -> tuple[Kind | None, list[Finding]]:
+    """The kind with the label space of train, or why there is none."""
+    label, labels = " and ".join(section.labels), _labels_of(section, rows)
+    thing = _LABELS.get(section.kind)
+    if thing and (single := find_single_value(label, labels, rows.where, thing=thing)):
+        return None, single
+    known = [v for v in labels if v is not None and v != ""]
+    try:
+        return KINDS[section.kind].learn(known, section.space_options), []
+    except ValueError as error:
+        return None, [find_no_task(label, labels, str(error), rows.where)]
+
+
+def _encoded(
+    kind: Kind | None, labels: Sequence[object], inputs: Sequence[Sequence[object]]
+) -> tuple[dict[int, Any], dict[int, str]]:
+    """The sound labels by row, and what is wrong with the others; none without a kind."""
+    sound: dict[int, Any] = {}
+    faults: dict[int, str] = {}
+    if kind is None:
+        return sound, faults
+    for i, label in enumerate(labels):
+        try:
+            sound[i] = kind.encode(label, [column[i] for column in inputs])
+        except ValueError as error:
+            faults[i] = str(error)
+    return sound, faults
+
+
+def _label_faults(
+    kind: Kind | None, section: TaskSection, rows: Rows, faults: Mapping[int, str]
+) -> list[Finding]:
+    """Errors for labels of single rows."""
+    label = " and ".join(section.labels)
+    if section.kind not in _LABELS:
+        return find_faulty_labels(label, faults, rows.where)
+    labels, numeric = _labels_of(section, rows), section.kind != "classification"
+    found = find_missing_labels(label, labels, rows.where, numeric=numeric)
+    if kind is not None:
+        found += find_unfit_labels(label, labels, rows.where, kind.encode_label, numeric=numeric)
+    return found
 
 
 def _given_findings(run: RunFile, task: Task) -> list[Finding]:
@@ -262,29 +309,29 @@ def _given_findings(run: RunFile, task: Task) -> list[Finding]:
 def _label_findings(
     kind: Kind,
     section: TaskSection,
-    label: str,
     split: str,
-    columns: Mapping[str, Sequence[object]],
-    where: Callable[[int], str],
+    rows: Rows,
+    encoded: Mapping[int, Any],
+    inputs: Sequence[Sequence[object]],
 ) -> Iterator[Finding]:
-    labels = columns[label]
-    numeric = section.kind != "classification"
-    yield from find_unfit_labels(label, labels, where, kind.encode_label, numeric=numeric)
-    fit = [i for i, value in enumerate(labels) if _fits(kind, value)]
-    encoded = np.array([kind.encode_label(labels[i]) for i in fit])
+    """What the sound labels of a split hold."""
+    if section.kind not in _LABELS:
+        yield from _list_findings(kind, split, encoded, inputs, rows.where)
+        return
+    values = np.array([*encoded.values()])
     if isinstance(kind, Classification):
-        classes = encoded.astype(np.int64)
+        classes = values.astype(np.int64)
         yield count_classes(kind.classes, classes, split)
         if split != "train":
             yield from find_absent_classes(kind.classes, classes, split)
         else:
-            named = {i: kind.classes_in(c) for i, c in zip(fit, classes, strict=True)}
-            yield from find_alike_classes(named, where)
-    elif isinstance(section, RankingTask) and fit:
-        queries = [columns[section.query][i] for i in fit]
-        yield from find_lone_candidates(queries, encoded, split, where)
-    elif fit:
-        yield count_values(encoded, split)
+            named = {i: kind.classes_in(c) for i, c in zip(encoded, classes, strict=True)}
+            yield from find_alike_classes(named, rows.where)
+    elif isinstance(section, RankingTask) and encoded:
+        queries = [rows.columns[section.query][i] for i in encoded]
+        yield from find_lone_candidates(queries, values, split, rows.where)
+    elif encoded:
+        yield count_values(values, split)
 
 
 def _kept(reader: Reader, value: object) -> object:
@@ -294,54 +341,55 @@ def _kept(reader: Reader, value: object) -> object:
 
 def _list_findings(
     kind: Kind,
-    label: str,
-    labels: Sequence[object],
-    inputs: Sequence[Sequence[object]],
     split: str,
+    encoded: Mapping[int, Any],
+    inputs: Sequence[Sequence[object]],
     where: Callable[[int], str],
 ) -> Iterator[Finding]:
-    """Faults of labels of which a row has several, and what the sound ones hold."""
-    faults: dict[int, str] = {}
-    sound: dict[int, Any] = {}
+    """What labels hold of which a row has several."""
     doubts: dict[int, str] = {}
-    for i, value in enumerate(labels):
-        row = [column[i] for column in inputs]
-        try:
-            sound[i] = kind.encode(value, row)
-        except ValueError as error:
-            faults[i] = str(error)
-            continue
-        if (doubt := kind.doubt(sound[i], row)) is not None:
+    for i, label in encoded.items():
+        if (doubt := kind.doubt(label, [column[i] for column in inputs])) is not None:
             doubts[i] = doubt
-    yield from find_faulty_labels(label, faults, where)
     yield from find_doubtful_labels(doubts, split, where)
     if split == "train":
-        named = {i: kind.classes_in(encoded) for i, encoded in sound.items()}
+        named = {i: kind.classes_in(label) for i, label in encoded.items()}
         yield from find_alike_classes(named, where)
-    if sound:
-        what = f"{split}: {len(labels)} rows; {kind.describe(label_array([*sound.values()]))}"
+    if encoded:
+        holds = kind.describe(label_array([*encoded.values()]))
+        what = f"{split}: {in_rows(len(encoded))}; {holds}"
         yield Finding(severity="note", what=what, where=None, todo="")
 
 
-def _fits(kind: Kind, label: object) -> bool:
-    try:
-        kind.encode_label(label)
-    except ValueError:  # reported by find_unfit_labels
-        return False
-    return True
+def _of_rows(
+    found: Sequence[Finding], rows: Rows, split: str, n_faulty: int, skips: bool
+) -> Iterator[Finding]:
+    """What is wrong with single rows: errors, or warnings where the run skips the rows.
 
-
-def _bad_rows(rows: Rows, split: str, allowed: int) -> Iterator[Finding]:
-    if not rows.skipped:
-        return
-    severity = "warning" if len(rows.skipped) <= allowed else "error"
-    first = "; ".join(f"{rows.unit} {b.place}: {b.reason}" for b in rows.skipped[:_SHOWN_BAD_ROWS])
-    yield Finding(
-        severity=cast("Any", severity),
-        what=f"{split}: {len(rows.skipped)} faulty row(s): {first}",
-        where=rows.source,
-        todo=f"mend them, or leave them out with --skip-bad-rows {len(rows.skipped)}",
-    )
+    Args:
+        found: Errors of rows that could be read.
+        rows: These rows, with those that could not be read.
+        split: The split's name.
+        n_faulty: All faulty rows of the split.
+        skips: They are as many as may be skipped.
+    """
+    bad = rows.skipped
+    if bad:
+        first = "; ".join(f"{rows.unit} {b.place}: {b.reason}" for b in bad[:_SHOWN_BAD_ROWS])
+        yield Finding(
+            severity="warning" if skips else "error",
+            what=f"{split}: {len(bad)} faulty row(s): {first}",
+            where=rows.source,
+            todo="left out; mend them"
+            if skips
+            else f"mend them, or leave them out with --skip-bad-rows {n_faulty}",
+        )
+    for finding in found:
+        yield (
+            replace(finding, severity="warning", todo=f"left out; {finding.todo}")
+            if skips
+            else finding
+        )
 
 
 def _time(seconds: float) -> str:

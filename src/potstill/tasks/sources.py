@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -92,6 +92,14 @@ class Rows:
     def where(self, i: int) -> str:
         """The place of row ``i`` (index from 0), for a message: ``data/rte.csv, line 12``."""
         return f"{self.source}, {self.unit} {self.places[i]}"
+
+    def take(self, rows: Sequence[int]) -> Rows:
+        """The rows with these indices, in this order."""
+        return replace(
+            self,
+            columns={name: [values[i] for i in rows] for name, values in self.columns.items()},
+            places=self.places[np.asarray(rows, np.int64)],
+        )
 
 
 def read_rows(source: Source, *, columns: Sequence[str], what: str, skip_bad_rows: int = 0) -> Rows:
