@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from potstill.core.device import Device
+from potstill.core.files import digest_json
 from potstill.core.stages import Stage, StageFolder
 from potstill.tasks.task import Task, folds, shared_texts
 from potstill.training.prepare import Extra, NetworkPlan, train_network
@@ -50,6 +51,7 @@ def finetune(
         "seed": seed,
         "precision": device.precision,
         "fold": None if fold is None else list(fold),
+        **({} if fold is None else {"folds": _folds_digest(tasks, fold[1])}),
         **shared,
     }
 
@@ -69,6 +71,11 @@ def finetune(
         )
 
     return stages.make("network", facts, build, what=what)
+
+
+def _folds_digest(tasks: Sequence[Task], n_folds: int) -> str:
+    """Which rows share a fold; how that is decided may change, and networks with it."""
+    return digest_json({task.name: folds(task, n_folds).tolist() for task in tasks})
 
 
 def _without_fold(tasks: Sequence[Task], fold: tuple[int, int] | None) -> Mapping[str, Extra]:
