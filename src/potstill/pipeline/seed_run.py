@@ -130,6 +130,11 @@ class SeedRun:
         given = {task.name: given_members(run, task) for task in self.all_tasks}
         return made | {name: members for name, members in given.items() if members}
 
+    @property
+    def _largest_first(self) -> list[str]:
+        """Tasks by falling rows: what takes longest is not left to one process at the end."""
+        return sorted(self.tasks, key=lambda name: -len(self.tasks[name].train))
+
     # -- work for others ------------------------------------------------------------------------
 
     def teacher_jobs(self) -> list[Job]:
@@ -154,11 +159,16 @@ class SeedRun:
         """The baselines of one model a task."""
         if "single" not in self.run.evaluate.baselines:
             return []
-        return [Job(what="single", seed=self.seed, task=task) for task in self.tasks]
+        return [Job(what="single", seed=self.seed, task=task) for task in self._largest_first]
 
     def lesson_jobs(self) -> list[Job]:
         """What the ensembles say of each taught task's rows."""
-        return [Job(what="lesson", seed=self.seed, task=task) for task in self.members]
+        taught = self.members
+        return [
+            Job(what="lesson", seed=self.seed, task=task)
+            for task in self._largest_first
+            if task in taught
+        ]
 
     def student_jobs(self) -> list[Job]:
         """The student, and what it is compared with."""
@@ -175,7 +185,7 @@ class SeedRun:
 
     def outcome_jobs(self) -> list[Job]:
         """What every system says of each task's reported rows; ``outcomes`` does them."""
-        return [Job(what="outcome", seed=self.seed, task=task) for task in self.tasks]
+        return [Job(what="outcome", seed=self.seed, task=task) for task in self._largest_first]
 
     def do(self, job: Job) -> None:
         """Make the stages of a job."""
