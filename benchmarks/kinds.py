@@ -8,7 +8,7 @@ DATA holds ``<name>/train.parquet``, ``dev.parquet`` and, for snips and wnut17, 
 
 snips    intent and slots with all rows, 5 epochs: a model each, and one from shared passes
 eight    SST-2, MRPC, RTE, STS-B, WNUT-17 tags, SNIPS intent and slots, SQuAD: single models,
-         ensembles of three, one student. One seed a command; ``--seed 0,1,2`` reads what stands and
+         ensembles, one student. One seed a command; ``--seed 0,1,2`` reads what stands and
          leaves one with intervals over the seeds
 passes   milliseconds of eight tasks on one text against one task on it, outputs compared
 """
