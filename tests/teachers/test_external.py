@@ -462,6 +462,13 @@ def test_values_of_another_scale_are_said(task: Task, scale: float, said: str | 
     assert all(str(said) in warning for warning in odd)
 
 
+def test_a_table_of_scores_without_rows_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("text,bad,good\n")
+    with pytest.raises(DataError, match="no rows in"):
+        look_at(scores_member(TASK, path, None, "m"), TASK)
+
+
 def test_one_stray_score_does_not_make_logits_of_probabilities(tmp_path: Path) -> None:
     texts = TASK.train.inputs["text"]
     rows: list[dict[str, object]] = [{"text": t, "bad": 0.25, "good": 0.75} for t in texts]

@@ -56,12 +56,20 @@ def read_scores(member: Member, task: Task) -> Scores:
     """A member's table of scores.
 
     Raises:
-        DataError: A column is missing, a score is no number, or nearly all are probabilities.
+        DataError: A column or all rows are missing, a score is no number, or nearly all are
+            probabilities.
     """
     source: Source = member.folder if member.scores is None else member.scores
     names = task.kind.score_columns
     what = f"task '{task.name}', scores"
     table = read_rows(source, columns=_score_table_columns(task, member.key), what=what)
+    if not table.n_rows:
+        raise DataError(
+            what,
+            got=f"no rows in {table.source}",
+            wanted="a row of scores for each row of the task",
+            todo="check the file, or take the teacher away",
+        )
     dicts: list[Mapping[str, object]] = []
     counts = np.ones(table.n_rows, np.int64)
     for i in range(table.n_rows):
@@ -77,7 +85,7 @@ def read_scores(member: Member, task: Task) -> Scores:
             ) from error
         dicts.append(row)
     try:
-        space = task.kind.space_of_scores(dicts) if dicts else None
+        space = task.kind.space_of_scores(dicts)
     except MixedScores as error:
         raise DataError(
             table.where(error.row),
