@@ -271,6 +271,17 @@ def test_the_texts_of_all_are_no_pool_of_a_ranking(
         Run(parse_run(with_key(run, "tasks.rank.pool", "others")), Progress())
 
 
+def test_a_pool_that_train_holds_whole_is_said(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = toy_task()
+    run = toy_run(tmp_path, base, {"mood": task | {"pool": task["train"]}, "tone": toy_task()})
+    assert Run(parse_run(run), Progress()).tasks[0]["mood"].pool is None
+    said = capsys.readouterr().err
+    assert "task 'mood' has no pool" in said
+    assert "tone" not in said
+
+
 def test_other_scores_are_another_run(base: Path, tmp_path: Path) -> None:
     def folder(good: float) -> Path:
         scores = [

@@ -69,6 +69,9 @@ def load_tasks(
             held = [split.ids for split in (task.dev, task.test) if split is not None]
             tasks[name] = replace(task, pool=join_pools(pools, held, [task.train.ids]))
     for task in tasks.values():
+        named = any(not isinstance(p, str) for p in run.pool_of(task.name))
+        if named and task.pool is None:
+            progress.warn(f"task '{task.name}' has no pool: train, dev or test hold all its rows")
         for split in (task.train, task.dev, task.test, task.pool):
             if split is not None and split.skipped:
                 progress.warn(
