@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from potstill.cli.frame import show_result
 from potstill.evaluation.advice import advice
+from potstill.evaluation.report import render_report
 from potstill.evaluation.run_results import read_results
+from potstill.pipeline.run_folder import RunResult
 
 Document = dict[str, Any]
 
@@ -89,6 +93,22 @@ def test_a_student_that_lags_good_teachers_is_told_so(ensemble: float, expected:
 def test_more_seeds_are_asked_for_where_one_does_not_tell(seeds: int, expected: bool) -> None:
     text = said(results({"mood": ("no difference", 0.7, 0.7)}, ensemble=0.71, seeds=seeds))
     assert ("seed: [0, 1, 2]" in text) == expected
+
+
+def test_a_report_and_a_terminal_show_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = results({"m<b>ood": ("hurt", 0.7, 0.6)}, student=0.6)
+    page = render_report(document, {"version": 1, "name": "toy"})
+    assert "What to try next" in page
+    assert "<code>soft_weight: 0</code>" in page
+    assert "m<b>ood" not in page
+    made = RunResult(folder=tmp_path, results=document, report=tmp_path / "report.html")
+    show_result(made, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("try      Distilling hurt") for line in lines)
+    fine = render_report(results({"mood": ("helped", 0.6, 0.7)}, student=0.75), {"version": 1})
+    assert "What to try next" not in fine
 
 
 def test_many_tasks_are_counted() -> None:

@@ -19,7 +19,7 @@ from potstill.core.progress import Progress
 from potstill.metrics.metric import Ints, Metric, Numbers
 from potstill.tasks.batches import plan_epochs, rows_per_batch
 from potstill.training import loop
-from potstill.training.feed import Feed, SoftFeed
+from potstill.training.feed import DevFeed, Feed, SoftFeed
 from potstill.training.inference import predict_outputs, to_batch
 from potstill.training.learner import EncoderLearner
 from potstill.training.loop import fit
@@ -304,6 +304,14 @@ def test_a_loss_that_is_no_number_says_so(one: Training, tmp_path: Path, epochs:
     with pytest.raises(PotstillError, match="a loss of (nan|inf)") as found:
         one.run(tmp_path / "run")
     assert "learning_rate" in found.value.todo
+
+
+def test_a_dev_score_that_is_no_number_says_of_which_task(
+    one: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DevFeed, "score", lambda *_: math.nan)
+    with pytest.raises(PotstillError, match=f"dev score of task '{one.tasks[0].name}'"):
+        one.run(tmp_path / "run")
 
 
 def test_prediction_does_not_hang_on_batches_or_order(base: Path) -> None:

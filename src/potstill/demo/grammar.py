@@ -237,7 +237,7 @@ def _run_file(seed: int) -> str:
         "",
         "training: {epochs: 6, learning_rate: 2.0e-4, batch: 8, max_tokens: 64}",
         "teachers: {members: 3}",
-        "student: {training: {epochs: 3}}  # with the pool as many steps as six epochs of labels",
+        "student: {training: {epochs: 3}}  # with the pool, steps of six epochs of labels",
         "distill: {soft_weight: 0.5, temperature: 1.0}",
         "evaluate: {baselines: [single, multitask]}",
     ]

@@ -1,6 +1,7 @@
 """What a user can try next, from what came out: the part of a report that a colleague would say.
 
-Knows results, no page. Only what the intervals carry is taken as a fact.
+Knows results, no page. Verdicts and intervals decide whether something is said; what is said may
+compare scores, which it quotes.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def _unclear(run: RunResults) -> list[str]:
 
 
 def _gain(task: TaskResult) -> float:
-    return task.scores["ensemble"] - task.scores.get("multitask", 0.0)
+    """Over multi-task training, which a task with a verdict has a score of."""
+    return task.scores["ensemble"] - task.scores["multitask"]
 
 
 def _named(tasks: Sequence[TaskResult]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from potstill.config import RunFile
@@ -35,11 +35,13 @@ def given_members(run: RunFile, task: Task) -> list[Member]:
     return []
 
 
-def look_at_given(run: RunFile, task: Task, note: Callable[[str], object]) -> list[str]:
+def look_at_given(
+    members: Sequence[Member], task: Task, note: Callable[[str], object]
+) -> list[str]:
     """Try the given teachers of a task.
 
     Args:
-        run: The run file.
+        members: Its given teachers, if it has any.
         task: The task.
         note: Called with what is worth knowing of them.
 
@@ -49,7 +51,6 @@ def look_at_given(run: RunFile, task: Task, note: Callable[[str], object]) -> li
     Raises:
         PotstillError: One of them cannot teach this task.
     """
-    members = given_members(run, task)
     found = [warning for member in members for warning in look_at(member, task, note)]
     try_together(members, task)
     return found

@@ -22,7 +22,7 @@ from potstill.core.errors import DataError, PotstillError
 from potstill.core.progress import Progress
 from potstill.kinds import KINDS, Classification, Kind
 from potstill.pipeline.estimate import Estimate, Trial, estimate, try_steps
-from potstill.pipeline.given import look_at_given
+from potstill.pipeline.given import given_members, look_at_given
 from potstill.pipeline.loading import load_tasks
 from potstill.tasks.column_findings import (
     find_alike_classes,
@@ -295,7 +295,7 @@ def _label_faults(
 def _given_findings(run: RunFile, task: Task) -> list[Finding]:
     notes: list[str] = []
     try:
-        warnings = look_at_given(run, task, notes.append)
+        warnings = look_at_given(given_members(run, task), task, notes.append)
     except PotstillError as error:
         what = f"{error.thing}: {error.got}; wanted {error.wanted}"
         return [Finding(severity="error", what=what, where=None, todo=error.todo)]

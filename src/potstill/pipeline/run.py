@@ -15,7 +15,7 @@ from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER, NotMade, Stage, StageFolder
 from potstill.pipeline.bases import need_agreement
 from potstill.pipeline.estimate import estimate
-from potstill.pipeline.given import given_members, look_at_given
+from potstill.pipeline.given import look_at_given
 from potstill.pipeline.jobs import Executor, Job
 from potstill.pipeline.loading import load_tasks, shared_rows
 from potstill.pipeline.outcomes import gather, task_outcome
@@ -57,9 +57,9 @@ class Run:
             seed: load_tasks(run, seed=seed, skip_bad_rows=skip_bad_rows, progress=progress)
             for seed in run.seeds
         }
+        self.stages = StageFolder(root=Path(run.output) / STAGES_FOLDER, progress=progress)
         self.folder = Path(run.output) / f"{run.name}-{self.id}"
         progress.log_file = self.folder / "log.jsonl"
-        self.stages = StageFolder(root=Path(run.output) / STAGES_FOLDER, progress=progress)
 
     @cached_property
     def id(self) -> str:
@@ -72,9 +72,9 @@ class Run:
         ]
         given = [
             member.digest
-            for tasks in self.tasks.values()
-            for task in tasks.values()
-            for member in given_members(self.run, task)
+            for seed in self.seeds
+            for members in seed.given.values()
+            for member in members
         ]
         facts = {"asked": asked, "data": data} | ({"given": given} if given else {})
         return digest_json(facts)[:_ID_LETTERS]
@@ -211,7 +211,7 @@ class Run:
                 self.progress.warn(f"task '{name}': {warning}")
             notes: list[str] = []
             for seed in self.seeds:  # which may set other dev rows aside
-                for warning in look_at_given(self.run, seed.tasks[name], notes.append):
+                for warning in look_at_given(seed.given[name], seed.tasks[name], notes.append):
                     self.progress.warn(f"task '{name}': {warning}")
             for note in dict.fromkeys(notes):
                 self.progress.say(f"task '{name}': {note}")

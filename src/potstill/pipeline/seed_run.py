@@ -127,8 +127,12 @@ class SeedRun:
             prefix=self.prefix,
             only=only,
         )
-        given = {task.name: given_members(run, task) for task in self.all_tasks}
-        return made | {name: members for name, members in given.items() if members}
+        return made | {name: members for name, members in self.given.items() if members}
+
+    @cached_property
+    def given(self) -> dict[str, list[Member]]:
+        """The teachers that exist already, by task; none where they are trained."""
+        return {task.name: given_members(self.run, task) for task in self.all_tasks}
 
     @property
     def _largest_first(self) -> list[str]:
