@@ -51,6 +51,7 @@ def main() -> None:
         "--test-rows", type=int, default=2000, help="of tests that come from a dev split, at most"
     )
     parser.add_argument("--epochs", type=int, help="of every side; snips 5, eight 3")
+    parser.add_argument("--only", help="eight: some of its tasks, with commas")
     parser.add_argument("--members", type=int, default=3, help="eight: of each ensemble")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
     args = parser.parse_args()
@@ -61,7 +62,8 @@ def main() -> None:
         parser.error("--data and --folder are needed")
     asked = snips(args) if args.experiment == "snips" else eight(args)
     result = potstill.run(asked, quiet=not sys.stderr.isatty(), jobs=args.jobs)
-    name = f"{args.experiment}-seed{args.seed.replace(',', '_')}.json"
+    some = "" if args.only is None else f"-{args.only.replace(',', '_')}-{args.rows}rows"
+    name = f"{args.experiment}{some}-seed{args.seed.replace(',', '_')}.json"
     write_json(args.folder / "results" / "kinds" / name, result.results)
     print_table(result.results)
 
@@ -120,6 +122,8 @@ def eight(args: argparse.Namespace) -> dict[str, Any]:
     tasks["intent"] = {"kind": "classification", "text": "tokens", **words}
     tasks["slots"] = {"kind": "tagging", **words}
     tasks["squad"] = {"kind": "span", **files(args, "squad"), **rows}
+    if args.only is not None:
+        tasks = {name: tasks[name] for name in tasks if name in args.only.split(",")}
     return run_file(args, 3, tasks) | {"teachers": {"members": args.members}}
 
 

@@ -81,6 +81,7 @@ CHANGES: list[tuple[str, object, set[str]]] = [
     ("training.dropout", 0.2, ALL),
     ("training.head_dropout", 0.3, ALL),
     ("training.mixing", "sqrt", ALL),
+    ("training.balance", "none", ALL),
     ("training.patience", 1, ALL),
     ("training.checkpoint_seconds", 1.0, NONE),
     ("teachers.training.epochs", 2, TEACH),

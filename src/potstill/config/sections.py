@@ -27,6 +27,7 @@ PAPER_TRAINING: dict[str, Any] = {
     "decay": "linear",
     "clip": 1.0,
     "head_dropout": 0.1,
+    "balance": "none",
 }
 """Liu et al. 2019, arXiv 1904.09482, section 4.1; keys that the run file sets are stronger."""
 
@@ -35,6 +36,7 @@ SEQUENCE_TRAINING: dict[str, Any] = {
     "learning_rate": 1e-3,
     "batch": 64,
     "mixing": "equal",
+    "balance": "none",
     "warmup": 0.1,
 }
 """Of encoder-decoders, which start from nothing; keys that the run file sets are stronger."""

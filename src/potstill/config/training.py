@@ -111,6 +111,13 @@ class Training(Layered):
             "of n rows has a share of n^(1/t)."
         ),
     )
+    balance: Literal["gradients", "none"] = Field(
+        default="gradients",
+        description=(
+            "gradients: losses are scaled so that the tasks' gradients at the features that they "
+            "share are equally large; none: losses as they are."
+        ),
+    )
     patience: int | None = Field(
         default=None,
         ge=1,

@@ -37,6 +37,7 @@ class TrainState:
         loss: [step, mean loss] points.
         recent: Losses since the last point.
         dev: Task to [epoch, score] points.
+        balance: Task to [mean of the logarithm, batches]: the sizes of gradients.
     """
 
     batches_done: int = 0
@@ -48,6 +49,7 @@ class TrainState:
     loss: list[tuple[int, float]] = field(default_factory=list)
     recent: list[float] = field(default_factory=list)
     dev: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    balance: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The state as plain JSON."""

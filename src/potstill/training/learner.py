@@ -43,6 +43,11 @@ class Learner(ABC):
     def noise(self) -> Noise:
         """The source of its dropout masks."""
 
+    @property
+    @abstractmethod
+    def shared(self) -> nn.Module:
+        """The part that all tasks use; its last linear layer shows how hard each pulls."""
+
     @abstractmethod
     def never_decayed(self) -> list[nn.Parameter]:
         """Parameters without weight decay, beside biases and norms."""
@@ -92,6 +97,10 @@ class EncoderLearner(Learner):
     def noise(self) -> Noise:
         return self.model.encoder.noise
 
+    @property
+    def shared(self) -> nn.Module:
+        return self.model.encoder
+
     def never_decayed(self) -> list[nn.Parameter]:
         return self.model.encoder.embedding_parameters()
 
@@ -135,6 +144,11 @@ class SequenceLearner(Learner):
     @property
     def noise(self) -> Noise:
         return self.network.model.noise
+
+    @property
+    def shared(self) -> nn.Module:
+        decoder: nn.Module = self.network.model.backbone.model.decoder
+        return decoder
 
     def never_decayed(self) -> list[nn.Parameter]:
         return self.network.model.embedding_parameters()

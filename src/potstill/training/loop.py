@@ -21,6 +21,7 @@ from potstill.core.errors import PotstillError
 from potstill.core.progress import Progress
 from potstill.models.token_rows import TokenRows
 from potstill.tasks.batches import PlannedBatch, parts_of_step, plan_epochs, rows_per_batch
+from potstill.training.balance import GradientBalance, last_weight
 from potstill.training.checkpoint import (
     TrainState,
     load_best,
@@ -190,6 +191,11 @@ class _Fit:
         self.n_steps = sum(self.epoch_steps)
         self.state = load_checkpoint(folder, model, self.optimiser) or TrainState()
         self._recent = [torch.tensor(v, device=learner.device.torch) for v in self.state.recent]
+        self.balance = (
+            GradientBalance(last_weight(learner.shared), self.state.balance)
+            if settings.balance == "gradients" and len(feeds) > 1
+            else None
+        )
         self._best: dict[str, Tensor] | None = None  # weights that are on no disk yet
 
     def train(self) -> None:
@@ -245,9 +251,14 @@ class _Fit:
             save_best(self.folder, self._best, self.state.best_epoch)
             self._best = None
         self.state.recent = [float(value) for value in self._recent]
+        self._note_balance()
         if self.state.recent:
             self._refuse_nan(sum(self.state.recent))
         save_checkpoint(self.folder, self.model, self.optimiser, self.state)
+
+    def _note_balance(self) -> None:
+        if self.balance is not None:
+            self.state.balance = self.balance.to_json()
 
     def _step(self, group: Sequence[PlannedBatch], step: int) -> None:
         """One optimiser step over the batches of ``group``."""
@@ -261,25 +272,32 @@ class _Fit:
             feeds = self.passes[batch.task]
             outputs = self.learner.outputs(feeds, batch.units)
             # Divided by the mean rows of a step, not by its own: every row weighs the same.
-            losses = [
-                feed.loss(
+            losses = {
+                feed.task: feed.loss(
                     outputs[feed.task],
                     batch.units,
                     step=step,
                     n_steps=self.n_steps,
                     soft_on=feed.task not in self.state.stopped,
                 )
-                * (feed.weight / self.step_rows[feed.task])
+                / self.step_rows[feed.task]
                 for feed in feeds
-            ]
-            loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
-            torch.autograd.backward(loss)
-            self._recent.append(loss.detach())
+            }
+            self._recent.append(self._sum(losses, feeds).detach())
+            if self.balance is not None:
+                losses = self.balance.scale(losses)
+            torch.autograd.backward(self._sum(losses, feeds))
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip, foreach=True)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         if (step + 1) % _LOSS_EVERY == 0 or step + 1 == self.n_steps:
             self._record_loss(step + 1)
+
+    @staticmethod
+    def _sum(losses: Mapping[str, Tensor], feeds: Sequence[Feed]) -> Tensor:
+        """The losses with the weights of their tasks."""
+        weighted = [losses[feed.task] * feed.weight for feed in feeds]
+        return weighted[0] if len(weighted) == 1 else torch.stack(weighted).sum()
 
     def _record_loss(self, step: int) -> None:
         mean = float(torch.stack(self._recent).mean())
@@ -332,6 +350,7 @@ class _Fit:
             }
             state.best_score, state.best_epoch = mean, epoch
         state.epochs_done = epoch
+        self._note_balance()
         self.progress.log("dev", training=self.name, epoch=epoch, mean=mean, scores=scores)
 
     def _score_dev(self, feed: Feed) -> float:

@@ -27,6 +27,8 @@ class TrainSettings:
         dropout: Rate inside the encoder; None keeps the base's own.
         head_dropout: Rate on the features that a head reads.
         mixing: How often tasks are visited.
+        balance: ``gradients`` scales each task's loss so that its gradient at the shared features
+            is as large as the others'; ``none`` takes losses as they are.
         patience: Stop after this many epochs without a better dev score; None never does.
         checkpoint_seconds: Time between two checkpoints within an epoch. Not part of a digest.
     """
@@ -45,6 +47,7 @@ class TrainSettings:
     dropout: float | None = None
     head_dropout: float = 0.1
     mixing: Mixing = "proportional"
+    balance: Literal["gradients", "none"] = "gradients"
     patience: int | None = None
     checkpoint_seconds: float = 60.0
 

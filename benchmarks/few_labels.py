@@ -1,0 +1,107 @@
+"""Few labels and many texts without: what the ensemble's opinion on those texts is worth.
+
+    python benchmarks/few_labels.py --data DATA --folder WORK --seed 0
+
+Six tasks (SST-2, MRPC, STS-B, QQP, QNLI, the intents of SNIPS) with ``--labels`` labelled rows
+each; the other train rows, at most ``--texts`` with them, are texts without labels. DATA holds
+``<task>/train.parquet`` and ``dev.parquet`` (and ``snips/test.parquet``). A tenth of the train
+rows is set aside and chooses epochs; tests are GLUE's dev and the test of SNIPS. Teachers and
+single models learn for ``--epochs``, the student for ``--student-epochs`` of its longer ones; its
+rival without soft targets is the better, on dev, of as many epochs and as many steps.
+
+One seed a command; ``--seed 0,1,2`` takes the networks of the three and leaves one result with
+intervals over the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from kinds import SHARED_ROWS, print_table
+
+import potstill
+from potstill.core.files import write_json
+
+PAIR = ["sentence1", "sentence2"]
+TASKS: dict[str, dict[str, Any]] = {
+    "sst2": {"text": "sentence"},
+    "mrpc": {"text": PAIR},
+    "stsb": {"text": PAIR, "kind": "regression", "range": [0, 5]},
+    "qqp": {"text": PAIR},
+    "qnli": {"text": PAIR},
+    "snips": {"text": "tokens"},
+}
+
+
+def main() -> None:
+    """Run one seed, or join several."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--seed", default="0", help="one, or several with commas")
+    parser.add_argument("--labels", type=int, default=800, help="labelled rows a task")
+    parser.add_argument("--texts", type=int, default=4000, help="train rows a task at most")
+    parser.add_argument("--test-rows", type=int, default=1500, help="of a task at most")
+    parser.add_argument("--members", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=5, help="of teachers and single models")
+    parser.add_argument("--student-epochs", type=int, default=3)
+    parser.add_argument("--name", default="few", help="of the result's file")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
+    args = parser.parse_args()
+    result = potstill.run(run_file(args), quiet=not sys.stderr.isatty(), jobs=args.jobs)
+    name = f"{args.name}-{args.labels}labels-seed{args.seed.replace(',', '_')}.json"
+    write_json(args.folder / "results" / "few_labels" / name, result.results)
+    print_table(result.results)
+
+
+def run_file(args: argparse.Namespace) -> dict[str, Any]:
+    """The run file as a mapping."""
+    numbers = [int(part) for part in args.seed.split(",")]
+    return {
+        "name": "few-labels",
+        "output": str((args.folder / "runs").resolve()),
+        "seed": numbers[0] if len(numbers) == 1 else numbers,
+        "training": {"epochs": args.epochs},
+        "student": {"training": {"epochs": args.student_epochs}},
+        "teachers": {"members": args.members},
+        "distill": {"pool": "rest"},
+        "tasks": {
+            name: {
+                "kind": "classification",
+                **keys,
+                "train": str(thinned(args, name, "train", args.texts)),
+                "test": str(thinned(args, name, test_split(name), args.test_rows)),
+                "rows": args.labels,
+            }
+            for name, keys in TASKS.items()
+        },
+    }
+
+
+def test_split(name: str) -> str:
+    """The split that is reported: GLUE's own tests have no labels."""
+    return "test" if name == "snips" else "dev"
+
+
+def thinned(args: argparse.Namespace, name: str, split: str, most: int) -> Path:
+    """A split with at most so many rows, evenly spread, and none that another task trains on."""
+    target = (args.folder / "data" / f"{name}-{split}-{most}.parquet").resolve()
+    if not target.exists():
+        table = pq.read_table(args.data / name / f"{split}.parquet")
+        if split == "dev" and name in SHARED_ROWS:
+            table = table.filter(pc.invert(table[SHARED_ROWS[name]]))
+        if len(table) > most:
+            table = table.take(np.linspace(0, len(table) - 1, most).round().astype(np.int64))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, target)
+    return target
+
+
+if __name__ == "__main__":
+    main()
