@@ -38,6 +38,7 @@ TEACH = {"teach", "label", "student"}
 STUDENT = {"student"}
 BOTH = {"student", "multi-task"}  # the baseline is the student without soft targets
 ALL = TEACH | {"multi-task", "single"}
+SHARED = ALL - {"single"}  # what lies between tasks is nothing to a network of one
 NONE: set[str] = set()
 
 
@@ -77,11 +78,11 @@ CHANGES: list[tuple[str, object, set[str]]] = [
     ("training.weight_decay", 0.1, ALL),
     ("training.clip", 0.1, ALL),
     ("training.accumulate", 2, ALL),
-    ("training.tasks_per_step", 1, ALL),
+    ("training.tasks_per_step", 1, SHARED),
     ("training.dropout", 0.2, ALL),
     ("training.head_dropout", 0.3, ALL),
-    ("training.mixing", "sqrt", ALL),
-    ("training.balance", "none", ALL),
+    ("training.mixing", "sqrt", SHARED),
+    ("training.balance", "none", SHARED),
     ("training.patience", 1, ALL),
     ("training.checkpoint_seconds", 1.0, NONE),
     ("teachers.training.epochs", 2, TEACH),

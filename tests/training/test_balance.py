@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,8 +145,14 @@ def test_a_louder_loss_is_turned_down(
     assert loud["regression"][0] == pytest.approx(plain["regression"][0], abs=0.5)
 
 
-def test_one_task_has_nobody_to_be_balanced_with(two: Training, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change", [{"balance": "none"}, {"mixing": "annealed"}, {"tasks_per_step": 1}]
+)
+def test_what_lies_between_tasks_is_nothing_to_one(
+    two: Training, tmp_path: Path, change: dict[str, Any]
+) -> None:
     two.tasks = two.tasks[:1]
-    balanced = two.run(tmp_path / "balanced")
-    two.settings = dataclasses.replace(two.settings, balance="none")
-    assert same_numbers(balanced, two.run(tmp_path / "none"))
+    plain, facts = two.run(tmp_path / "plain"), two.settings.facts(1)
+    two.settings = dataclasses.replace(two.settings, **change)
+    assert same_numbers(plain, two.run(tmp_path / "changed"))
+    assert two.settings.facts(1) == facts

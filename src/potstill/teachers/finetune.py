@@ -47,7 +47,7 @@ def finetune(
         "tasks": {task.name: task.digest for task in tasks},
         "order": [task.name for task in tasks],  # heads and batches are drawn in this order
         "plan": plan.facts(tasks),
-        "settings": settings.facts(),
+        "settings": settings.facts(len(tasks)),
         "seed": seed,
         "precision": device.precision,
         "fold": None if fold is None else list(fold),

@@ -7,6 +7,8 @@ from typing import Literal
 
 from potstill.tasks.batches import Mixing
 
+_BETWEEN_TASKS = ("mixing", "tasks_per_step", "balance")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
@@ -51,6 +53,11 @@ class TrainSettings:
     patience: int | None = None
     checkpoint_seconds: float = 60.0
 
-    def facts(self) -> dict[str, object]:
-        """What a stage's digest and record hold: all that can change a number."""
-        return {k: v for k, v in asdict(self).items() if k != "checkpoint_seconds"}
+    def facts(self, n_tasks: int | None = None) -> dict[str, object]:
+        """What a stage's digest and record hold: all that can change a number.
+
+        Args:
+            n_tasks: Tasks of the network; what lies between tasks changes no number of one.
+        """
+        idle = ("checkpoint_seconds", *(_BETWEEN_TASKS if n_tasks == 1 else ()))
+        return {k: v for k, v in asdict(self).items() if k not in idle}
