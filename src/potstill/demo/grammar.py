@@ -235,7 +235,7 @@ def _run_file(seed: int) -> str:
             lines += [f"    range: [{low:g}, {high:g}]"]
     lines += [
         "",
-        "training: {epochs: 6, learning_rate: 2.0e-4, batch: 8, max_tokens: 64}",
+        "training: {epochs: 6, learning_rate: 2.0e-4, batch: 8, max_tokens: 64, balance: none}",
         "teachers: {members: 3}",
         "student: {training: {epochs: 3}}  # with the pool, steps of six epochs of labels",
         "distill: {soft_weight: 0.5, temperature: 1.0}",

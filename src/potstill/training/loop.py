@@ -280,7 +280,7 @@ class _Fit:
                     n_steps=self.n_steps,
                     soft_on=feed.task not in self.state.stopped,
                 )
-                / self.step_rows[feed.task]
+                * (1.0 / self.step_rows[feed.task])
                 for feed in feeds
             }
             self._recent.append(self._sum(losses, feeds).detach())
