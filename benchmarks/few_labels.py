@@ -90,16 +90,15 @@ def test_split(name: str) -> str:
 
 
 def thinned(args: argparse.Namespace, name: str, split: str, most: int) -> Path:
-    """A split with at most so many rows, evenly spread, and none that another task trains on."""
+    """At most so many rows of a split, evenly spread; dev without what another task trains on."""
     target = (args.folder / "data" / f"{name}-{split}-{most}.parquet").resolve()
-    if not target.exists():
-        table = pq.read_table(args.data / name / f"{split}.parquet")
-        if split == "dev" and name in SHARED_ROWS:
-            table = table.filter(pc.invert(table[SHARED_ROWS[name]]))
-        if len(table) > most:
-            table = table.take(np.linspace(0, len(table) - 1, most).round().astype(np.int64))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, target)
+    table = pq.read_table(args.data / name / f"{split}.parquet")
+    if split == "dev" and name in SHARED_ROWS:
+        table = table.filter(pc.invert(table[SHARED_ROWS[name]]))
+    if len(table) > most:
+        table = table.take(np.linspace(0, len(table) - 1, most).round().astype(np.int64))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, target)
     return target
 
 

@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="of every side")
     parser.add_argument("--student-epochs", type=int, help="of student and multi-task baseline")
     parser.add_argument("--batch", type=int, default=32, help="rows a step of every side")
+    parser.add_argument("--balance", choices=["gradients", "none"], default="gradients")
     parser.add_argument("--nets", type=int, default=6, help="paper: multi-task nets")
     parser.add_argument("--test-rows", type=int, help="test on so many rows a task at most")
     parser.add_argument("--no-long", action="store_true", help="no baseline of equal steps yet")
@@ -150,6 +151,7 @@ def run_file(args: argparse.Namespace, tasks: tuple[str, ...], rows: int | None)
             "learning_rate": args.rate,
             "epochs": args.epochs,
             "batch": args.batch,
+            "balance": args.balance,
         },
         "student": student_training(args),
         "evaluate": {"match_steps": not args.no_long},
@@ -201,6 +203,7 @@ def run_variant(args: argparse.Namespace, variant: str, asked: dict[str, Any]) -
     suffix += "" if args.epochs == 3 else f"-{args.epochs}epochs"
     suffix += "" if args.student_epochs is None else f"-{args.student_epochs}student"
     suffix += "" if args.batch == 32 else f"-batch{args.batch}"
+    suffix += "" if args.balance == "gradients" else f"-balance-{args.balance}"
     suffix += "" if args.rows == 2500 else f"-{args.rows}rows"
     seed = args.seed if isinstance(args.seed, int) else "_".join(map(str, args.seed))
     name = f"{variant}{suffix}-seed{seed}"

@@ -52,6 +52,7 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, help="of every side; snips 5, eight 3")
     parser.add_argument("--only", help="eight: some of its tasks, with commas")
+    parser.add_argument("--balance", choices=["gradients", "none"], default="gradients")
     parser.add_argument("--members", type=int, default=3, help="eight: of each ensemble")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
     args = parser.parse_args()
@@ -63,6 +64,7 @@ def main() -> None:
     asked = snips(args) if args.experiment == "snips" else eight(args)
     result = potstill.run(asked, quiet=not sys.stderr.isatty(), jobs=args.jobs)
     some = "" if args.only is None else f"-{args.only.replace(',', '_')}-{args.rows}rows"
+    some += "" if args.balance == "gradients" else f"-balance-{args.balance}"
     name = f"{args.experiment}{some}-seed{args.seed.replace(',', '_')}.json"
     write_json(args.folder / "results" / "kinds" / name, result.results)
     print_table(result.results)
@@ -91,7 +93,11 @@ def run_file(args: argparse.Namespace, epochs: int, tasks: dict[str, Any]) -> di
         "name": args.experiment,
         "output": str((args.folder / "runs").resolve()),
         "seed": numbers[0] if len(numbers) == 1 else numbers,
-        "training": {"epochs": args.epochs or epochs, "learning_rate": 1e-4},
+        "training": {
+            "epochs": args.epochs or epochs,
+            "learning_rate": 1e-4,
+            "balance": args.balance,
+        },
         "tasks": tasks,
     }
 
@@ -123,7 +129,7 @@ def eight(args: argparse.Namespace) -> dict[str, Any]:
     tasks["slots"] = {"kind": "tagging", **words}
     tasks["squad"] = {"kind": "span", **files(args, "squad"), **rows}
     if args.only is not None:
-        tasks = {name: tasks[name] for name in tasks if name in args.only.split(",")}
+        tasks = {name: tasks[name] for name in args.only.split(",")}
     return run_file(args, 3, tasks) | {"teachers": {"members": args.members}}
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from potstill.core.errors import BaseModelError
 from potstill.kinds.tagging import Tagging
 from potstill.training.balance import GradientBalance, last_weight
 from potstill.training.learner import EncoderLearner
@@ -76,15 +77,35 @@ def test_a_batch_without_gradient_says_nothing(weight: Tensor) -> None:
     assert {task: mean for task, (mean, _) in balance.to_json().items()} == known
 
 
+def test_nothing_is_known_before_the_first_gradient(weight: Tensor) -> None:
+    balance = GradientBalance(weight, {})
+    balance.scale(losses_of(weight, {"a": 100.0}, 0))
+    for size in (0.0, math.inf):
+        silent = balance.scale(losses_of(weight, {"b": size}, 1))
+        assert float(silent["b"].detach()) == pytest.approx(
+            float(losses_of(weight, {"b": size}, 1)["b"].detach()), nan_ok=True
+        )
+    assert balance.to_json()["b"] == (0.0, 0)
+    scaled = balance.scale(losses_of(weight, {"a": 100.0}, 2))
+    assert sizes_of(scaled, weight)["a"] == pytest.approx(100.0, rel=1e-4)
+    scaled = balance.scale(losses_of(weight, {"b": 1.0}, 3))
+    assert sizes_of(scaled, weight)["b"] == pytest.approx(10.0, rel=1e-4)
+
+
 def test_its_state_goes_through_json_without_loss(weight: Tensor) -> None:
     whole, halved = GradientBalance(weight, {}), GradientBalance(weight, {})
     for batch in range(6):
-        losses = losses_of(weight, {"a": 0.3 + batch, "b": 1.7}, batch)
+        losses = losses_of(weight, {"b": 0.3 + batch, "a": 1.7, "c": 31.0}, batch)
         if batch == 3:
             halved = GradientBalance(weight, json.loads(json.dumps(halved.to_json())))
         one, other = whole.scale(losses), halved.scale(losses)
         assert one.keys() == other.keys()
         assert all(torch.equal(one[task], other[task]) for task in one)
+
+
+def test_a_base_without_a_linear_layer_is_refused() -> None:
+    with pytest.raises(BaseModelError, match="balance: none"):
+        last_weight(torch.nn.Sequential(torch.nn.Conv1d(3, 3, 1)))
 
 
 @pytest.mark.parametrize("kind", ["tagging", "classification"])
@@ -134,6 +155,16 @@ def test_the_loop_learns_from_scaled_losses(
     assert scaled.result.state.loss[0][1] > unweighted.result.state.loss[0][1]
 
 
+def test_the_weight_of_a_task_counts_on_top(two: Training, tmp_path: Path) -> None:
+    two.settings = dataclasses.replace(two.settings, epochs=1)
+    plain = two.run(tmp_path / "plain")
+    two.change = lambda feed: dataclasses.replace(feed, weight=9.0 if feed.task == "tagging" else 1)
+    heavy = two.run(tmp_path / "heavy")
+    one, other = (t.result.state.balance["tagging"][0] for t in (plain, heavy))
+    assert one == pytest.approx(other, abs=0.5)  # not the logarithm of nine, 2.2
+    assert not same_numbers(plain, heavy)
+
+
 def test_a_louder_loss_is_turned_down(
     two: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +183,7 @@ def test_what_lies_between_tasks_is_nothing_to_one(
     two: Training, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     two.tasks = two.tasks[:1]
+    two.settings = dataclasses.replace(two.settings, batch=32)  # parts of 16 rows would be two
     plain, facts = two.run(tmp_path / "plain"), two.settings.facts(1)
     two.settings = dataclasses.replace(two.settings, **change)
     assert same_numbers(plain, two.run(tmp_path / "changed"))

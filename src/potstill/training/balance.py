@@ -15,13 +15,26 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from potstill.core.errors import BaseModelError
+
 _KEEP = 0.95  # of the running mean at each batch: it looks back over some twenty
 _LARGEST = 10.0  # a task that has nothing left to learn must not be blown up into noise
 
 
 def last_weight(shared: nn.Module) -> Tensor:
-    """The weights of the last linear layer: what lies behind them belongs to single tasks."""
+    """The weights of the last linear layer: what lies behind them belongs to single tasks.
+
+    Raises:
+        BaseModelError: There is no linear layer.
+    """
     layers = [module for module in shared.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise BaseModelError(
+            f"`balance: gradients`, a base of type {type(shared).__name__}",
+            got="no linear layer to measure gradients at",
+            wanted="a transformer such as BERT, RoBERTa, DistilBERT or MiniLM",
+            todo="set `training: {balance: none}`, or choose another base",
+        )
     return layers[-1].weight
 
 
@@ -35,9 +48,9 @@ class GradientBalance:
 
     def __init__(self, weight: Tensor, means: Mapping[str, tuple[float, int]]) -> None:
         self._weight = weight
+        # Both stay on the device: to ask for a number would make it wait at every batch.
         self._means = {
-            task: (torch.tensor(mean, dtype=torch.float32, device=weight.device), seen)
-            for task, (mean, seen) in means.items()
+            task: (self._number(mean), self._number(seen)) for task, (mean, seen) in means.items()
         }
 
     def scale(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -49,20 +62,27 @@ class GradientBalance:
         for task, loss in losses.items():
             (gradient,) = torch.autograd.grad(loss, self._weight, retain_graph=True)
             self._note(task, gradient.norm())
-        middle = torch.stack([mean for mean, _ in self._means.values()]).mean()
+        means = torch.stack([mean for mean, _ in self._means.values()])
+        known = torch.stack([seen for _, seen in self._means.values()]) > 0
+        middle = (means * known).sum() / known.sum().clamp(min=1)
         most = math.log(_LARGEST)
         return {
-            task: loss * (middle - self._means[task][0]).clamp(-most, most).exp()
+            task: loss * torch.where(seen > 0, middle - mean, 0.0).clamp(-most, most).exp()
             for task, loss in losses.items()
+            for mean, seen in [self._means[task]]
         }
 
     def _note(self, task: str, size: Tensor) -> None:
-        """Take a batch into account; one without any gradient says nothing."""
-        mean, seen = self._means.get(task, (torch.zeros_like(size), 0))
-        keep = min(_KEEP, seen / (seen + 1))
-        new = torch.where(size > 0, keep * mean + (1 - keep) * size.log(), mean)
-        self._means[task] = new, seen + 1
+        """Take a batch into account; one without a gradient, or an endless one, says nothing."""
+        mean, seen = self._means.get(task, (self._number(0), self._number(0)))
+        sound = (size > 0) & size.isfinite()
+        keep = (seen / (seen + 1)).clamp(max=_KEEP)
+        new = torch.where(sound, keep * mean + (1 - keep) * size.log(), mean)
+        self._means[task] = new, seen + sound
+
+    def _number(self, value: float) -> Tensor:
+        return torch.tensor(value, dtype=torch.float32, device=self._weight.device)
 
     def to_json(self) -> dict[str, tuple[float, int]]:
         """What a training needs to continue."""
-        return {task: (float(mean), seen) for task, (mean, seen) in self._means.items()}
+        return {task: (float(mean), int(seen)) for task, (mean, seen) in self._means.items()}

@@ -151,7 +151,7 @@ def train_network(
         folder / TRAINING_FILE,
         {
             "name": name,
-            "settings": settings.facts(),
+            "settings": settings.facts(len(tasks)),
             "seconds": round(result.state.seconds, 1),
             "truncated": {f.task: f.truncated_inputs for f in feeds},
             "truncated_targets": {f.task: f.truncated_targets for f in feeds},
