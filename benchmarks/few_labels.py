@@ -20,10 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from kinds import SHARED_ROWS, print_table
+from kinds import SHARED_ROWS, print_table, thin
 
 import potstill
 from potstill.core.files import write_json
@@ -51,11 +48,11 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=5, help="of teachers and single models")
     parser.add_argument("--student-epochs", type=int, default=3)
-    parser.add_argument("--name", default="few", help="of the result's file")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
     args = parser.parse_args()
     result = potstill.run(run_file(args), quiet=not sys.stderr.isatty(), jobs=args.jobs)
-    name = f"{args.name}-{args.labels}labels-seed{args.seed.replace(',', '_')}.json"
+    setting = f"{args.labels}labels-{args.texts}texts-{args.epochs}-{args.student_epochs}epochs"
+    name = f"{setting}-{args.members}members-seed{args.seed.replace(',', '_')}.json"
     write_json(args.folder / "results" / "few_labels" / name, result.results)
     print_table(result.results)
 
@@ -90,16 +87,11 @@ def test_split(name: str) -> str:
 
 
 def thinned(args: argparse.Namespace, name: str, split: str, most: int) -> Path:
-    """At most so many rows of a split, evenly spread; dev without what another task trains on."""
-    target = (args.folder / "data" / f"{name}-{split}-{most}.parquet").resolve()
-    table = pq.read_table(args.data / name / f"{split}.parquet")
-    if split == "dev" and name in SHARED_ROWS:
-        table = table.filter(pc.invert(table[SHARED_ROWS[name]]))
-    if len(table) > most:
-        table = table.take(np.linspace(0, len(table) - 1, most).round().astype(np.int64))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, target)
-    return target
+    """At most so many rows of a split; dev without what another task trains on."""
+    target = args.folder / "data" / f"{name}-{split}-{most}.parquet"
+    without = SHARED_ROWS.get(name) if split == "dev" else None
+    thin(args.data / name / f"{split}.parquet", target, most, without=without)
+    return target.resolve()
 
 
 if __name__ == "__main__":

@@ -75,15 +75,27 @@ def files(args: argparse.Namespace, name: str) -> dict[str, Any]:
     folder = (args.data / name).resolve()
     if (folder / "test.parquet").exists():
         return {split: str(folder / f"{split}.parquet") for split in ("train", "dev", "test")}
-    kept = pq.read_table(folder / "dev.parquet")
-    if name in SHARED_ROWS:  # rows that another of the tasks trains on
-        kept = kept.filter(pc.invert(kept[SHARED_ROWS[name]]))
-    if len(kept) > args.test_rows:  # evenly spread: SQuAD's rows are sorted by article
-        kept = kept.take(np.linspace(0, len(kept) - 1, args.test_rows).round().astype(np.int64))
-    test = (args.folder / "data" / f"{name}-test.parquet").resolve()
-    test.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(kept, test)
-    return {"train": str(folder / "train.parquet"), "test": str(test)}
+    test = args.folder / "data" / f"{name}-test.parquet"
+    thin(folder / "dev.parquet", test, args.test_rows, without=SHARED_ROWS.get(name))
+    return {"train": str(folder / "train.parquet"), "test": str(test.resolve())}
+
+
+def thin(source: Path, target: Path, most: int, *, without: str | None = None) -> None:
+    """Copy at most so many rows, evenly spread (SQuAD's are sorted by article).
+
+    Args:
+        source: A parquet file.
+        target: Where they go.
+        most: How many.
+        without: A column that is true for rows that another of the tasks trains on.
+    """
+    kept = pq.read_table(source)
+    if without is not None:
+        kept = kept.filter(pc.invert(kept[without]))
+    if len(kept) > most:
+        kept = kept.take(np.linspace(0, len(kept) - 1, most).round().astype(np.int64))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(kept, target)
 
 
 def run_file(args: argparse.Namespace, epochs: int, tasks: dict[str, Any]) -> dict[str, Any]:

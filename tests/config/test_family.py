@@ -19,6 +19,7 @@ def test_defaults_of_texts(load: Load) -> None:
     assert (run.base, run.teachers.recipe, run.teachers.members) == ("marian", "single", 1)
     assert run.training_for("student").learning_rate == 1e-3
     assert run.training_for("student").mixing == "equal"
+    assert run.training_for("student").balance == run.training_for("teachers").balance == "none"
     assert run.distill.stop_when_ahead == 0.01
     assert run.tasks["en-de"].space_options["language"] == "de"
     assert load(ONE + "distill: {objective: sequence}\n").distill.stop_when_ahead is None

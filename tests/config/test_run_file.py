@@ -183,6 +183,7 @@ def test_the_papers_recipe(load: Load) -> None:
         "adamax", 5e-5, 5, 512,
     )  # fmt: skip
     assert run.training_for("student") == Training()
+    assert (training.balance, Training().balance) == ("none", "gradients")
 
 
 def test_the_papers_recipe_yields_to_what_is_given(load: Load) -> None:

@@ -66,11 +66,12 @@ class GradientBalance:
         known = torch.stack([seen for _, seen in self._means.values()]) > 0
         middle = (means * known).sum() / known.sum().clamp(min=1)
         most = math.log(_LARGEST)
-        return {
-            task: loss * torch.where(seen > 0, middle - mean, 0.0).clamp(-most, most).exp()
-            for task, loss in losses.items()
-            for mean, seen in [self._means[task]]
-        }
+        scaled = {}
+        for task, loss in losses.items():
+            mean, seen = self._means[task]
+            away = torch.where(seen > 0, middle - mean, 0.0)
+            scaled[task] = loss * away.clamp(-most, most).exp()
+        return scaled
 
     def _note(self, task: str, size: Tensor) -> None:
         """Take a batch into account; one without a gradient, or an endless one, says nothing."""
