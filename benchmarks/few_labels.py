@@ -88,7 +88,7 @@ def test_split(name: str) -> str:
 
 def thinned(args: argparse.Namespace, name: str, split: str, most: int) -> Path:
     """At most so many rows of a split; dev without what another task trains on."""
-    target = args.folder / "data" / f"{name}-{split}-{most}.parquet"
+    target: Path = args.folder / "data" / f"{name}-{split}-{most}.parquet"
     without = SHARED_ROWS.get(name) if split == "dev" else None
     thin(args.data / name / f"{split}.parquet", target, most, without=without)
     return target.resolve()

@@ -22,9 +22,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from kinds import SHARED_ROWS, thin
 
 import potstill
 from potstill.core.files import write_json
@@ -41,7 +40,6 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 FOUR = ("rte", "mrpc", "stsb", "cola")
 EIGHT = ("mnli", "qqp", "rte", "qnli", "mrpc", "cola", "sst2", "stsb")
-SHARED_ROWS = {"mrpc": "pair_in_stsb_train", "stsb": "pair_in_mrpc_train"}
 
 STUDENT_VARIANTS: dict[str, dict[str, Any]] = {
     "average": {"distill": {}},
@@ -180,20 +178,11 @@ def n_rows(args: argparse.Namespace, task: str) -> int:
 
 def test_file(args: argparse.Namespace, task: str) -> Path:
     """GLUE's dev, without the rows that another task trains on; evenly thinned where asked."""
-    source = args.data / task / "dev.parquet"
-    thin = args.test_rows is not None and pq.read_metadata(source).num_rows > args.test_rows
-    if task not in SHARED_ROWS and not thin:
-        return Path(source.resolve())
-    name = f"{task}-test-{args.test_rows}" if thin else f"{task}-test"
-    target = (args.folder / "data" / f"{name}.parquet").resolve()
+    most = args.test_rows or sys.maxsize
+    name = f"{task}-test-{most}" if args.test_rows else f"{task}-test"
+    target: Path = (args.folder / "data" / f"{name}.parquet").resolve()
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        table = pq.read_table(source)
-        if task in SHARED_ROWS:
-            table = table.filter(pc.invert(table[SHARED_ROWS[task]]))
-        if thin and table.num_rows > args.test_rows:
-            table = table.take(np.linspace(0, table.num_rows - 1, args.test_rows).astype(int))
-        pq.write_table(table, target)
+        thin(args.data / task / "dev.parquet", target, most, without=SHARED_ROWS.get(task))
     return target
 
 

@@ -92,9 +92,9 @@ def make_models(folder: Path, engine: str) -> None:
     from potstill.export.write import write_bundle
     from potstill.kinds.classification import Classification
     from potstill.students.student import Student
+    from potstill.tasks.inputs import TextInputs
     from potstill.tasks.load import load_task
     from potstill.tasks.predictor import TaskHead
-    from potstill.tasks.text import TextInputs
     from potstill.training.network import new_network, save_network
 
     texts = [row.texts[0] for row in make_rows("verdict", "train", 60, 1)]
@@ -144,7 +144,7 @@ def make_models(folder: Path, engine: str) -> None:
     student = export(list(kinds), "student", engine)
     for name in kinds:
         export([name], f"bundle-{name}", "onnxruntime-int8")
-        student.save_classifier(name, folder / f"classifier-{name}")
+        student.save_task(name, folder / f"classifier-{name}")
     (folder / "made").write_text(engine)
 
 
@@ -175,7 +175,7 @@ class Server:
         """Resident memory of all its processes."""
         main = psutil.Process(self.pid)
         everyone = [main, *main.children(recursive=True)]
-        return sum(p.memory_info().rss for p in everyone) / 2**20
+        return float(sum(p.memory_info().rss for p in everyone)) / 2**20
 
 
 @contextmanager

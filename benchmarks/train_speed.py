@@ -44,10 +44,11 @@ from potstill.core.progress import Progress
 from potstill.models.base_folder import find_base
 from potstill.tasks.load import load_task
 from potstill.tasks.predictor import TaskHead
-from potstill.tasks.task import Task
+from potstill.tasks.task import Task, truth_of
 from potstill.training import loop
+from potstill.training.learner import EncoderLearner
 from potstill.training.network import Network, new_network
-from potstill.training.prepare import Extra, make_feed, truth
+from potstill.training.prepare import Extra, make_feed
 from potstill.training.settings import TrainSettings
 
 PAIR, ONE = ("sentence1", "sentence2"), ("sentence",)
@@ -125,12 +126,10 @@ def train_potstill(side: str, tasks: Sequence[Task], settings: TrainSettings, se
     feeds = [make_feed(network, t, Extra(), 1.0) for t in tasks]
     with TemporaryDirectory() as folder, training_time() as clock:
         result = loop.fit(
-            network.model,
+            EncoderLearner(network.model, resolve_device(), network.tokenizer.padding),
             feeds,
             settings=settings,
             seed=seed,
-            device=resolve_device(),
-            padding=network.tokenizer.padding,
             folder=Path(folder),
             progress=Progress(),
             name=side,
@@ -312,7 +311,7 @@ def score(model: Multitask, network: Network, tasks: Sequence[Task]) -> dict[str
             ids, mask, types = (torch.from_numpy(a).long() for a in tokens.pad(part, 0))
             outputs.append(model.heads[number](model.pooled(ids, mask, types)).float().numpy())
         answers = task.kind.predict(np.concatenate(outputs))
-        scores[task.name] = task.metric.score(truth(task.dev, task.kind.name), answers, None)
+        scores[task.name] = task.metric.score(truth_of(task, task.dev), answers, None)
     return scores
 
 

@@ -205,7 +205,8 @@ def report(
     print(f"\n| side | texts/s (median) | {OURS} is faster by | less processor time | BLEU |")
     print("|---|---|---|---|---|")
     for side, taken in seconds.items():
-        score = "–" if bleu[side] is None else f"{100 * bleu[side]:.2f}"
+        found_bleu = bleu[side]
+        score = "–" if found_bleu is None else f"{100 * found_bleu:.2f}"
         speed = n_texts / statistics.median(taken)
         print(f"| {side} | {speed:.1f} | {ratio[side]:.2f} | {cpu_ratio[side]:.2f} | {score} |")
     facts = {
