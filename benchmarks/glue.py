@@ -136,6 +136,8 @@ def variants(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
             | {"teachers": {"layers": 3}, "distill": {"pool": "rest"}},
         }
     chosen = args.only.split(",") if args.only else list(made)
+    if unknown := set(chosen) - set(made):
+        raise SystemExit(f"--only: {sorted(unknown)} are none of {', '.join(made)}")
     return {name: made[name] for name in chosen}
 
 

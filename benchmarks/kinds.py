@@ -141,6 +141,8 @@ def eight(args: argparse.Namespace) -> dict[str, Any]:
     tasks["slots"] = {"kind": "tagging", **words}
     tasks["squad"] = {"kind": "span", **files(args, "squad"), **rows}
     if args.only is not None:
+        if unknown := set(args.only.split(",")) - set(tasks):
+            raise SystemExit(f"--only: {sorted(unknown)} are none of {', '.join(tasks)}")
         tasks = {name: tasks[name] for name in args.only.split(",")}
     return run_file(args, 3, tasks) | {"teachers": {"members": args.members}}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -18,8 +18,18 @@ from potstill.pipeline.estimate import estimate
 from potstill.pipeline.given import look_at_given
 from potstill.pipeline.jobs import Executor, Job
 from potstill.pipeline.loading import load_tasks, shared_rows
-from potstill.pipeline.outcomes import gather, task_outcome
+from potstill.pipeline.outcomes import gather
 from potstill.pipeline.run_folder import Finished, RunResult, draw_report
+from potstill.pipeline.seed_jobs import (
+    do,
+    ensemble_jobs,
+    finetuning_jobs,
+    lesson_jobs,
+    outcome_jobs,
+    single_jobs,
+    student_jobs,
+    teacher_jobs,
+)
 from potstill.pipeline.seed_run import SeedRun
 from potstill.tasks.task import Task
 
@@ -93,8 +103,8 @@ class Run:
         """Train the teachers of every seed."""
         self._begin()
         if not self._taught:
-            self._share([job for seed in self.seeds for job in seed.teacher_jobs()])
-            self._share([job for seed in self.seeds for job in seed.ensemble_jobs()])
+            self._share(self._jobs(teacher_jobs))
+            self._share(self._jobs(ensemble_jobs))
             self._taught = True
         for seed in self.seeds:
             _ = seed.members
@@ -103,7 +113,7 @@ class Run:
     def label(self) -> list[Stage]:
         """Write down the teachers' opinions."""
         self.teach()
-        self._share([job for seed in self.seeds for job in seed.lesson_jobs()])
+        self._share(self._jobs(lesson_jobs))
         for seed in self.seeds:
             _ = seed.lessons
         return list(self.stages.used.values())
@@ -118,19 +128,19 @@ class Run:
     def evaluate(self) -> RunResult:
         """Score everything, and write results, report and student into the run's folder."""
         self._begin()
-        teachers = [job for seed in self.seeds for job in seed.teacher_jobs()]
-        singles = [job for seed in self.seeds for job in seed.single_jobs()]
+        teachers = self._jobs(teacher_jobs)
+        singles = self._jobs(single_jobs)
         alone = len(teachers) + len(singles) < 2
         spare = deque([] if alone else self._missing(singles))  # no later step needs them
         self._share(teachers, spare, alone=alone)
-        self._share([job for seed in self.seeds for job in seed.ensemble_jobs()], spare)
+        self._share(self._jobs(ensemble_jobs), spare)
         self._taught = True
         self.label()
-        self._share([job for seed in self.seeds for job in seed.student_jobs()], spare)
+        self._share(self._jobs(student_jobs), spare)
         self.distill()
-        self._share([job for seed in self.seeds for job in seed.finetuning_jobs()], spare)
+        self._share(self._jobs(finetuning_jobs), spare)
         self._share(list(spare), alone=False)
-        self._share([job for seed in self.seeds for job in seed.outcome_jobs()])
+        self._share(self._jobs(outcome_jobs))
         finished = Finished(
             run=self.run,
             id=self.id,
@@ -156,13 +166,12 @@ class Run:
 
     def do(self, job: Job) -> None:
         """Make the stages of a job."""
-        seed = next(seed for seed in self.seeds if seed.seed == job.seed)
-        if job.what == "outcome":
-            task_outcome(seed, seed.tasks[job.task])
-        else:
-            seed.do(job)
+        do(next(seed for seed in self.seeds if seed.seed == job.seed), job)
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _jobs(self, of_seed: Callable[[SeedRun], list[Job]]) -> list[Job]:
+        return [job for seed in self.seeds for job in of_seed(seed)]
 
     def _share(
         self, jobs: Sequence[Job], spare: deque[Job] | None = None, *, alone: bool | None = None

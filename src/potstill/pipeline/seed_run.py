@@ -16,7 +16,6 @@ from potstill.core.stages import Stage, StageFolder
 from potstill.kinds import Kind
 from potstill.pipeline.bases import longest, resolve_base
 from potstill.pipeline.given import given_members
-from potstill.pipeline.jobs import Job
 from potstill.pipeline.loading import head_dropouts, pooling_of, settings_for, task_weights
 from potstill.pipeline.sayings import text_lesson
 from potstill.students.distill import distill
@@ -81,7 +80,7 @@ class SeedRun:
     @cached_property
     def _taught(self) -> tuple[dict[str, list[Member]], list[Stage]]:
         with self.stages.noting() as noted:
-            members = self._ensembles(cross_fit=self.run.teachers.cross_fit)
+            members = self.ensembles(cross_fit=self.run.teachers.cross_fit)
         # Vocabularies and bases are stages too, but no networks.
         made = [s for s in noted.values() if (s.folder / TRAINING_FILE).is_file()]
         return members, made
@@ -89,15 +88,22 @@ class SeedRun:
     @cached_property
     def rivals(self) -> dict[str, list[Member]]:
         """The ensembles that the student is compared with: trained on all rows."""
-        return self._ensembles(cross_fit=False)
+        return self.ensembles(cross_fit=False)
 
-    def _ensembles(
+    def ensembles(
         self,
         *,
         cross_fit: bool,
         only: int | None = None,
         teacher_tasks: Sequence[str] | None = None,
     ) -> dict[str, list[Member]]:
+        """The ensembles, trained and given.
+
+        Args:
+            cross_fit: Members leave out folds of rows.
+            only: Make the network of this number alone; the ensembles are not complete then.
+            teacher_tasks: Make those of these tasks alone; None: of all that are trained.
+        """
         run, teachers = self.run, self.run.teachers
         settings = settings_for(run, "teachers")
         nets = []
@@ -134,98 +140,17 @@ class SeedRun:
         """The teachers that exist already, by task; none where they are trained."""
         return {task.name: given_members(self.run, task) for task in self.all_tasks}
 
-    @property
-    def _largest_first(self) -> list[str]:
-        """Tasks by falling rows: what takes longest is not left to one process at the end."""
-        return sorted(self.tasks, key=lambda name: -len(self.tasks[name].train))
-
-    # -- work for others ------------------------------------------------------------------------
-
-    def teacher_jobs(self) -> list[Job]:
-        """The networks of the ensembles, one a job."""
-        if not self.run.trained_tasks:
-            return []
-        n_nets = len(self.run.teacher_nets()) * (2 if self.run.teachers.cross_fit else 1)
-        tasks = self.run.trained_tasks if self.run.teachers.recipe == "single" else ("",)
-        return [
-            Job(what="network", seed=self.seed, index=k, task=task)
-            for k in range(n_nets)
-            for task in tasks
-        ]
-
-    def ensemble_jobs(self) -> list[Job]:
-        """Fine-tuning per task, for the recipes that have it."""
-        if self.run.teachers.recipe not in ("finetuned", "mt-dnn-kd"):
-            return []
-        return [Job(what="ensemble", seed=self.seed, task=t) for t in self.run.trained_tasks]
-
-    def single_jobs(self) -> list[Job]:
-        """The baselines of one model a task."""
-        if "single" not in self.run.evaluate.baselines:
-            return []
-        return [Job(what="single", seed=self.seed, task=task) for task in self._largest_first]
-
-    def lesson_jobs(self) -> list[Job]:
-        """What the ensembles say of each taught task's rows."""
-        taught = self.members
-        return [
-            Job(what="lesson", seed=self.seed, task=task)
-            for task in self._largest_first
-            if task in taught
-        ]
-
-    def student_jobs(self) -> list[Job]:
-        """The student, and what it is compared with."""
-        jobs = [Job(what="student", seed=self.seed)]
-        if "multitask" in self.run.evaluate.baselines:
-            jobs += [Job(what="baseline", seed=self.seed), Job(what="long", seed=self.seed)]
-        return jobs
-
-    def finetuning_jobs(self) -> list[Job]:
-        """Copies of the student, fine-tuned per task."""
-        if not self.run.student.finetune:
-            return []
-        return [Job(what="finetuned", seed=self.seed, task=task) for task in self.tasks]
-
-    def outcome_jobs(self) -> list[Job]:
-        """What every system says of each task's reported rows; ``outcomes`` does them."""
-        return [Job(what="outcome", seed=self.seed, task=task) for task in self._largest_first]
-
-    def do(self, job: Job) -> None:
-        """Make the stages of a job."""
-        if job.what == "network":
-            # The cross-fitted networks are counted after the plain ones.
-            cross_fit, index = divmod(job.index, len(self.run.teacher_nets()))
-            own = (job.task,) if job.task else None
-            self._ensembles(cross_fit=bool(cross_fit), only=index, teacher_tasks=own)
-        elif job.what == "ensemble":
-            for cross_fit in {False, self.run.teachers.cross_fit}:
-                self._ensembles(cross_fit=cross_fit, teacher_tasks=(job.task,))
-        elif job.what == "single":
-            self.single(self.tasks[job.task])
-        elif job.what == "lesson":
-            self._lesson(self.tasks[job.task], self.members[job.task])
-        elif job.what == "baseline":
-            self.multitask_plain()
-        elif job.what == "long":
-            self.multitask_long()
-        elif job.what == "student":
-            _ = self.student
-        elif job.what == "finetuned":
-            self.finetuned(self.tasks[job.task])
-        else:
-            raise ValueError(f"a seed's run has no step {job.what!r}")
-
     # -- label ----------------------------------------------------------------------------------
 
     @cached_property
     def lessons(self) -> dict[str, Lesson]:
         """What the ensembles say of each taught task's train and pool rows."""
         return {
-            name: self._lesson(self.tasks[name], members) for name, members in self.members.items()
+            name: self.lesson(self.tasks[name], members) for name, members in self.members.items()
         }
 
-    def _lesson(self, task: Task, members: list[Member]) -> Lesson:
+    def lesson(self, task: Task, members: list[Member]) -> Lesson:
+        """What members say of a task's train and pool rows."""
         if task.kind.generates:
             return text_lesson(self, task, members)
         rows = [task.train] + ([] if task.pool is None else [task.pool])
@@ -288,7 +213,7 @@ class SeedRun:
                     digest=stage.digest,
                     dev=best_dev(stage.folder, name),
                 )
-                lessons[name] = self._lesson(self.tasks[name], [teacher])
+                lessons[name] = self.lesson(self.tasks[name], [teacher])
             made.append((lessons, self._distilled(lessons, f"student, generation {generation}")))
         return made
 
