@@ -43,7 +43,7 @@ def teach(network: SequenceNetwork, tasks: Sequence[Task], *, seed: int) -> None
         targets = network.tokenise_targets(task.train.labels.tolist())
         rows = np.arange(len(sources))
         wanted = torch.from_numpy(targets.ids.astype(np.int64))
-        batches.append((forced(sources, targets, rows, network.tokenizer, CPU), wanted))
+        batches.append((forced(network, sources, targets, rows, CPU), wanted))
     for step in range(_STEPS):
         inputs, wanted = batches[step % len(batches)]
         loss = functional.cross_entropy(model(*inputs), wanted)

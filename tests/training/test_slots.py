@@ -16,6 +16,8 @@ from potstill.core.device import Device
 from potstill.core.errors import DataError, Stopped
 from potstill.core.progress import Progress
 from potstill.kinds import Multilabel, Span
+from potstill.models.encoder import Encoder
+from potstill.models.token_rows import padded_lengths
 from potstill.tasks.predictor import TaskHead
 from potstill.tasks.task import Split, Task, groups_of, shared_texts, slots_of, truth_of
 from potstill.training import prepare
@@ -74,6 +76,27 @@ def test_outputs_do_not_hang_on_batches(base: Path, kind: str, max_tokens: int) 
         assert sum(done) == 30
 
 
+@every_kind
+def test_batches_have_few_widths(base: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products are compiled for each shape; where the base has few positions, none is exceeded."""
+    task = toy_task(kind, train=30, dev=8)
+    network = lively(base, [task], 13)
+    tokens = network.tokenise(kind, task.train.inputs)
+    widths: list[int] = []
+    encoder, places = network.model.encoder, network.model.encoder.max_tokens
+    encoder.register_forward_pre_hook(lambda _, args: widths.append(args[0].ids.shape[1]))
+    outputs = {}
+    for most in (places, 13, 1):  # 1: padded to the longest alone
+        monkeypatch.setattr(Encoder, "max_tokens", most)
+        widths.clear()
+        outputs[most] = network.outputs(tokens, (kind,), CPU, budget_tokens=1)[kind]
+        if most == 1:
+            assert sorted(widths) == sorted(tokens.lengths)
+        else:
+            assert set(widths) <= {8, min(16, most or 16)}
+        np.testing.assert_allclose(outputs[most], outputs[places], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["tagging", "span"])
 @pytest.mark.parametrize("max_tokens", [8, 32])
 def test_outputs_are_those_of_each_words_tokens(base: Path, kind: str, max_tokens: int) -> None:
@@ -86,9 +109,10 @@ def test_outputs_are_those_of_each_words_tokens(base: Path, kind: str, max_token
     assert tokens.slots is not None
     with torch.inference_mode():
         for text in range(len(tokens)):
-            batch = to_batch(tokens, np.array([text]), 0, torch.device("cpu"))
+            length = int(tokens.lengths[text])
+            batch = to_batch(tokens, np.array([text]), 0, torch.device("cpu"), most=length)
             everywhere = head(network.model.encoder(batch))[0].numpy()
-            assert len(everywhere) == tokens.lengths[text]
+            assert len(everywhere) == length
             own = slice(tokens.slots.offsets[text], tokens.slots.offsets[text + 1])
             for first, last in zip(tokens.slots.first[own], tokens.slots.last[own], strict=True):
                 answer = everywhere[first].copy()
@@ -162,7 +186,7 @@ def test_a_feeds_slots_are_those_of_its_texts(base: Path, kind: str) -> None:
     assert pool is not None
     assert feed.labelled.tolist() == [True] * 12 + [False] * len(pool)
     assert len(feed.units.tokens) == 12 + len(pool)
-    assert feed.units.tokens.sum() == feed.tokens.lengths.sum()
+    assert feed.units.tokens.sum() == padded_lengths(feed.tokens.lengths).sum()
     slots = slots_of(task, task.train)
     units = np.array([13, 0, 7])
     places, owners = feed.slots_of(units)

@@ -78,8 +78,6 @@ def resolve_device(
             wanted="one of: " + ", ".join(name for name, there in here.items() if there),
             todo="set `device: auto` in the run file, or install a torch build for that device",
         )
-    if kind == "cpu":
-        _keep_few_kernels()
     if precision == "auto":
         precision = "bf16" if _has_fast_bf16(kind) else "fp32"
     return Device(name=device, precision=precision)
@@ -112,16 +110,6 @@ def describe_hardware(device: Device) -> dict[str, str | int]:
         "precision": device.precision,
         "torch": torch.__version__,
     }
-
-
-def _keep_few_kernels() -> None:
-    """Let oneDNN keep 64 compiled products instead of 1,024, unless the user says otherwise.
-
-    Batches have hundreds of shapes, and each shape has products of its own: they are not met again
-    soon enough to be worth their memory, hundreds of megabytes after some hundred batches. Works
-    until the first product of the process.
-    """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 def keep_freed_memory() -> None:

@@ -9,6 +9,24 @@ import numpy as np
 
 from potstill.core.arrays import ranges
 
+LENGTH_STEP = 8
+"""Tokens by which the widths of batches differ.
+
+A CPU's matrix units run products that are compiled for each shape, and compiling one can take
+longer than running it: batches must have few shapes.
+"""
+
+
+def padded_lengths(lengths: np.ndarray, most: int | None = None) -> np.ndarray:
+    """Lengths rounded up to a multiple of ``LENGTH_STEP``, but not above ``most``.
+
+    Examples:
+        >>> padded_lengths(np.array([1, 8, 9, 49]), most=50).tolist()
+        [8, 8, 16, 50]
+    """
+    padded: np.ndarray = -(-np.asarray(lengths) // LENGTH_STEP) * LENGTH_STEP
+    return padded if most is None else np.maximum(np.minimum(padded, most), lengths)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Slots:
@@ -77,10 +95,18 @@ class TokenRows:
         """(N,) tokens a text."""
         return np.diff(self.offsets)
 
-    def pad(self, rows: np.ndarray, padding: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ids, mask and types of the texts ``rows``, each (B, T), padded to the longest."""
+    def pad(
+        self, rows: np.ndarray, padding: int, width: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids, mask and types of the texts ``rows``, each (B, T).
+
+        Args:
+            rows: (B,) which texts.
+            padding: Id of the padding token.
+            width: T; None: the tokens of the longest.
+        """
         starts, lengths = self.offsets[rows], self.lengths[rows]
-        columns = np.arange(int(lengths.max()))
+        columns = np.arange(int(lengths.max()) if width is None else width)
         mask = columns < lengths[:, None]
         places = np.where(mask, starts[:, None] + columns, 0)
         ids = np.where(mask, self.ids[places], padding).astype(np.int64)

@@ -30,7 +30,7 @@ from potstill.core.files import digest_file, digest_json
 from potstill.kinds.classification import as_spelled
 from potstill.models.base_folder import STUDENT_FILE, check_weights, find_base, student_of_run
 from potstill.models.encoder import longest_text, refuse_missing, silence
-from potstill.models.token_rows import TokenRows, pick_slots
+from potstill.models.token_rows import TokenRows, padded_lengths, pick_slots
 from potstill.models.tokenizer import load_tokenizer
 from potstill.tasks.batches import token_batches
 from potstill.tasks.task import Split, Task
@@ -187,8 +187,8 @@ def classifier_outputs(
     outputs = np.empty((n_outputs, len(order)), np.float32)
     silent = np.empty((len(tokens), len(order)), np.float32)  # what the first token of a text says
     with torch.inference_mode(), device.autocast():
-        for batch_rows in token_batches(tokens.lengths, BUDGET_TOKENS):
-            batch = to_batch(tokens, batch_rows, tokenizer.padding, device.torch)
+        for batch_rows in token_batches(padded_lengths(tokens.lengths, limit), BUDGET_TOKENS):
+            batch = to_batch(tokens, batch_rows, tokenizer.padding, device.torch, most=limit)
             types = {"token_type_ids": batch.types} if has_types else {}
             found = model(input_ids=batch.ids, attention_mask=batch.mask.long(), **types)
             if task.kind.reads == "passage":

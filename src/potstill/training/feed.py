@@ -16,7 +16,7 @@ from potstill.core.arrays import ranges
 from potstill.kinds import Kind, Space
 from potstill.losses.mixing import anneal, mix
 from potstill.metrics.metric import Metric
-from potstill.models.token_rows import TokenRows
+from potstill.models.token_rows import TokenRows, padded_lengths
 from potstill.tasks.batches import UnitLengths
 
 
@@ -112,9 +112,9 @@ class Feed:
     @property
     def units(self) -> UnitLengths:
         """Sizes of the units: rows, with all their windows, or the lists of a grouped kind."""
-        lengths, windows = self.tokens.lengths, self.tokens.windows
+        lengths, windows = padded_lengths(self.tokens.lengths), self.tokens.windows
         if self.targets is not None:
-            return UnitLengths.of(np.maximum(lengths, self.targets.lengths), None)
+            return UnitLengths.of(np.maximum(lengths, padded_lengths(self.targets.lengths)), None)
         if windows is None or not self.kind.slotted:
             return UnitLengths.of(lengths[self.tokens.first_texts], self.groups)
         return UnitLengths.of(np.add.reduceat(lengths, windows[:-1]), None)

@@ -10,7 +10,7 @@ import torch
 from potstill.core.device import Device
 from potstill.models.encoder import SlotIndex, TokenBatch
 from potstill.models.multitask import MultiTaskModel
-from potstill.models.token_rows import TokenRows
+from potstill.models.token_rows import TokenRows, padded_lengths
 from potstill.tasks.batches import token_batches
 
 INFERENCE_VERSION = 2
@@ -20,18 +20,26 @@ BUDGET_TOKENS = 2048  # padded tokens a batch: what passes between layers fits a
 
 
 def to_batch(
-    tokens: TokenRows, rows: np.ndarray, padding: int, device: torch.device, *, slots: bool = False
+    tokens: TokenRows,
+    rows: np.ndarray,
+    padding: int,
+    device: torch.device,
+    *,
+    most: int | None = None,
+    slots: bool = False,
 ) -> TokenBatch:
-    """The texts ``rows`` as tensors (B, T), padded to the longest.
+    """The texts ``rows`` as tensors (B, T), padded to one of few lengths.
 
     Args:
         tokens: Where they are from.
         rows: (B,) their indices.
         padding: Id of the padding token.
         device: Where the tensors go.
+        most: Tokens that the model can read; None for no limit.
         slots: With the slots that token heads answer at.
     """
-    ids, mask, types = (torch.from_numpy(array) for array in tokens.pad(rows, padding))
+    width = int(padded_lengths(tokens.lengths[rows], most).max())
+    ids, mask, types = (torch.from_numpy(array) for array in tokens.pad(rows, padding, width))
     index = None
     if slots and tokens.slots is not None:
         own, places = tokens.slots.of(rows)
@@ -88,8 +96,9 @@ def predict_outputs(
     narrow = narrow_weights and device.precision == "bf16"
     # Around all batches, so that weights are cast once.
     with model.encoder.weights_in(torch.bfloat16) if narrow else device.autocast():
-        for rows in token_batches(tokens.lengths, budget_tokens):
-            batch = to_batch(tokens, rows, padding, device.torch, slots=bool(slotted))
+        most = model.encoder.max_tokens
+        for rows in token_batches(padded_lengths(tokens.lengths, most), budget_tokens):
+            batch = to_batch(tokens, rows, padding, device.torch, most=most, slots=bool(slotted))
             for task, values in model(batch, tuple(tasks)).items():
                 places, n_places = rows, len(tokens)
                 if task in slotted and tokens.slots is not None:

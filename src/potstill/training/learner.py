@@ -111,6 +111,7 @@ class EncoderLearner(Learner):
             reading.texts_of(units),
             self.padding,
             self.device.torch,
+            most=self.model.encoder.max_tokens,
             slots=reading.kind.slotted,
         )
         with self.device.autocast():
@@ -157,7 +158,7 @@ class SequenceLearner(Learner):
         (feed,) = feeds
         if feed.targets is None:
             raise ValueError(f"task {feed.task}: nothing to say")
-        read = forced(feed.tokens, feed.targets, units, self.network.tokenizer, self.device)
+        read = forced(self.network, feed.tokens, feed.targets, units, self.device)
         with self.device.autocast():
             return {feed.task: self.model(*read)}
 

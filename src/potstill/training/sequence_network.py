@@ -33,7 +33,7 @@ from potstill.models.sequence import (
     load_model,
     save_model,
 )
-from potstill.models.token_rows import TokenRows
+from potstill.models.token_rows import TokenRows, padded_lengths
 from potstill.tasks.batches import token_batches
 from potstill.tasks.inputs import Columns
 from potstill.tasks.predictor import TaskHead, heads_from_json, heads_to_json
@@ -117,8 +117,9 @@ class SequenceNetwork:
             model.to(device.torch).eval()
         found: list[str] = [""] * len(tokens)
         lengths = tokens.lengths
-        for rows in token_batches(lengths, max(_BUDGET_TOKENS // how.beams, 1)):
-            ids, mask = padded(tokens, rows, self.tokenizer.padding, device.torch)
+        widths = padded_lengths(lengths, self.model.max_tokens)
+        for rows in token_batches(widths, max(_BUDGET_TOKENS // how.beams, 1)):
+            ids, mask = padded(self, tokens, rows, device)
             with device.autocast():
                 pieces = generate(
                     models,
@@ -157,11 +158,11 @@ class SequenceNetwork:
         """
         self.model.to(device.torch).eval()
         found = np.empty((len(targets.ids), 2 * N_KEPT), np.float32)
-        longest = np.maximum(sources.lengths, targets.lengths)
+        longest = padded_lengths(np.maximum(sources.lengths, targets.lengths))
         with torch.inference_mode():
             for rows in token_batches(longest, _BUDGET_TOKENS // 2):
                 with device.autocast():
-                    logits = self.model(*forced(sources, targets, rows, self.tokenizer, device))
+                    logits = self.model(*forced(self, sources, targets, rows, device))
                 top = logits.float().log_softmax(-1).topk(N_KEPT, dim=-1)
                 places = np.concatenate(
                     [np.arange(targets.offsets[r], targets.offsets[r + 1]) for r in rows]
@@ -179,24 +180,25 @@ def as_texts(texts: Sequence[str]) -> np.ndarray:
 
 
 def padded(
-    tokens: TokenRows, rows: np.ndarray, padding: int, device: torch.device
+    network: SequenceNetwork, tokens: TokenRows, rows: np.ndarray, device: Device
 ) -> tuple[Tensor, Tensor]:
-    """Ids (B, T) and mask of some rows."""
-    ids, mask, _ = tokens.pad(rows, padding)
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+    """Ids (B, T) and mask of some rows, padded to one of few lengths."""
+    width = int(padded_lengths(tokens.lengths[rows], network.model.max_tokens).max())
+    ids, mask, _ = tokens.pad(rows, network.tokenizer.padding, width)
+    return torch.from_numpy(ids).to(device.torch), torch.from_numpy(mask).to(device.torch)
 
 
 def forced(
+    network: SequenceNetwork,
     sources: TokenRows,
     targets: TokenRows,
     rows: np.ndarray,
-    tokenizer: PieceTokenizer,
     device: Device,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What :meth:`SequenceModel.forward` takes for some rows, their targets given."""
-    ids, mask = padded(sources, rows, tokenizer.padding, device.torch)
-    said, places = padded(targets, rows, tokenizer.padding, device.torch)
-    before = torch.cat([torch.full_like(said[:, :1], tokenizer.padding), said[:, :-1]], 1)
+    ids, mask = padded(network, sources, rows, device)
+    said, places = padded(network, targets, rows, device)
+    before = torch.cat([torch.full_like(said[:, :1], network.tokenizer.padding), said[:, :-1]], 1)
     return ids, mask, before, places
 
 
