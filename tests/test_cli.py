@@ -775,9 +775,8 @@ def test_export_writes_a_bundle_and_says_what_was_measured(
         assert all(ms > 0 for ms in entry["ms"].values())
     exact = measured["onnxruntime-fp32"]
     assert exact["difference"] < 1e-4
-    scores, wanted = dict(exact["scores"]), dict(bundle["student_scores"])
-    assert scores.pop("stars") == pytest.approx(wanted.pop("stars"), rel=1e-5)  # not by ranks
-    assert scores == pytest.approx(wanted)
+    # Half of it is that the engines' scores are said in six decimals.
+    assert exact["scores"] == pytest.approx(bundle["student_scores"], rel=0, abs=1e-6)
     card = (Path(bundle["folder"]) / "README.md").read_text()
     assert "## Engine" in card
     assert f"`{bundle['engine']}`" in card
