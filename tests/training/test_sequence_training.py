@@ -16,6 +16,7 @@ from potstill.core.errors import BaseModelError, DataError, Stopped
 from potstill.core.progress import Progress, StopSignal
 from potstill.kinds.generation import N_KEPT
 from potstill.metrics.generation import BLEU
+from potstill.models import token_rows
 from potstill.students.lesson import Lesson, TaskDistillation
 from potstill.students.text_lesson import prepare_text_lesson
 from potstill.targets.store import SoftTargets
@@ -24,7 +25,7 @@ from potstill.training.feed import Feed, SoftFeed
 from potstill.training.learner import SequenceLearner
 from potstill.training.loop import fit
 from potstill.training.prepare import Extra, make_feed, train_network, training_record
-from potstill.training.sequence_network import SequenceNetwork
+from potstill.training.sequence_network import SequenceNetwork, padded
 from potstill.training.settings import TrainSettings
 from tests.sequences import (
     TINY,
@@ -222,6 +223,29 @@ def loss_of(feed: Feed, network: SequenceNetwork, units: Sequence[int], **keys: 
         outputs = SequenceLearner(network, CPU).outputs([feed], rows)[feed.task]
         facts = {"step": 0, "n_steps": 10, "soft_on": True} | keys
         return float(feed.loss(outputs, rows, **facts))
+
+
+def test_batches_have_few_widths_within_the_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = sequence_task("de", train=pair_rows(12, longest=14))
+    base = sequence_base(tmp_path, architecture=replace(TINY, max_tokens=13))
+    network = sequence_network(base, [task], max_tokens=13)
+    network.model.eval()
+    feed = make_feed(network, task, Extra(), 1.0)
+    units = np.array([0, 3, 11])
+    assert feed.tokens.lengths.max() == 13
+    found, widths = [], []
+    for step in (8, 1):
+        monkeypatch.setattr(token_rows, "LENGTH_STEP", step)
+        assert not (feed.units.tokens % step).any()
+        widths.append([t.shape[1] for t in padded(network, feed.tokens, np.arange(12), CPU)])
+        with torch.inference_mode():
+            outputs = SequenceLearner(network, CPU).outputs([feed], units)["de"].numpy()
+        found.append((outputs, network.texts(feed.tokens, CPU).tolist()))
+    assert widths == [[13, 13], [13, 13]]  # not 16: there are no such places
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-4, atol=1e-4)
+    assert found[0][1] == found[1][1]
 
 
 def test_every_piece_weighs_the_same(tmp_path: Path) -> None:
