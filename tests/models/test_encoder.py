@@ -72,6 +72,19 @@ def test_padding_changes_nothing(base: Path, pooling: Pooling) -> None:
     torch.testing.assert_close(encoder(tight).pooled, alone, rtol=1e-4, atol=1e-5)
 
 
+def test_the_attention_of_predicting_says_what_the_one_of_training_says(base: Path) -> None:
+    encoder = load_encoder(base, pooling="mean").eval()
+    batch = batch_of(ROWS, 40)
+    learnt = encoder(batch)
+    with torch.inference_mode():
+        predicted = encoder(batch)
+    words = batch.mask.unsqueeze(-1)
+    torch.testing.assert_close(
+        predicted.tokens * words, learnt.tokens.detach() * words, rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(predicted.pooled, learnt.pooled.detach(), rtol=1e-4, atol=1e-5)
+
+
 def test_dropout_is_everywhere_and_follows_the_seed(base: Path) -> None:
     encoder = load_encoder(base, pooling="mean", dropout=0.25).train()
     assert not any(type(m) is torch.nn.Dropout for m in encoder.modules())
