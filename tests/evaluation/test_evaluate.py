@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,48 @@ def test_the_mean_of_tasks_over_the_same_rows_is_no_surer_than_one(
     found = results([outcome("a", source=source), outcome("b", truth=1, **second)])
     one, mean = width(found["tasks"]["a"]), width(found["mean"])
     assert mean == pytest.approx(one if alike else one / np.sqrt(2), rel=0.15)
+
+
+def test_directions_of_one_text_are_the_same_rows_by_either_sign() -> None:
+    """Of three, a and b share the file and b and c the texts: none is a witness of its own."""
+    three = [
+        outcome("a", texts="Satz", source="data/f1.csv"),
+        outcome("b", source="data/f1.csv", truth=1),
+        outcome("c", source="data/f2.csv", truth=1),
+    ]
+    for order in (three, three[::-1], [three[1], three[2], three[0]]):
+        found = results(order)
+        assert width(found["mean"]) == pytest.approx(width(found["tasks"]["a"]), rel=0.05)
+
+
+def test_tasks_of_the_same_rows_are_drawn_alike_in_every_seed() -> None:
+    """Each seed sets other rows aside as dev: of seed s, both tasks have the same ones."""
+    seeds = [
+        [outcome(name, texts=f"seed {seed}", truth=t) for t, name in enumerate("ab")]
+        for seed in range(2)
+    ]
+    found = results(*seeds)
+    assert width(found["mean"]) == pytest.approx(width(found["tasks"]["a"]), rel=0.05)
+
+
+@pytest.mark.parametrize(("below", "kept"), [(0, True), (0.004, False)])
+def test_no_share_of_a_gain_is_claimed_by_ensembles_below_their_best_member(
+    below: float, kept: bool
+) -> None:
+    made = outcome("a", systems=("student", "multitask", "ensemble", "teacher_best"))
+    right = {"multitask": 200, "ensemble": 220, "teacher_best": int(220 + below * N)}
+    predictions = {**made.predictions}
+    for system, n in right.items():
+        predictions[system] = np.eye(2)[(np.arange(N) >= n).astype(int)]
+    found = results([replace(made, predictions=predictions)])["mean"]
+    assert (found["gain_kept"] is not None) is kept
+
+
+def test_no_share_is_claimed_of_a_gain_that_reads_nothing() -> None:
+    made = outcome("a", systems=("student", "multitask", "ensemble"))
+    found = results([made])["mean"]
+    assert found["ensemble"] == found["multitask"]
+    assert found["gain_kept"] is None
 
 
 def test_an_ensemble_that_is_missing_in_one_seed_is_left_out() -> None:

@@ -6,12 +6,13 @@ a resample that draws a row draws it for both models.
 
 from __future__ import annotations
 
-import zlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from scipy.special import stdtrit
 
 from potstill.metrics.metric import Floats, Ints, Metric, Numbers, unit_of_rows
 
@@ -22,6 +23,9 @@ CONFIDENCE = 0.95
 _LEAST_UNITS = 10
 _DUST = 1e-9
 """What means over seeds leave of a difference that is exactly zero."""
+
+_LEAST_SHARE = 1e-4
+"""Of the variance: below it the luck of seeds no longer counts (and t is the normal one)."""
 
 _CHUNK_ELEMENTS = 4_000_000
 """Resamples times units that are drawn at once: 32 MB of int64."""
@@ -45,64 +49,73 @@ class SeedPair:
         groups: (N,) the query of each row, or None. Where given, groups are drawn, not rows.
         a: Output of the model in question: (N, C) class probabilities, or (N,) values or scores.
         b: Output of the model that it is compared with.
+        rows: A number of the rows. Pairs with one number, of other seeds or of other tasks, are of
+            the same rows in the same order, and are drawn alike.
     """
 
     truth: Any
     groups: Ints | None
     a: Numbers
     b: Numbers
+    rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A paired bootstrap of score(a) - score(b).
+    """A paired bootstrap of score(a) - score(b), over one seed or several.
 
     Args:
-        delta: Plain mean over seeds of score(a) - score(b), without resampling.
-        deltas: (R,) the same of each resample.
+        by_seed: (S,) score(a) - score(b) of each seed, without resampling.
+        deltas: (R,) their mean over seeds in each resample of rows.
     """
 
-    delta: float
+    by_seed: Floats
     deltas: Floats
 
     @property
+    def delta(self) -> float:
+        """Plain mean over seeds of score(a) - score(b), without resampling."""
+        return float(np.mean(self.by_seed))
+
+    @property
     def interval(self) -> Interval:
-        """The difference with its 95 % percentile interval."""
-        tail = 100 * (1 - CONFIDENCE) / 2
-        low, high = np.percentile(self.deltas, [tail, 100 - tail])
-        return Interval(delta=self.delta, low=float(low), high=float(high))
+        """The difference with its 95 % interval.
+
+        Of one seed it is the percentile interval, and covers the choice of rows alone. With S
+        seeds it covers their luck, too: the variance of resampled rows and that of a mean of S
+        seeds are added, with Student's t for the degrees of freedom that both together have
+        (Welch-Satterthwaite). Rows that differ in luck from seed to seed are counted in both, so
+        it is rather too wide than too narrow.
+        """
+        n_seeds = len(self.by_seed)
+        if n_seeds == 1:
+            tail = 100 * (1 - CONFIDENCE) / 2
+            low, high = np.percentile(self.deltas, [tail, 100 - tail])
+            return Interval(delta=self.delta, low=float(low), high=float(high))
+        of_seeds = float(np.var(self.by_seed, ddof=1)) / n_seeds
+        whole = float(np.var(self.deltas)) + of_seeds
+        margin = 0.0
+        if whole > 0:
+            share = max(of_seeds / whole, _LEAST_SHARE)
+            freedom = (n_seeds - 1) / share**2
+            margin = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(whole)
+        return Interval(delta=self.delta, low=self.delta - margin, high=self.delta + margin)
 
 
 def paired_bootstrap(
-    metric: Metric,
-    pairs: Sequence[SeedPair],
-    resamples: int = 2000,
-    seed: int = 0,
-    rows: int | None = None,
+    metric: Metric, pairs: Sequence[SeedPair], resamples: int = 2000, seed: int = 0
 ) -> Comparison:
-    """Bootstrap the difference of two models' scores over rows, and over seeds where several.
+    """Bootstrap the difference of two models' scores over rows; seeds are kept apart.
 
-    With one seed a resample draws rows (queries, where groups are given) with replacement. With
-    S seeds it draws S seeds with replacement, and rows within: where all seeds have the same
-    truth, the same rows for every drawn seed; where each seed has its own split, rows of its own
-    for each draw. So the interval covers the choice of rows and the luck of the seeds.
-
-    The drawn seeds depend on ``seed``, ``resamples`` and S alone, so comparisons of several tasks
-    draw the same ones: seed s of all tasks is one run, often one student. The drawn rows depend
-    on ``rows`` as well: tasks with labels for the same rows, such as intent and slots of one
-    utterance, must draw the same, or the interval of their mean is too narrow.
-
-    Few seeds say little about the spread of seeds: with S = 3 and differences that come from
-    the seeds alone, the interval goes from the worst seed to the best, and holds the true
-    difference about 3 times in 4, not 19 times in 20. Where rows are the larger part it holds.
+    A resample draws rows (queries, where groups are given) with replacement, the same for all
+    pairs of the same rows. So tasks with labels for the same rows, such as intent and slots of one
+    utterance, are drawn alike: otherwise the interval of their mean would be too narrow.
 
     Args:
         metric: What is compared; a - b of its scores, whichever direction is better.
         pairs: One for each seed, in the same order for every task.
         resamples: R, the number of resamples.
         seed: Of the random draws; the same seed gives the same numbers.
-        rows: A number of the rows: equal for tasks over the same rows in the same order. None
-            takes it from the truth: the same for all comparisons of one task.
 
     Raises:
         ValueError: No pairs, no resamples, or arrays that do not fit.
@@ -111,7 +124,7 @@ def paired_bootstrap(
         >>> from potstill.metrics.named import metric
         >>> truth = np.array([0, 1] * 50)
         >>> right, wrong = np.eye(2)[truth], np.eye(2)[1 - truth]
-        >>> pair = SeedPair(truth=truth, groups=None, a=right, b=wrong)
+        >>> pair = SeedPair(truth=truth, groups=None, a=right, b=wrong, rows=0)
         >>> paired_bootstrap(metric("accuracy"), [pair]).interval
         Interval(delta=1.0, low=1.0, high=1.0)
     """
@@ -122,40 +135,29 @@ def paired_bootstrap(
         - metric.score(pair.truth, pair.b, pair.groups)
         for pair in pairs
     ]
-    n_seeds = len(pairs)
-    drawn = np.random.default_rng([seed, 0]).integers(n_seeds, size=(resamples, n_seeds))
-    named = [_digest(pair) for pair in pairs] if rows is None else [rows]
-    rows_rng = np.random.default_rng([seed, 1, *named])
-    if all(_same_rows(pair, pairs[0]) for pair in pairs):
-        by_seed = _differences(metric, pairs, resamples, rows_rng)
-        deltas = np.take_along_axis(by_seed, drawn.T, axis=0).mean(axis=0)
-    else:
-        terms = np.empty((resamples, n_seeds))
-        for index, pair in enumerate(pairs):
-            here = drawn == index
-            n_draws = int(here.sum())
-            terms[here] = _differences(metric, [pair], n_draws, rows_rng)[0]
-        deltas = terms.mean(axis=1)
-    return Comparison(delta=float(np.mean(points)), deltas=deltas)
+    resampled = [
+        _differences(metric, pair, resamples, np.random.default_rng([seed, pair.rows]))
+        for pair in pairs
+    ]
+    return Comparison(by_seed=np.array(points), deltas=np.mean(resampled, axis=0))
 
 
 def mean_interval(comparisons: Sequence[Comparison]) -> Interval:
     """The mean over tasks of a - b, with its 95 % interval.
 
-    The tasks are fixed, not drawn. Where the comparisons were made with the same ``seed`` and
-    number of seeds, their drawn seeds are the same ones; with the same ``rows``, their drawn rows.
+    The tasks are fixed, not drawn. Seed s of all tasks is one run, often one student.
 
     Args:
-        comparisons: One for each task.
+        comparisons: One for each task, made with the same ``seed`` and the same seeds of the runs.
 
     Raises:
-        ValueError: No comparisons, or unequal numbers of resamples.
+        ValueError: No comparisons, or unequal numbers of resamples or seeds.
     """
-    sizes = {len(each.deltas) for each in comparisons}
+    sizes = {(len(each.deltas), len(each.by_seed)) for each in comparisons}
     if len(sizes) != 1:
-        raise ValueError(f"comparisons with {sorted(sizes)} resamples: wanted one number for all")
+        raise ValueError(f"(resamples, seeds) are {sorted(sizes)}: wanted the same for all")
     return Comparison(
-        delta=float(np.mean([each.delta for each in comparisons])),
+        by_seed=np.mean([each.by_seed for each in comparisons], axis=0),
         deltas=np.mean([each.deltas for each in comparisons], axis=0),
     ).interval
 
@@ -175,48 +177,18 @@ def verdict(interval: Interval, n_units: int) -> Verdict:
     return "no difference"
 
 
-def _same_rows(one: SeedPair, other: SeedPair) -> bool:
-    if (one.groups is None) != (other.groups is None):
-        return False
-    same_groups = (
-        one.groups is None or other.groups is None or np.array_equal(one.groups, other.groups)
-    )
-    return same_groups and _bytes(one.truth) == _bytes(other.truth)
-
-
-def _bytes(truth: Any) -> bytes:
-    """A truth as bytes, the same whatever its dtype; of objects, what they say of themselves."""
-    values = np.asarray(truth)
-    if values.dtype == object:
-        return "\n".join(map(repr, values)).encode()
-    return np.ascontiguousarray(values, dtype=np.float64).tobytes()
-
-
-def _digest(pair: SeedPair) -> int:
-    """A number of the truth alone, the same whatever its dtype."""
-    truth = zlib.crc32(_bytes(pair.truth))
-    if pair.groups is None:
-        return truth
-    return zlib.crc32(np.ascontiguousarray(pair.groups, dtype=np.int64).tobytes(), truth)
-
-
 def _differences(
-    metric: Metric, pairs: Sequence[SeedPair], resamples: int, rng: np.random.Generator
+    metric: Metric, pair: SeedPair, resamples: int, rng: np.random.Generator
 ) -> Floats:
-    """score(a) - score(b) of each pair in each resample of rows that all pairs share: (S, R)."""
-    first = pairs[0]
-    _, n_units = unit_of_rows(first.groups, len(first.truth))
-    chunks = [
-        np.stack(
-            [
-                metric.resampled(pair.truth, pair.a, pair.groups, counts)
-                - metric.resampled(pair.truth, pair.b, pair.groups, counts)
-                for pair in pairs
-            ]
-        )
-        for counts in _multiplicities(n_units, resamples, rng)
-    ]
-    return np.concatenate(chunks, axis=1) if chunks else np.empty((len(pairs), 0))
+    """score(a) - score(b) in each resample of the rows: (R,)."""
+    _, n_units = unit_of_rows(pair.groups, len(pair.truth))
+    return np.concatenate(
+        [
+            metric.resampled(pair.truth, pair.a, pair.groups, counts)
+            - metric.resampled(pair.truth, pair.b, pair.groups, counts)
+            for counts in _multiplicities(n_units, resamples, rng)
+        ]
+    )
 
 
 def _multiplicities(n_units: int, resamples: int, rng: np.random.Generator) -> Iterator[Ints]:

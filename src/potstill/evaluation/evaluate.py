@@ -5,6 +5,7 @@ Pure: no model, no file. The layout is a contract (version 1) that other tools r
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,16 +19,14 @@ from potstill.evaluation.compare import (
     paired_bootstrap,
     verdict,
 )
-from potstill.evaluation.outcome import SYSTEMS, SeedOutcome, TaskOutcome
+from potstill.evaluation.outcome import SeedOutcome, TaskOutcome
+from potstill.evaluation.run_results import BASELINES, LEAST_GAIN, RESULTS_VERSION, SYSTEMS
 from potstill.kinds import Classification
 from potstill.metrics.named import metric as named_metric
 from potstill.tasks.rowids import digest_rows
 from potstill.tasks.sources import PYTHON_SOURCE
 
-RESULTS_VERSION = 1
-RIVALS = ("single", "multitask", "ensemble")
 _DIGITS = 6
-_LEAST_GAIN = 1e-9
 
 
 def evaluate(
@@ -45,7 +44,7 @@ def evaluate(
         over rows and, with several seeds, over seeds.
     """
     tasks: dict[str, Any] = {}
-    comparisons: dict[str, dict[str, Comparison]] = {rival: {} for rival in RIVALS}
+    comparisons: dict[str, dict[str, Comparison]] = {rival: {} for rival in BASELINES}
     by_task = {name: [seed.tasks[name] for seed in seeds] for name in seeds[0].tasks}
     rows = _row_numbers(by_task)
     for name, outcomes in by_task.items():
@@ -68,30 +67,32 @@ def evaluate(
     return results
 
 
-def _row_numbers(by_task: Mapping[str, Sequence[TaskOutcome]]) -> dict[str, int]:
-    """Task name to a number of its reported rows: tasks over the same rows have the same.
+def _row_numbers(by_task: Mapping[str, Sequence[TaskOutcome]]) -> dict[str, list[int]]:
+    """Task name to a number of its reported rows in each seed: the same rows have the same one.
 
     They are the same where their inputs are, in the same order, or where they are the same rows
     of a file, whatever is read of them: two directions of a translation.
     """
-    inputs = {
-        name: "".join(digest_rows(o.split.ids, None) for o in outcomes)
-        for name, outcomes in by_task.items()
-    }
-    places: dict[tuple[object, ...], str] = {}
+    same: dict[str, str] = {}  # what is known of some rows to what stands for them all
+
+    def root(name: str) -> str:
+        while (above := same.setdefault(name, name)) != name:
+            name = above
+        return name
+
     found = {}
-    for name in sorted(by_task, key=inputs.__getitem__):
-        splits = [outcome.split for outcome in by_task[name]]
-        here = tuple((s.source, s.places.tobytes()) for s in splits)
-        own = inputs[name]
-        if all(s.source != PYTHON_SOURCE for s in splits):
-            own = places.setdefault(here, own)
-        found[name] = zlib.crc32(own.encode())
-    return found
+    for task, outcomes in by_task.items():
+        found[task] = [digest_rows(o.split.ids, None) for o in outcomes]
+        for inputs, split in zip(found[task], (o.split for o in outcomes), strict=True):
+            if split.source != PYTHON_SOURCE:
+                places = f"places {zlib.crc32(split.places.tobytes())} {split.source}"
+                first, last = sorted((root(inputs), root(places)))  # digits of inputs come first
+                same[last] = first
+    return {task: [zlib.crc32(root(name).encode()) for name in own] for task, own in found.items()}
 
 
 def _task(
-    outcomes: Sequence[TaskOutcome], resamples: int, rows: int
+    outcomes: Sequence[TaskOutcome], resamples: int, rows: Sequence[int]
 ) -> tuple[dict[str, Any], dict[str, Comparison]]:
     first = outcomes[0]
     n_units = first.n_units
@@ -105,7 +106,7 @@ def _task(
     if (signature := first.kind.signature(first.metric.name)) is not None:
         entry["signature"] = signature
     made = {}
-    for rival in RIVALS:
+    for rival in BASELINES:
         if rival not in entry["scores"]:
             continue
         pairs = [
@@ -114,10 +115,11 @@ def _task(
                 groups=o.score_groups,
                 a=o.predictions["student"],
                 b=o.predictions[rival],
+                rows=number,
             )
-            for o in outcomes
+            for o, number in zip(outcomes, rows, strict=True)
         ]
-        made[rival] = paired_bootstrap(first.metric, pairs, resamples, rows=rows)
+        made[rival] = paired_bootstrap(first.metric, pairs, resamples)
         entry[f"student_vs_{rival}"] = _interval(made[rival])
     entry["calibration"] = _calibration(outcomes)
     if "ensemble" in entry["scores"]:
@@ -162,12 +164,12 @@ def _means(
     names = taught or list(tasks)
     systems = [s for s in SYSTEMS if all(s in tasks[n]["scores"] for n in names)]
     means: dict[str, Any] = {s: _mean(tasks[n]["scores"][s] for n in names) for s in systems}
+    means["gain_kept"] = None
     if "ensemble" in means and "multitask" in means:
         gain = means["ensemble"] - means["multitask"]
-        kept = (means["student"] - means["multitask"]) / gain if gain > _LEAST_GAIN else None
-        means["gain_kept"] = None if kept is None else round(kept, _DIGITS)
-    else:
-        means["gain_kept"] = None
+        # An ensemble below its best member is no yardstick.
+        if gain >= LEAST_GAIN and means["ensemble"] >= means.get("teacher_best", -math.inf):
+            means["gain_kept"] = round((means["student"] - means["multitask"]) / gain, _DIGITS)
     means["tasks"] = names
     for rival, made in comparisons.items():
         if all(name in made for name in names):

@@ -19,12 +19,15 @@ from rich.text import Text
 from potstill.core.characters import printable
 from potstill.evaluation.compare import Interval
 from potstill.evaluation.number_words import ABSENT, bracket, count, score, signed
-from potstill.evaluation.run_results import SYSTEMS, RunResults, TaskResult, read_results
+from potstill.evaluation.run_results import (
+    LEAST_GAIN,
+    SYSTEMS,
+    RunResults,
+    TaskResult,
+    read_results,
+)
 
 _VERDICT_STYLES = {"helped": "green", "hurt": "red"}
-
-_LEAST_SHOWN = 0.0005
-"""A smaller gain reads 0.000."""
 
 MOST_GAIN_KEPT = 2.0
 """Above this share the ensembles' gain is so small that a share of it misleads."""
@@ -84,21 +87,24 @@ def gain_words(run: RunResults) -> str:
     return f"gain kept: {share} over multi-task training ({signed(gain)}{student})"
 
 
+def luck_words(run: RunResults) -> str:
+    """What the intervals of one seed leave out; empty where there are several, or no intervals."""
+    if run.n_seeds > 1 or not any(task.versus for task in run.tasks):
+        return ""
+    return "one seed: intervals cover the choice of rows, not the luck of training"
+
+
 def why_no_gain(run: RunResults) -> str:
     """Why no share of the ensembles' gain is claimed, where ``gain_kept`` is null."""
     several = len(run.mean_tasks) > 1
     ensembles = "the ensembles" if several else "the ensemble"
     gain = run.mean["ensemble"] - run.mean["multitask"]
-    if gain < _LEAST_SHOWN:
+    if gain < LEAST_GAIN:
         return f"{ensembles} did not gain over multi-task training ({signed(gain)})"
-    pairs = [
-        (task.scores["ensemble"], task.scores["teacher_best"])
-        for task in run.tasks
-        if {"ensemble", "teacher_best"} <= set(task.scores)
-    ]
-    if pairs and sum(whole for whole, _ in pairs) <= sum(best for _, best in pairs):
-        rest = "their best members on the mean" if several else "its best member"
-        return f"{ensembles} did not beat {rest}"
+    best = run.mean.get("teacher_best")
+    if best is not None and run.mean["ensemble"] < best:
+        whose = "their best members on the mean" if several else "its best member"
+        return f"{ensembles} did not beat {whose} ({signed(run.mean['ensemble'] - best)})"
     return f"{ensembles} gained {signed(gain)} over multi-task training"
 
 
@@ -151,7 +157,7 @@ def leaderboard(results: Mapping[str, Any]) -> Table:
 
 def _table(run: RunResults, systems: tuple[str, ...], lines: int = 1) -> _Board:
     rows, mean = board_rows(run)
-    notes = [gain_words(run), printable(run.mean_words)]
+    notes = [gain_words(run), printable(run.mean_words), luck_words(run)]
     if systems != run.systems:
         rest = ", ".join(SYSTEMS[each] for each in run.systems if each not in systems)
         notes.append(f"no room here for: {rest}")
@@ -210,7 +216,7 @@ def leaderboard_markdown(results: Mapping[str, Any]) -> str:
         lines.append([name, metric, _n(row), *scores, _difference(row), row.verdict or ABSENT])
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     means = _markdown(run.mean_words) if run.mean_words else ""
-    notes = [note for note in (gain_words(run), means) if note]
+    notes = [note for note in (gain_words(run), means, luck_words(run)) if note]
     return text + "".join(f"\n{note[0].upper()}{note[1:]}.\n" for note in notes)
 
 

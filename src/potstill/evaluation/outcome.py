@@ -15,9 +15,6 @@ from potstill.kinds import Inputs, Kind
 from potstill.metrics.metric import Metric
 from potstill.tasks.task import Split
 
-SYSTEMS = ("single", "multitask", "teacher_best", "ensemble", "student", "student_finetuned")
-"""The systems in the order of a leaderboard."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TaskOutcome:

@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from potstill.evaluation.leaderboard import MOST_GAIN_KEPT, percent_of_gain, why_no_gain
+from potstill.evaluation.leaderboard import (
+    MOST_GAIN_KEPT,
+    luck_words,
+    percent_of_gain,
+    why_no_gain,
+)
 from potstill.evaluation.number_words import count, from_to, ratio, score, short_count, signed
 from potstill.evaluation.run_results import RunResults, TaskResult, read_results
 
@@ -83,6 +88,8 @@ def remarks(run: RunResults) -> list[str]:
         found.append(
             f"Scores are means over {run.n_seeds} seeds; intervals cover seeds and rows.{kept}"
         )
+    elif luck := luck_words(run):
+        found.append(f"{luck[0].upper()}{luck[1:]}; with `seed: [0, 1, 2]` they cover both.")
     on_dev = [task.name for task in run.tasks if task.split == "dev"]
     if on_dev:
         which = "All scores" if len(on_dev) == len(run.tasks) else _listed("Scores of", on_dev)

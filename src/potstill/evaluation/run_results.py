@@ -28,6 +28,9 @@ SYSTEMS: Mapping[str, str] = {
 BASELINES = ("multitask", "single", "ensemble")
 """What the student is compared with; the first one decides the verdict."""
 
+LEAST_GAIN = 0.0005
+"""A smaller gain of the ensembles reads 0.000, and no share of it is claimed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedScores:
