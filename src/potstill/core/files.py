@@ -164,16 +164,22 @@ def read_json(path: Path) -> Any:
         raise _damaged(path, f"not valid JSON ({error})") from error
 
 
-def seal(folder: Path, facts: Mapping[str, object]) -> None:
+def seal(folder: Path, facts: Mapping[str, object], *, without: Sequence[str] = ()) -> None:
     """Write the manifest of ``folder``: ``facts`` and the size and SHA-256 of every file in it.
 
     It is written last: a folder with a manifest is complete. It holds its own digest too, so
     that a changed fact is found like a changed file.
+
+    Args:
+        folder: What to seal.
+        facts: What the manifest says beside the files.
+        without: Patterns of files that do not belong to it.
     """
+    left_out = {folder / MANIFEST}.union(*(folder.glob(pattern) for pattern in without))
     files = {
         path.relative_to(folder).as_posix(): _file_facts(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST
+        if path.is_file() and path not in left_out
     }
     write_manifest(folder, {**facts, "files": files})
 

@@ -8,7 +8,7 @@ twice. Knows nothing of what a stage holds.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +77,13 @@ class StageFolder:
     only_looking: bool = False
 
     def make(
-        self, name: str, facts: Mapping[str, Any], build: Callable[[Path], None], *, what: str
+        self,
+        name: str,
+        facts: Mapping[str, Any],
+        build: Callable[[Path], None],
+        *,
+        what: str,
+        scratch: Sequence[str] = (),
     ) -> Stage:
         """Return the stage of ``facts``, building it if it does not stand.
 
@@ -87,6 +93,8 @@ class StageFolder:
             build: Fills the folder that it is given; what an earlier, broken attempt left there
                 is still there, so that it can continue.
             what: How progress names the stage.
+            scratch: Patterns of files from which a broken attempt continues. They are no part of
+                the stage, and go when nothing else can be lost any more.
 
         Raises:
             ArtefactError: The stage stands, but one of its files is damaged.
@@ -114,8 +122,14 @@ class StageFolder:
                 with naming_full_disk(partial):
                     partial.mkdir(exist_ok=True)
                 remove_left_overs(partial)
-                build(partial)
-                seal(partial, {"stage": name, "digest": digest, "facts": dict(facts)})
+                if (partial / MANIFEST).exists():
+                    verify(partial)  # an attempt broke off between its seal and its place
+                else:
+                    build(partial)
+                    whole = {"stage": name, "digest": digest, "facts": dict(facts)}
+                    seal(partial, whole, without=scratch)
+                for path in {path for pattern in scratch for path in partial.glob(pattern)}:
+                    path.unlink()
                 publish(partial, folder)
         stage = Stage(name=name, digest=digest, folder=folder, reused=reused)
         self.used[folder.name] = stage

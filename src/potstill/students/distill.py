@@ -26,6 +26,7 @@ from potstill.students.text_lesson import prepare_text_lesson
 from potstill.targets.store import SoftTargets
 from potstill.tasks.pools import join_groups
 from potstill.tasks.task import Split, Task, shared_texts, slots_of
+from potstill.training.checkpoint import SCRATCH
 from potstill.training.feed import SoftFeed
 from potstill.training.prepare import Extra, NetworkPlan, train_network
 from potstill.training.settings import TrainSettings
@@ -105,7 +106,7 @@ def distill(
             shared=shared.get("shared", ()),
         )
 
-    return stages.make("student", facts, build, what=what)
+    return stages.make("student", facts, build, what=what, scratch=SCRATCH)
 
 
 def prepare_lesson(

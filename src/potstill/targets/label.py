@@ -15,7 +15,7 @@ from potstill.core.device import Device
 from potstill.core.files import digest_json, write_json
 from potstill.core.progress import Bar
 from potstill.core.stages import Stage, StageFolder
-from potstill.targets.parts import Parts
+from potstill.targets.parts import SCRATCH, Parts
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
 from potstill.tasks.task import Split, Task, folds, slots_of
 from potstill.teachers.external import classifier_outputs
@@ -70,7 +70,6 @@ def label(
             [cover],
             np.concatenate(counts) if counts else None,
         )
-        Parts(folder).clear()
         write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
 
     stage_facts = facts.to_json() | {
@@ -81,7 +80,7 @@ def label(
     }
     if member.source == "classifier":
         stage_facts["max_tokens"] = max_tokens
-    return stages.make("targets", stage_facts, build, what=what)
+    return stages.make("targets", stage_facts, build, what=what, scratch=SCRATCH)
 
 
 def read_labels(stage: Stage, member: Member, task: Task, rows: Sequence[Split]) -> SoftTargets:

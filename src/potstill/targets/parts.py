@@ -7,6 +7,9 @@ from pathlib import Path
 
 from potstill.core.files import write_bytes
 
+SCRATCH = ("part-*.bin",)
+"""The files that are of no use to a finished labelling."""
+
 
 class Parts:
     """Named pieces of work in a folder; each file's name holds the digest of its bytes.
@@ -29,11 +32,6 @@ class Parts:
     def keep(self, name: str, data: bytes) -> None:
         """Write a part."""
         write_bytes(self._folder / _file(name, data), data)
-
-    def clear(self) -> None:
-        """Remove all parts."""
-        for path in self._folder.glob("part-*.bin"):
-            path.unlink()
 
 
 def _file(name: str, data: bytes) -> str:

@@ -30,7 +30,7 @@ from potstill.models.pieces import Decoding, load_pieces
 from potstill.models.to_ctranslate import to_ctranslate
 from potstill.models.token_rows import join_rows
 from potstill.targets.label import SHARD, TIMING_FILE
-from potstill.targets.parts import Parts
+from potstill.targets.parts import SCRATCH, Parts
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
 from potstill.tasks.inputs import Columns
 from potstill.tasks.task import Split, Task, folds, pair_ids
@@ -124,10 +124,9 @@ def say(
             speakers = _Speakers(members, task, decoding, device, max_tokens, engine)
             said = _say(speakers, members, task, rows, stages, what, folder)
         write_json(folder / TEXTS_FILE, {"texts": said})
-        Parts(folder).clear()
         write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
 
-    stage = stages.make("texts", facts, build, what=what)
+    stage = stages.make("texts", facts, build, what=what, scratch=SCRATCH)
     found: list[str | None] = read_json(stage.folder / TEXTS_FILE)["texts"]
     return found, stage.digest
 
@@ -199,7 +198,6 @@ def _label_pieces(
         ids, lengths = pair_ids(train), targets.lengths
         outputs = np.concatenate(found)
         write_store(folder / SHARD, facts, task.kind, ids, [outputs], [seen], lengths)
-        parts.clear()
         write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
 
     stage_facts = facts.to_json() | {
@@ -208,7 +206,7 @@ def _label_pieces(
         "saying": SAYING_VERSION,
         **task.kind.version_facts,
     }
-    return stages.make("targets", stage_facts, build, what=what)
+    return stages.make("targets", stage_facts, build, what=what, scratch=SCRATCH)
 
 
 @dataclass(slots=True, kw_only=False, eq=False)

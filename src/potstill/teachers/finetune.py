@@ -11,6 +11,7 @@ from potstill.core.device import Device
 from potstill.core.files import digest_json
 from potstill.core.stages import Stage, StageFolder
 from potstill.tasks.task import Task, folds, shared_texts
+from potstill.training.checkpoint import SCRATCH
 from potstill.training.prepare import Extra, NetworkPlan, train_network
 from potstill.training.settings import TrainSettings
 
@@ -70,7 +71,7 @@ def finetune(
             shared=shared.get("shared", ()),
         )
 
-    return stages.make("network", facts, build, what=what)
+    return stages.make("network", facts, build, what=what, scratch=SCRATCH)
 
 
 def _folds_digest(tasks: Sequence[Task], n_folds: int) -> str:

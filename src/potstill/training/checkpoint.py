@@ -21,6 +21,8 @@ from potstill.core.files import digest_file, read_signed_json, write_bytes, writ
 from potstill.models.encoder import tensors_to_bytes
 
 POINTER = "checkpoint.json"
+SCRATCH = (POINTER, "checkpoint-*.safetensors", "best-*.safetensors")
+"""The files of an unfinished training."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,9 +93,8 @@ def save_checkpoint(
         "file": file.name,
     }
     write_signed_json(folder / POINTER, pointer)
-    for old in [*folder.glob("checkpoint-*.safetensors"), *folder.glob("best-*.safetensors")]:
-        if old not in keep:
-            old.unlink()
+    for old in {path for pattern in SCRATCH[1:] for path in folder.glob(pattern)} - {*keep}:
+        old.unlink()
 
 
 def load_checkpoint(
@@ -126,13 +127,6 @@ def load_checkpoint(
             slots.setdefault(int(index), {})[slot] = tensor
     optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
     return state
-
-
-def clear_checkpoint(folder: Path) -> None:
-    """Remove what only an unfinished training needs."""
-    (folder / POINTER).unlink(missing_ok=True)
-    for old in [*folder.glob("checkpoint-*.safetensors"), *folder.glob("best-*.safetensors")]:
-        old.unlink()
 
 
 def _best_file(folder: Path, epoch: int) -> Path:

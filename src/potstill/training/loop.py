@@ -80,7 +80,7 @@ def fit(
         seed: Decides batches and dropout masks.
         folder: Checkpoints live here, one every ``checkpoint_seconds`` or, at the end of an
             epoch, a quarter of it; a training that finds one continues from it. The last one
-            stays: ``clear_checkpoint`` removes it when the weights are safe elsewhere.
+            stays: ``checkpoint.SCRATCH`` names what to remove when the weights are safe elsewhere.
         progress: Bar, log, and the request to stop.
         name: What the bar and the log call this training.
         shared: Tasks that learn from one encoder pass, where their tokens are the same.

@@ -21,7 +21,6 @@ from potstill.models.encoder import Pooling
 from potstill.models.token_rows import TokenRows
 from potstill.tasks.predictor import TaskHead
 from potstill.tasks.task import Split, Task, groups_of, slots_of, truth_of
-from potstill.training.checkpoint import clear_checkpoint
 from potstill.training.feed import DevFeed, Feed, SoftFeed
 from potstill.training.learner import EncoderLearner, Learner, SequenceLearner
 from potstill.training.loop import fit
@@ -105,7 +104,8 @@ def train_network(
     """Train a network on tasks and write it to ``folder``; continues where an attempt broke off.
 
     Args:
-        folder: Checkpoints while it runs, the network's files at the end.
+        folder: Checkpoints while it runs (``checkpoint.SCRATCH``: they stay, it is its owner's to
+            remove them), the network's files at the end.
         tasks: What it learns.
         plan: What to start from.
         settings: How to train.
@@ -159,7 +159,6 @@ def train_network(
             **result.to_json(),
         },
     )
-    clear_checkpoint(folder)  # only now: a kill before this line must not cost the training
 
 
 def start_network(
