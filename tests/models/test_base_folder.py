@@ -149,6 +149,17 @@ def test_a_hub_id_without_a_network() -> None:
         find_base("nobody-at-all/nothing-at-all")
 
 
+@pytest.mark.parametrize("name", ["added_tokens.json", "special_tokens_map.json"])
+def test_tokens_that_are_written_apart_count_where_they_are_read(copy: Path, name: str) -> None:
+    before = find_base(str(copy)).digest
+    (copy / name).write_text('{"[NEW]": 42}')
+    assert find_base(str(copy)).digest == before  # tokenizer.json says all that they do
+    (copy / "tokenizer.json").unlink()
+    without = find_base(str(copy)).digest
+    (copy / name).write_text('{"[NEW]": 43}')
+    assert find_base(str(copy)).digest != without
+
+
 def test_digest_follows_every_file_that_matters(copy: Path) -> None:
     def digest() -> str:
         return find_base(str(copy)).digest

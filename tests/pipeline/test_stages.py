@@ -234,14 +234,30 @@ def test_other_weights_of_the_base_change_all(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "runs", base)
     assert made_by(run) == ALL
     before = stage_names(tmp_path / "runs")
-    weights = base / "model.safetensors"
-    tensors = safetensors.torch.load_file(weights)
-    tensors["embeddings.word_embeddings.weight"][7, 0] += 0.5
-    safetensors.torch.save_file(tensors, weights, {"format": "pt"})
+    change_weights(base)
     run["output"] = str(tmp_path / "again")
     shutil.copytree(tmp_path / "runs" / "stages", tmp_path / "again" / "stages")
     assert made_by(run) == ALL
     assert len(stage_names(tmp_path / "again")) == 2 * len(before)
+
+
+def test_another_base_under_the_same_name_is_another_run(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    run = toy_run(tmp_path / "runs", base)
+    first = potstill.run(run)
+    scores = (first.folder / "results.json").read_bytes()
+    change_weights(base)
+    second = potstill.run(run)
+    assert second.folder != first.folder
+    assert (first.folder / "results.json").read_bytes() == scores
+
+
+def change_weights(base: Path) -> None:
+    """Another number among the weights of a base."""
+    weights = base / "model.safetensors"
+    tensors = safetensors.torch.load_file(weights)
+    tensors["embeddings.word_embeddings.weight"][7, 0] += 0.5
+    safetensors.torch.save_file(tensors, weights, {"format": "pt"})
 
 
 def test_a_base_that_moved_changes_nothing(

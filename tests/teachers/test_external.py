@@ -20,14 +20,11 @@ from transformers import (
     BertForTokenClassification,
 )
 
-from potstill.core.errors import BaseModelError, DataError, MismatchError
+from potstill.core.errors import ArtefactError, BaseModelError, DataError, MismatchError
 from potstill.tasks.sources import Source
 from potstill.tasks.task import Task, slots_of
-from potstill.teachers.external import (
-    classifier_member,
-    classifier_outputs,
-    look_at,
-)
+from potstill.teachers.external import classifier_outputs, look_at
+from potstill.teachers.given_models import classifier_member
 from potstill.teachers.given_scores import scores_member, scores_outputs
 from potstill.teachers.member import Member
 from tests.tiny import CPU, toy_task
@@ -102,6 +99,16 @@ def test_a_classifiers_labels_are_brought_into_the_tasks_order(tmp_path: Path) -
     assert member.source == "classifier"
     got = outputs_of(member, TASK)
     np.testing.assert_allclose(got, reference(model, TASK)[:, [1, 0]], rtol=1e-4, atol=1e-5)
+
+
+def test_a_classifier_that_changes_while_a_run_goes_on_is_refused(tmp_path: Path) -> None:
+    classifier(tmp_path, ("bad", "good"))
+    member = classifier_member(str(tmp_path), None, "given 1")
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"good"', '"fine"').replace('"fine"', '"good" '))
+    with pytest.raises(ArtefactError, match="other content than when the run began"):
+        outputs_of(member, TASK)
+    outputs_of(classifier_member(str(tmp_path), None, "given 1"), TASK)
 
 
 def test_pairs_are_read_with_types(tmp_path: Path) -> None:
@@ -350,6 +357,19 @@ def test_other_scores_are_another_member(tmp_path: Path) -> None:
     in_python = [scores_member(TASK, score_rows(TASK, n), None, "m").digest for n in (15, 16, 16)]
     assert in_python[1] == in_python[2]
     assert in_python[0] != in_python[1]
+
+
+def test_scores_that_change_while_a_run_goes_on_are_refused(tmp_path: Path) -> None:
+    """What they say is kept under the digest of what stood there when the run began."""
+    path = write_rows(tmp_path / "s.jsonl", score_rows(TASK))
+    member = scores_member(TASK, path, None, "m")
+    rows = score_rows(TASK)
+    rows[3] = {**rows[3], **{k: v for k, v in score_rows(TASK)[4].items() if k != "text"}}
+    write_rows(path, rows)
+    with pytest.raises(ArtefactError, match="other content than when the run began"):
+        scores_outputs(member, TASK, [TASK.train])
+    with pytest.raises(ArtefactError, match=r"s\.jsonl"):
+        look_at(member, TASK)
 
 
 # -- scores with several numbers a row ------------------------------------------------------------

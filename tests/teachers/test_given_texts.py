@@ -14,12 +14,13 @@ from tokenizers import processors
 from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
 from potstill.core.device import Device
-from potstill.core.errors import BaseModelError, DataError, Stopped
+from potstill.core.errors import ArtefactError, BaseModelError, DataError, Stopped
 from potstill.models.pieces import Decoding
 from potstill.models.sequence import fresh_model
 from potstill.targets.texts import say
 from potstill.tasks.task import Split, Task
-from potstill.teachers.external import classifier_member, look_at
+from potstill.teachers.external import look_at
+from potstill.teachers.given_models import classifier_member
 from potstill.teachers.given_scores import scores_member
 from potstill.teachers.given_texts import given_speaker, load_translator, texts_of_file
 from potstill.teachers.member import Member
@@ -84,6 +85,21 @@ def test_a_file_on_disk_is_read(tmp_path: Path) -> None:
     changed = write_rows(tmp_path / "other.jsonl", all_answers()[:-1])
     other = scores_member(TASK, str(changed), None, "given scores")
     assert member.digest != other.digest
+    write_rows(tmp_path / "texts.jsonl", all_answers()[:-1])
+    with pytest.raises(ArtefactError, match="other content than when the run began"):
+        texts_of_file(member, TASK, [TASK.train])
+
+
+def test_a_model_that_changes_while_a_run_goes_on_is_refused(translator: Path) -> None:
+    member = model_member(translator)
+    settings = translator / "generation_config.json"
+    before = settings.read_text()
+    settings.write_text(before.rstrip() + "\n\n")
+    try:
+        with pytest.raises(ArtefactError, match="other content than when the run began"):
+            given_speaker([member], TASK, beams=1, length_penalty=1.0, device=CPU, max_tokens=32)
+    finally:
+        settings.write_text(before)
 
 
 def test_rows_without_a_text_are_left_out() -> None:
@@ -204,7 +220,7 @@ def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def model_member(folder: Path) -> Member:
-    return classifier_member(str(folder), (), "given 1")
+    return classifier_member(str(folder), (), "given 1", says=True)
 
 
 @pytest.mark.parametrize("beams", [1, 3])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,10 @@ import torch
 
 from potstill.core.errors import ArtefactError, BaseModelError, DataError, Stopped
 from potstill.core.progress import Progress
+from potstill.models.base_folder import find_base
 from potstill.tasks.predictor import TaskHead
 from potstill.training.network import Network, load_encoder_network, new_network, save_network
-from potstill.training.prepare import best_dev, train_network, training_record
+from potstill.training.prepare import best_dev, start_network, train_network, training_record
 from tests.tiny import CPU, tiny_network, tiny_plan, tiny_settings, toy_task
 from tests.training.trainings import StopAt
 
@@ -156,6 +159,19 @@ def train(base: Path, folder: Path, stop: StopAt | None = None, max_tokens: int 
         name="t",
         record={"note": 1},
     )
+
+
+def test_a_base_that_changes_while_a_run_goes_on_is_refused(base: Path, tmp_path: Path) -> None:
+    """Its network would be kept under the digest of what stood there when the run began."""
+    copy = tmp_path / "base"
+    shutil.copytree(base, copy)
+    plan = replace(tiny_plan(copy, base_digest=find_base(str(copy)).digest), named=str(copy))
+    task = toy_task(train=16)
+    start_network([task], plan, tiny_settings(), seed=0)
+    config = copy / "config.json"
+    config.write_text(config.read_text() + "\n")
+    with pytest.raises(ArtefactError, match="other content than when the run began"):
+        start_network([task], plan, tiny_settings(), seed=0)
 
 
 def test_training_leaves_a_network_and_its_record(base: Path, tmp_path: Path) -> None:

@@ -218,6 +218,13 @@ class RunFile(Section):
         return self.teachers.tasks or ()
 
     @property
+    def bases(self) -> tuple[str, ...]:
+        """What its networks start from, each once."""
+        nets = self.teacher_nets() if self.trained_tasks else ()
+        named = [self.student.base, *(net.base for net in nets)]
+        return tuple(dict.fromkeys(base or self.base for base in named))
+
+    @property
     def taught_tasks(self) -> tuple[str, ...]:
         """Tasks with teachers of any origin."""
         return tuple(name for name, task in self.tasks.items() if task.teachers is not False)

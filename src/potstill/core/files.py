@@ -349,6 +349,17 @@ def _nearest_there(folder: Path) -> Path:
     return place
 
 
+def changed(thing: str) -> ArtefactError:
+    """What was read is not what the digest says that results will be kept under."""
+    return ArtefactError(
+        thing,
+        got="other content than when the run began",
+        wanted="the same from beginning to end: results are kept under the digest of what they "
+        "were made from",
+        todo="run the same command again: it takes the content as it is then",
+    )
+
+
 def publish(partial: Path, final: Path) -> None:
     """Rename a finished folder to its place; if another process was first, keep that one."""
     try:

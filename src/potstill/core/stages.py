@@ -155,9 +155,26 @@ class StageFolder:
             self.used = before | noted
 
     @contextmanager
+    def if_idle(self, name: str) -> Iterator[bool]:
+        """Hold a stage's lock, and say whether it could be had: no process makes the stage."""
+        lock = self._lock(name)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def _lock(self, name: str) -> FileLock:
+        return FileLock(self.root / f".{name}.lock")
+
+    @contextmanager
     def _alone(self, folder: Path, what: str) -> Iterator[None]:
         """Hold the stage's lock; while another process makes the stage, a stop is still obeyed."""
-        lock = FileLock(self.root / f".{folder.name}.lock")
+        lock = self._lock(folder.name)
         try:
             lock.acquire(timeout=_SECONDS_UNSAID)
         except Timeout:

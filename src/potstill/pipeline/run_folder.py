@@ -236,12 +236,14 @@ class Finished:
         curves = [curve("student", student)]
         if "multitask" in self.run.evaluate.baselines:
             curves.append(curve("multitask", training_record(chosen.multitask.folder)))
-        teachers: dict[Path, Member] = {
-            m.folder: m for ms in chosen.rivals.values() for m in ms if m.source == "network"
-        }
-        curves += [
-            curve(training_record(folder)["name"], training_record(folder)) for folder in teachers
-        ]
+        teachers: dict[Path, tuple[Member, list[str]]] = {}
+        for name, members in chosen.rivals.items():
+            for m in members:
+                if m.source == "network":
+                    teachers.setdefault(m.folder, (m, []))[1].append(name)
+        for folder, (m, taught) in teachers.items():
+            own = f"{m.name} of {taught[0]}" if len(taught) == 1 < len(self.run.tasks) else m.name
+            curves.append(curve(own, training_record(folder)))
         tasks = {}
         for name, task in chosen.tasks.items():
             facts: dict[str, Any] = dict(reported_counts(task))

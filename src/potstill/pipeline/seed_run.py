@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from potstill.config import RunFile
+from potstill.config.fields import SEQUENCE_BASE
 from potstill.config.training import Architecture
 from potstill.core.device import Device
 from potstill.core.stages import Stage, StageFolder
@@ -109,10 +110,11 @@ class SeedRun:
         nets = []
         for k, net in enumerate(run.teacher_nets()):
             dropout = settings.dropout if net.dropout is None else net.dropout
-            base, digest = self._base(net.base or run.base, teachers.architecture)
+            base, digest, named = self._base(net.base or run.base, teachers.architecture)
             plan = NetworkPlan(
                 base=base,
                 base_digest=digest,
+                named=named,
                 layers=net.layers,
                 pooling=pooling_of(teachers.pooling),
                 head_dropout=head_dropouts(run),
@@ -221,10 +223,11 @@ class SeedRun:
     def student_plan(self) -> NetworkPlan:
         """What the student and the multi-task baseline start from."""
         section = self.run.student
-        base, digest = self._base(section.base or self.run.base, section.architecture)
+        base, digest, named = self._base(section.base or self.run.base, section.architecture)
         return NetworkPlan(
             base=base,
             base_digest=digest,
+            named=named,
             layers=section.layers,
             pooling=pooling_of(section.pooling),
             task_token=section.task_token,
@@ -266,6 +269,7 @@ class SeedRun:
             self.student_plan,
             base=str(self.student.folder),
             base_digest=self.student.digest,
+            named="",
             layers=None,
             task_token=False,
         )
@@ -330,14 +334,14 @@ class SeedRun:
             what=self.prefix + name,
         )
 
-    def _base(self, base: str, architecture: Architecture) -> tuple[str, str]:
-        """Folder and digest of a base."""
+    def _base(self, base: str, architecture: Architecture) -> tuple[str, str, str]:
+        """Folder and digest of a base, and its name where it is no stage."""
         key = f"{base} {architecture.keywords()}"
         if key not in self._bases:
             self._bases[key] = resolve_base(
                 base, architecture, self.tasks, self.stages, self.prefix, longest(self.run)
             )
-        return self._bases[key]
+        return *self._bases[key], "" if base == SEQUENCE_BASE else base
 
 
 def epochs_of_equal_steps(epochs: int, student: int, plain: int) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -26,14 +25,14 @@ from transformers import (
 
 from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, MismatchError
-from potstill.core.files import digest_file, digest_json
 from potstill.kinds.classification import as_spelled
-from potstill.models.base_folder import STUDENT_FILE, check_weights, find_base, student_of_run
+from potstill.models.base_folder import check_weights
 from potstill.models.encoder import longest_text, refuse_missing, silence
 from potstill.models.token_rows import TokenRows, padded_lengths, pick_slots
 from potstill.models.tokenizer import load_tokenizer
 from potstill.tasks.batches import token_batches
 from potstill.tasks.task import Split, Task
+from potstill.teachers.given_models import need_unchanged
 from potstill.teachers.given_scores import read_scores, scores_outputs
 from potstill.teachers.given_texts import texts_of_file, try_speaker
 from potstill.teachers.member import Member
@@ -47,60 +46,6 @@ _FORMATS: Mapping[str, tuple[Any, str]] = {
     "passage": (AutoModelForQuestionAnswering, "question-answering"),
 }
 """What a model must be loaded as, by how a kind reads its rows."""
-
-
-_OF_TEXTS = ("generation_config.json", "special_tokens_map.json", "*.spm")
-"""What decides, beside weights and tokenizer, what an encoder-decoder says."""
-
-
-def classifier_member(
-    model: str, labels: Sequence[str] | None, name: str, *, says: bool = False
-) -> Member:
-    """A member from a model's folder or hub id; nothing is opened but its digests.
-
-    Args:
-        model: The folder or hub id; for texts also the folder of a student of potstill.
-        labels: What its outputs mean, in their order.
-        name: What reports call it.
-        says: It says texts.
-
-    Raises:
-        BaseModelError: It is not there, or is a student where a classifier is wanted.
-    """
-    own = student_of_run(model)
-    model = model if own is None else str(own)
-    try:
-        found = find_base(model)
-    except BaseModelError as error:
-        what = "an encoder-decoder's or a student's folder" if says else "a classifier's folder"
-        raise BaseModelError(
-            f"teacher '{model}'",
-            got=error.got,
-            wanted=f"{what}, or the hub id of one that is stored on this machine",
-            todo="correct `teachers: {models: …}` of its task",
-        ) from error
-    student = Path(model).expanduser()
-    is_student = (student / STUDENT_FILE).is_file()
-    if is_student and not says:
-        raise BaseModelError(
-            f"teacher '{model}'",
-            got="a student of potstill, which has heads for its own tasks",
-            wanted="a model in transformers' format, of one task",
-            todo="write one with `potstill export FOLDER --task NAME --out MODEL`, and name that",
-        )
-    facts: dict[str, object] = {"model": found.digest, "labels": list(labels or [])}
-    if is_student:
-        facts["student"] = digest_file(student / STUDENT_FILE)
-    elif says:
-        files = sorted(path for form in _OF_TEXTS for path in found.path.glob(form))
-        facts["texts"] = {path.name: digest_file(path) for path in files}
-    return Member(
-        name=name,
-        folder=student if is_student else found.path,
-        digest=digest_json(facts),
-        source="classifier",
-        labels=tuple(labels or ()),
-    )
 
 
 def look_at(
@@ -170,10 +115,12 @@ def classifier_outputs(
     Raises:
         BaseModelError: The folder is not a classifier that transformers can load.
         MismatchError: Its labels are not the task's.
+        ArtefactError: Its files have changed since the run began.
     """
     model = _load(member, task)
     order = _label_order(model, member, task)
     tokenizer = load_tokenizer(member.folder)
+    need_unchanged(member)
     columns = task.inputs.columns
     inputs: dict[str, list[Any]] = {
         c: [v for split in rows for v in split.inputs[c]] for c in columns

@@ -10,13 +10,13 @@ import numpy as np
 
 from potstill.core.arrays import parts_of
 from potstill.core.errors import DataError
-from potstill.core.files import digest_json
+from potstill.core.files import changed
 from potstill.kinds.base import Space
 from potstill.kinds.scores import MixedScores
-from potstill.tasks.rowids import digest_rows, row_ids, sort_keys
+from potstill.tasks.rowids import sort_keys
 from potstill.tasks.sources import Rows, Source, read_rows
 from potstill.tasks.task import Split, Task, slots_of
-from potstill.teachers.joining import ids_of_split, ids_of_table
+from potstill.teachers.joining import digest_of_table, ids_of_split, ids_of_table
 from potstill.teachers.member import Member
 
 
@@ -45,8 +45,7 @@ def scores_member(task: Task, scores: Source, key: str | None, name: str) -> Mem
     """
     columns = _score_table_columns(task, key)
     table = read_rows(scores, columns=columns, what=f"task '{task.name}', scores")
-    values = row_ids([[str(v) for v in table.columns[c]] for c in columns])
-    digest = digest_json({"scores": digest_rows(values, None), "key": key})
+    digest = digest_of_table(table, key)
     path = Path(scores) if isinstance(scores, str | Path) else Path()
     given = None if isinstance(scores, str | Path) else scores
     return Member(name=name, folder=path, digest=digest, source="scores", key=key, scores=given)
@@ -58,11 +57,14 @@ def read_scores(member: Member, task: Task) -> Scores:
     Raises:
         DataError: A column or all rows are missing, a score is no number, or nearly all are
             probabilities.
+        ArtefactError: The table has changed since the run began.
     """
     source: Source = member.folder if member.scores is None else member.scores
     names = task.kind.score_columns
     what = f"task '{task.name}', scores"
     table = read_rows(source, columns=_score_table_columns(task, member.key), what=what)
+    if digest_of_table(table, member.key) != member.digest:
+        raise changed(f"{what}, {table.source}")
     if not table.n_rows:
         raise DataError(
             what,

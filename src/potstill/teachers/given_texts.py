@@ -18,7 +18,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from potstill.core.characters import is_unseen
 from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, DataError, MismatchError
-from potstill.core.files import verify
+from potstill.core.files import changed, verify
 from potstill.models.base_folder import STUDENT_FILE, check_weights
 from potstill.models.encoder import refuse_missing, silence
 from potstill.models.pieces import Decoding, PieceTokenizer, load_pieces
@@ -28,7 +28,8 @@ from potstill.tasks.predictor import TaskHead
 from potstill.tasks.rowids import sort_keys
 from potstill.tasks.sources import read_rows
 from potstill.tasks.task import Split, Task
-from potstill.teachers.joining import ids_of_split, ids_of_table
+from potstill.teachers.given_models import need_unchanged
+from potstill.teachers.joining import digest_of_table, ids_of_split, ids_of_table
 from potstill.teachers.member import Member
 from potstill.training.network import load_network
 from potstill.training.sequence_network import SequenceNetwork
@@ -62,14 +63,18 @@ def given_speaker(
 
     Raises:
         BaseModelError: The folder is no encoder-decoder that transformers can load.
-        ArtefactError: A student's files are damaged.
+        ArtefactError: A student's files are damaged; a file has changed since the run began.
         MismatchError: A student that does not say such texts; students of several vocabularies.
     """
     if is_student(members[0]):
         decoding = Decoding(beams=beams, length_penalty=length_penalty)
-        return _students_speaker(members, task, decoding, device, max_tokens)
+        speaker = _students_speaker(members, task, decoding, device, max_tokens)
+        for member in members:
+            need_unchanged(member, says=True)
+        return speaker
     (member,) = members
     model, tokenizer = load_translator(member)
+    need_unchanged(member, says=True)
     model.to(device.torch).eval()
 
     def speak(inputs: Columns, done: Callable[[int], None]) -> list[str]:
@@ -227,12 +232,15 @@ def texts_of_file(member: Member, task: Task, rows: Iterable[Split]) -> list[str
     """The texts of a file for rows of a task; None where it has none.
 
     Raises:
-        DataError: As :func:`given_texts`.
+        DataError: A text is missing, or rows of one source differ.
+        ArtefactError: The table has changed since the run began.
     """
     joint = list(task.inputs.columns) if member.key is None else [member.key]
     source = member.folder if member.scores is None else member.scores
     what = f"task '{task.name}', texts of its teacher"
     table = read_rows(source, columns=[*joint, PREDICTION], what=what)
+    if digest_of_table(table, member.key) != member.digest:
+        raise changed(f"{what}, {table.source}")
     by_row: dict[bytes, str] = {}
     known = sort_keys(ids_of_table(task, member.key, table.columns))
     for i, (key, text) in enumerate(zip(known, table.columns[PREDICTION], strict=True)):

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from potstill.core.errors import DataError
-from potstill.tasks.rowids import join_key, row_ids
+from potstill.core.files import digest_json
+from potstill.tasks.rowids import digest_rows, join_key, row_ids
+from potstill.tasks.sources import Rows
 from potstill.tasks.task import Split, Task
 
 
@@ -28,6 +30,12 @@ def ids_of_table(
             for c in reader.columns
         }
     )
+
+
+def digest_of_table(table: Rows, key: str | None) -> str:
+    """Of all values of a table, in their order, and of the column that joins it."""
+    values = row_ids([[str(value) for value in column] for column in table.columns.values()])
+    return digest_json({"scores": digest_rows(values, None), "key": key})
 
 
 def ids_of_split(split: Split, key: str | None, what: str) -> np.ndarray:

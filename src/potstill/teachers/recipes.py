@@ -105,7 +105,11 @@ def train_ensembles(
             if recipe != "multitask":
                 # A fresh head on the shared layers of the multi-task network.
                 base = replace(
-                    net.plan, base=str(stage.folder), base_digest=stage.digest, layers=None
+                    net.plan,
+                    base=str(stage.folder),
+                    base_digest=stage.digest,
+                    named="",
+                    layers=None,
                 )
                 made = _train(
                     stages,

@@ -15,8 +15,9 @@ import numpy as np
 
 from potstill.core.device import Device
 from potstill.core.errors import DataError
-from potstill.core.files import read_json, write_json
+from potstill.core.files import changed, read_json, write_json
 from potstill.core.progress import Progress
+from potstill.models.base_folder import find_base
 from potstill.models.encoder import Pooling
 from potstill.models.token_rows import TokenRows
 from potstill.tasks.predictor import TaskHead
@@ -39,6 +40,7 @@ class NetworkPlan:
     Attributes:
         base: ``minilm``, a folder, or a hub id.
         base_digest: Digest of the base's files, or of the stage that made it.
+        named: The base as it was named, where it is no stage: its files can change.
         layers: Keep this many evenly spaced layers.
         pooling: None takes the base's own.
         task_token: A task-identifier token before each text.
@@ -48,6 +50,7 @@ class NetworkPlan:
 
     base: str
     base_digest: str
+    named: str = ""
     layers: int | None = None
     pooling: Pooling | None = None
     task_token: bool = False
@@ -164,7 +167,21 @@ def train_network(
 def start_network(
     tasks: Sequence[Task], plan: NetworkPlan, settings: TrainSettings, *, seed: int
 ) -> AnyNetwork:
-    """The network of a plan before its training."""
+    """The network of a plan before its training.
+
+    Raises:
+        BaseModelError: The base is missing or unsafe.
+        ArtefactError: Its files have changed since the plan was made.
+    """
+    network = _start_network(tasks, plan, settings, seed=seed)
+    if plan.named and find_base(plan.named).digest != plan.base_digest:
+        raise changed(f"base '{plan.named}'")
+    return network
+
+
+def _start_network(
+    tasks: Sequence[Task], plan: NetworkPlan, settings: TrainSettings, *, seed: int
+) -> AnyNetwork:
     heads = {t.name: TaskHead(kind=t.kind, inputs=t.inputs, metric=t.metric.name) for t in tasks}
     if tasks[0].kind.generates:
         return new_sequence_network(

@@ -1,0 +1,51 @@
+"""What no run uses any more, and what must stay."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from potstill.core.files import seal
+from potstill.core.progress import Progress
+from potstill.core.stages import STAGES_FOLDER, StageFolder
+from potstill.pipeline.housekeeping import clean
+
+
+def stage(output: Path, name: str) -> None:
+    folder = output / STAGES_FOLDER / name
+    folder.mkdir(parents=True)
+    (folder / "weights.bin").write_bytes(b"x" * 100)
+
+
+def log(run: Path, *events: dict[str, str]) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / "log.jsonl").open("a") as file:
+        file.writelines(json.dumps(event) + "\n" for event in events)
+
+
+def kept(output: Path) -> list[str]:
+    clean(output, really=True)
+    return sorted(p.name for p in (output / STAGES_FOLDER).iterdir() if p.is_dir())
+
+
+def test_a_finished_run_keeps_what_it_has_and_what_it_is_making_anew(tmp_path: Path) -> None:
+    """Such as after an update whose stages are others, while the old results still stand."""
+    for name in ("network-older", "network-old", "network-new", "student-new.partial", "other"):
+        stage(tmp_path, name)
+    run = tmp_path / "run-1"
+    log(run, {"event": "start"}, {"event": "stage", "stage": "network-older"})
+    log(run, {"event": "start"}, {"event": "stage", "stage": "network-old"})
+    seal(run, {"stages": ["network-old"], "created": "today"}, without=["log.jsonl"])
+    log(run, {"event": "start"}, {"event": "stage", "stage": "network-new"})
+    log(run, {"event": "stage", "stage": "student-new"})
+    assert kept(tmp_path) == ["network-new", "network-old", "student-new.partial"]
+
+
+def test_what_another_process_makes_stays(tmp_path: Path) -> None:
+    stage(tmp_path, "network-a.partial")
+    stage(tmp_path, "network-b")
+    stages = StageFolder(root=tmp_path / STAGES_FOLDER, progress=Progress())
+    with stages.if_idle("network-a") as idle:
+        assert idle
+        assert kept(tmp_path) == ["network-a.partial"]
+    assert kept(tmp_path) == []
