@@ -143,9 +143,67 @@ def test_every_section_has_its_change() -> None:
     assert changed | {"output", "base"} | of_texts == set(RunFile.model_fields)
 
 
-def test_every_key_of_training_has_its_change() -> None:
-    changed = {key.split(".")[1] for key, _, _ in CHANGES if key.startswith("training.")}
-    assert changed == set(RunFile.model_fields["training"].annotation.model_fields)  # type: ignore[union-attr]
+ELSEWHERE = {
+    "teachers": {"architecture", "base", "nets", "keep", "select_on"},
+    "student": {"architecture", "base", "trunk"},  # of trunks there is one as yet
+    "evaluate": {"match_steps"},
+}
+"""Keys whose changes are the tests below, or in test_translation.py."""
+
+
+@pytest.mark.parametrize(
+    "section", ["training", "teachers", "student", "distill", "evaluate", "export"]
+)
+def test_every_key_of_a_section_has_its_change(section: str) -> None:
+    changed = {key.split(".")[1] for key, _, _ in CHANGES if key.startswith(f"{section}.")}
+    keys = set(RunFile.model_fields[section].annotation.model_fields)  # type: ignore[union-attr]
+    assert changed | ELSEWHERE.get(section, set()) == keys
+
+
+@pytest.mark.parametrize(
+    ("key", "anew"), [("teachers.base", TEACH), ("student.base", BOTH | {"single"})]
+)
+def test_another_base_of_one_side(
+    finished: tuple[Keys, Path], base: Path, tmp_path: Path, key: str, anew: set[str]
+) -> None:
+    run, folder = finished
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    change_weights(other)
+    again = copy_of(run, folder, tmp_path / "runs")
+    assert made_by(with_key(again, key, str(other))) == anew
+
+
+@pytest.mark.parametrize(("key", "value"), [("nets", 3), ("keep", 2), ("select_on", ["stars"])])
+def test_which_networks_are_kept_decides_what_the_student_learns(
+    base: Path, tmp_path: Path, key: str, value: object
+) -> None:
+    run = toy_run(tmp_path, base)
+    run["evaluate"]["baselines"] = []
+    run["teachers"] = {"recipe": "mt-dnn-kd", "nets": 2, "keep": 1, "select_on": ["mood"]}
+
+    def taught_by(asked: Keys) -> tuple[list[str], str]:
+        opened = Run(parse_run(asked), Progress())
+        opened.distill()
+        seed = opened.seeds[0]
+        return [m.digest for ms in seed.members.values() for m in ms], seed.student.digest
+
+    members, student = taught_by(run)
+    others, another = taught_by(with_key(run, f"teachers.{key}", value))
+    assert (members == others) is (student == another)
+    if key == "keep":
+        assert len(others) == 2 * len(members)
+
+
+def test_steps_are_matched_by_a_longer_baseline(
+    finished: tuple[Keys, Path], tmp_path: Path
+) -> None:
+    run, folder = finished
+    again = copy_of(run, folder, tmp_path)
+    again["tasks"]["mood"]["pool"] = [toy_rows("classification", 24, 9)]
+    potstill.run(again)
+    made = made_stages(potstill.run(with_key(again, "evaluate.match_steps", True)).folder)
+    assert kinds_of(made) == {"longer", "score"}
 
 
 def test_the_same_run_makes_nothing_wherever_it_stands(

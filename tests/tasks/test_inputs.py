@@ -16,7 +16,7 @@ from potstill.core.errors import DataError
 from potstill.kinds import KINDS
 from potstill.models.tokenizer import TextTokenizer, load_tokenizer
 from potstill.tasks.inputs import READERS, PassageInputs, Reader, TextInputs, WordInputs
-from potstill.tasks.load import label_array
+from potstill.tasks.load import label_array, load_task
 from potstill.tasks.pools import join_pools, pool_of_others
 from potstill.tasks.task import folds, groups_of, shared_texts, slots_of, truth_of
 from tests.tiny import toy_task
@@ -290,6 +290,31 @@ def test_a_task_takes_the_rows_of_another_on_the_same_file() -> None:
     alone = toy_task(train=rows, dev=None, rows=30, pool=["rest"], columns=("tokens",))
     assert alone.train.places.tolist() != tags.train.places.tolist()
     assert shared_texts([tags, alone], pools=True, task_token=False) == {}
+
+
+def test_no_direction_learns_what_the_other_is_asked() -> None:
+    """Four sources share each target: dev of one direction must not grow by the other's train."""
+    rows = [{"en": f"source {i}", "de": f"Ziel {i // 4}"} for i in range(40)]
+    rows += [{"en": f"sole {i}", "de": f"einzeln {i}"} for i in range(40)]
+    options: dict[str, Any] = {
+        "kind": "translation",
+        "metric": None,
+        "train": rows,
+        "dev": None,
+        "test": None,
+        "pool": [],
+        "rows": None,
+        "seed": 0,
+    }
+    there = load_task("en-de", columns=["en"], label="de", options={"language": "de"}, **options)
+    back = load_task(
+        "de-en", columns=["de"], label="en", options={"language": "en"}, like=there, **options
+    )
+    assert len(there.dev) == 8
+    assert back.train.places.tolist() == there.train.places.tolist()
+    assert set(back.dev.places) <= set(there.dev.places)
+    assert 0 < len(back.dev) < 8
+    assert not set(back.dev.inputs["de"]) & set(back.train.inputs["de"])
 
 
 # -- pools of others ----------------------------------------------------------------------------

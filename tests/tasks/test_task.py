@@ -331,6 +331,14 @@ def test_a_pool_without_keys_among_others_has_none() -> None:
     assert join_pools([], [], []) is None
 
 
+def test_a_candidate_that_stands_twice_does_not_cost_its_list() -> None:
+    lists = [("q1", "abca"), ("q2", "de")]
+    rows = [{"query": q, "candidate": text} for q, texts in lists for text in texts]
+    pool = toy_task("ranking", train=12, dev=8, pool=[rows, rows[:4]]).pool
+    assert pool is not None
+    assert pool.inputs["candidate"] == [*"abcade"]  # the second q1 repeats the first
+
+
 # -- faulty rows --------------------------------------------------------------------------------
 
 

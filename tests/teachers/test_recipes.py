@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from potstill.core.errors import DataError
 from potstill.core.files import write_json
 from potstill.core.stages import StageFolder
 from potstill.models.base_folder import STUDENT_FILE
@@ -171,6 +172,19 @@ def test_cross_fit_leaves_out_the_fold_that_it_will_label(spy: Spy, recipe: Reci
                 left_out = folds(task, 3) == call.seed  # net k has seed k here
                 assert left_out.any()
                 assert rows.tolist() == np.flatnonzero(~left_out).tolist()
+
+
+def test_rows_that_cannot_be_parted_are_refused_by_name(spy: Spy) -> None:
+    stages, _ = spy
+    rows = [{"query": "one", "candidate": f"text {i}", "relevance": i % 2} for i in range(6)]
+    plan = nets(1)[0]
+    task = toy_task("ranking", train=rows, dev=8)
+    fold = (int(folds(task, 3)[0]), 3)
+    with pytest.raises(DataError, match="task 'ranking', train") as refused:
+        finetune(
+            stages, [task], plan.plan, plan.settings, seed=0, device=CPU, what="one", fold=fold
+        )
+    assert "cross_fit: false" in refused.value.todo
 
 
 def test_without_cross_fit_all_rows_are_seen(spy: Spy) -> None:

@@ -171,7 +171,19 @@ def test_a_louder_loss_is_turned_down(
     plain = two.run(tmp_path / "plain").result.state.balance
     hard = Tagging.hard_loss
     monkeypatch.setattr(Tagging, "hard_loss", lambda *given: 64 * hard(*given))
+    scaled: list[tuple[str, float, float]] = []
+    scale = GradientBalance.scale
+
+    def spy(own: GradientBalance, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        found = scale(own, losses)
+        scaled.extend((t, losses[t].item(), found[t].item()) for t in losses)
+        return found
+
+    monkeypatch.setattr(GradientBalance, "scale", spy)
     loud = two.run(tmp_path / "loud").result.state.balance
+    shrunk = {task: after / before for task, before, after in scaled[len(scaled) // 2 :]}
+    assert shrunk["tagging"] < 0.5
+    assert shrunk["regression"] > 1
     assert loud["tagging"][0] - plain["tagging"][0] == pytest.approx(math.log(64), abs=0.5)
     assert loud["regression"][0] == pytest.approx(plain["regression"][0], abs=0.5)
 

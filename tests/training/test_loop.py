@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from potstill.core.device import Device
 from potstill.core.errors import PotstillError
+from potstill.core.files import read_signed_json
 from potstill.core.progress import Progress
 from potstill.metrics.metric import Ints, Metric, Numbers
 from potstill.tasks.batches import plan_epochs, rows_per_batch
@@ -337,8 +339,30 @@ def test_the_loss_curve_has_a_point_every_ten_steps(one: Training, tmp_path: Pat
     assert isinstance(one.tasks[0].metric, Metric)
 
 
-def test_no_checkpoint_holds_nan(one: Training, tmp_path: Path) -> None:
-    settings = tiny_settings(epochs=1, batch=2, learning_rate=1e30, checkpoint_seconds=-1.0)
-    one.settings = settings
+@pytest.mark.parametrize("change", [{"accumulate": 4}, {"tasks_per_step": 2}])
+def test_the_loss_curve_is_the_mean_of_rows_however_steps_are_parted(
+    one: Training, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    """With a learning rate of nothing all rows keep their loss."""
+    one.tasks = [toy_task(train=64, dev=8), toy_task("pair", train=64, dev=8)]
+    still = tiny_settings(epochs=1, batch=32, learning_rate=1e-30)
+    still = dataclasses.replace(still, tasks_per_step=1, dropout=0.0, head_dropout=0.0)
+    one.settings = dataclasses.replace(still, balance="none")
+    whole = one.run(tmp_path / "whole").result
+    one.settings = dataclasses.replace(one.settings, **change)
+    parted = one.run(tmp_path / "parted").result
+    assert parted.n_steps < whole.n_steps
+    assert parted.state.loss[-1][1] == pytest.approx(whole.state.loss[-1][1], rel=0.02)
+
+
+def test_no_checkpoint_holds_nan(
+    one: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where the loss curve, which looks at every tenth step, has not seen it yet."""
+    one.settings = tiny_settings(epochs=9, batch=2, learning_rate=1e30, checkpoint_seconds=-1.0)
+    monkeypatch.setattr(loop, "_LOSS_EVERY", 10**6)
     with pytest.raises(PotstillError, match="a loss of (nan|inf)"):
         one.run(tmp_path / "run")
+    pointer = read_signed_json(tmp_path / "run" / "checkpoint.json")
+    weights = safetensors.torch.load_file(tmp_path / "run" / pointer["file"])
+    assert all(bool(tensor.isfinite().all()) for tensor in weights.values())

@@ -274,7 +274,12 @@ def _need_lists(name: str, splits: Mapping[str, Split | None]) -> None:
 def _set_dev_aside(
     name: str, whole: Split, kind: Kind, seed: int, taken: np.ndarray | None
 ) -> tuple[Split, Split]:
-    """A tenth of train as dev; rows with equal inputs go together."""
+    """A tenth of train as dev; rows with equal inputs go together.
+
+    Where another task of the same file has ``taken`` its dev, these rows are aside here, too, and
+    no others: the other direction of a translation learns them. If the input is another column
+    there, some may have an input that stands in train as well: those are in neither.
+    """
     n = max(1, round(DEV_SHARE * len(whole)))
     chosen = np.zeros(len(whole), bool) if taken is None else taken
     together = None if taken is not None else kind.together(list(whole.inputs.values()))
@@ -282,17 +287,22 @@ def _set_dev_aside(
         chosen[sample_groups(_number(together), n, seed)] = True
     elif taken is None:
         chosen[_sample(whole, kind, n, seed)] = True
+    train, dev = ~chosen, chosen
     if whole.groups is None:
         keys = sort_keys(whole.ids)
-        chosen |= np.isin(keys, keys[chosen])
-    if chosen.all() or not chosen.any():
+        if taken is None:
+            dev = np.isin(keys, keys[chosen])
+            train = ~dev
+        else:
+            dev = chosen & ~np.isin(keys, keys[train])
+    if not train.any() or not dev.any():
         raise DataError(
             f"task '{name}', train",
             got=f"{len(whole)} rows, too few to set a dev split aside",
             wanted="enough rows for train and dev",
             todo="give more rows, or a `dev:` file",
         )
-    return whole.take(np.flatnonzero(~chosen)), whole.take(np.flatnonzero(chosen))
+    return whole.take(np.flatnonzero(train)), whole.take(np.flatnonzero(dev))
 
 
 def _share(

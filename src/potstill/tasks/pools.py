@@ -33,8 +33,12 @@ def join_pools(
     )
     keys = sort_keys(ids)
     banned = [sort_keys(taken) for taken in (*held_out, *known)]
-    keep = np.zeros(len(ids), bool)
-    keep[np.unique(keys, return_index=True)[1]] = True
+    _, first, same = np.unique(keys, return_index=True, return_inverse=True)
+    earliest = first[same]
+    if joined.groups is None:
+        keep = earliest == np.arange(len(ids))
+    else:  # a candidate may stand twice in one list
+        keep = joined.groups[earliest] == joined.groups
     keep &= ~np.isin(keys, np.concatenate([keys[:0], *banned]))
     if joined.groups is not None:  # a list stays whole or goes whole
         keep = ~np.isin(joined.groups, np.unique(joined.groups[~keep]))

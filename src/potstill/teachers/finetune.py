@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from potstill.core.device import Device
+from potstill.core.errors import DataError
 from potstill.core.files import digest_json
 from potstill.core.stages import Stage, StageFolder
 from potstill.tasks.task import Task, folds, shared_texts
@@ -83,4 +84,14 @@ def _without_fold(tasks: Sequence[Task], fold: tuple[int, int] | None) -> Mappin
     if fold is None:
         return {}
     k, n = fold
-    return {t.name: Extra(rows=np.flatnonzero(folds(t, n) != k)) for t in tasks}
+    extras = {t.name: Extra(rows=np.flatnonzero(folds(t, n) != k)) for t in tasks}
+    for name, extra in extras.items():
+        if extra.rows is not None and not len(extra.rows):
+            raise DataError(
+                f"task '{name}', train",
+                got=f"all rows in fold {k + 1} of {n}: they belong together, such as the "
+                "candidates of one query or the questions on one passage",
+                wanted="rows that can be parted, so that each network learns from some",
+                todo="give more queries or passages, or set `teachers: {cross_fit: false}`",
+            )
+    return extras

@@ -283,7 +283,8 @@ class _Fit:
                 * (1.0 / self.step_rows[feed.task])
                 for feed in feeds
             }
-            self._recent.append(self._sum(losses, feeds).detach())
+            whole_step = self.step_rows[batch.task] / len(batch.units)
+            self._recent.append(self._sum(losses, feeds).detach() * whole_step)
             if self.balance is not None:
                 losses = self.balance.scale(losses)
             torch.autograd.backward(self._sum(losses, feeds))
