@@ -320,6 +320,15 @@ def test_keys_travel_with_their_rows() -> None:
         assert split.keys == [f"k{t.split()[1]}" for t in split.inputs["text"]]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_text_that_stands_often_does_not_fill_dev(seed: int) -> None:
+    often = [{"text": "yes", "label": "good"}] * 150 + [{"text": "no", "label": "bad"}] * 50
+    pairs = [{"text": f"text {i // 2}", "label": ("good", "bad")[i % 4 // 2]} for i in range(200)]
+    task = toy_task(train=often + pairs, dev=None, seed=seed)
+    assert 16 <= len(task.dev) <= 24
+    assert not set(task.dev.inputs["text"]) & set(task.train.inputs["text"])
+
+
 def test_a_pool_without_keys_among_others_has_none() -> None:
     rows = [{**row, "id": 1} for row in numbers(8)]
     keyed = toy_task(train=rows, dev=rows, key="id").train.without_labels()

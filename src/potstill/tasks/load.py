@@ -280,21 +280,14 @@ def _set_dev_aside(
     no others: the other direction of a translation learns them. If the input is another column
     there, some may have an input that stands in train as well: those are in neither.
     """
-    n = max(1, round(DEV_SHARE * len(whole)))
-    chosen = np.zeros(len(whole), bool) if taken is None else taken
-    together = None if taken is not None else kind.together(list(whole.inputs.values()))
-    if together is not None:  # such as the questions on one passage
-        chosen[sample_groups(_number(together), n, seed)] = True
-    elif taken is None:
-        chosen[_sample(whole, kind, n, seed)] = True
-    train, dev = ~chosen, chosen
-    if whole.groups is None:
-        keys = sort_keys(whole.ids)
-        if taken is None:
-            dev = np.isin(keys, keys[chosen])
-            train = ~dev
-        else:
-            dev = chosen & ~np.isin(keys, keys[train])
+    if taken is None:
+        dev = _draw_dev(whole, kind, max(1, round(DEV_SHARE * len(whole))), seed)
+        train = ~dev
+    else:
+        train, dev = ~taken, taken
+        if whole.groups is None:
+            keys = sort_keys(whole.ids)
+            dev = taken & ~np.isin(keys, keys[train])
     if not train.any() or not dev.any():
         raise DataError(
             f"task '{name}', train",
@@ -303,6 +296,25 @@ def _set_dev_aside(
             todo="give more rows, or a `dev:` file",
         )
     return whole.take(np.flatnonzero(train)), whole.take(np.flatnonzero(dev))
+
+
+def _draw_dev(whole: Split, kind: Kind, n: int, seed: int) -> np.ndarray:
+    """(N,) which rows are dev: about ``n``, and all or none of those with equal inputs."""
+    dev = np.zeros(len(whole), bool)
+    together = kind.together(list(whole.inputs.values()))
+    if together is not None:  # such as the questions on one passage
+        dev[sample_groups(_number(together), n, seed)] = True
+    elif whole.groups is not None:
+        dev[_sample(whole, kind, n, seed)] = True
+        return dev
+    keys = sort_keys(whole.ids)
+    if together is None:
+        # Texts are drawn, not rows, of which many may be one text; it would fill dev alone.
+        _, first, counts = np.unique(keys, return_index=True, return_counts=True)
+        texts = np.sort(first[counts <= n] if (counts <= n).any() else first)
+        share = max(1, round(DEV_SHARE * len(texts)))
+        dev[texts[_sample(whole.take(texts), kind, share, seed)]] = True
+    return np.isin(keys, keys[dev])
 
 
 def _share(
