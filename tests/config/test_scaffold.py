@@ -218,11 +218,15 @@ def test_what_is_left_out_is_said(init: Init) -> None:
         assert part in text, text
 
 
+def test_umlauts_leave_their_letters(init: Init) -> None:
+    assert list(init({"ümlaut daten größe.csv": ONE})[1].tasks) == ["umlaut-daten-grosse"]
+
+
 def test_names_and_values_that_yaml_would_misread(init: Init, tmp_path: Path) -> None:
     head: Head = {"a: b #c\x85\x7f\u2028\U0001f600": list(SENTENCES), "label": ["x\ny", "null"] * 4}
     _, run = init({"no/train.csv": ONE, "1 2/tr ü/train.csv": head, "x/no/train.csv": ONE})
-    assert set(run.tasks) == {"no", "tr", "no-2"}
-    task = run.tasks["tr"]
+    assert set(run.tasks) == {"no", "tr-u", "no-2"}
+    task = run.tasks["tr-u"]
     assert isinstance(task, ClassificationTask)
     assert task.text == "a: b #c\x85\x7f\u2028\U0001f600"
     assert task.train == tmp_path / "data/1 2/tr ü/train.csv"

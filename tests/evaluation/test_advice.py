@@ -57,6 +57,15 @@ def said(document: Document) -> str:
     return "\n".join(advice(read_results(document)))
 
 
+def test_nothing_learned_is_no_question_of_seeds() -> None:
+    document = results(
+        {"tags": ("no difference", 0.0, 0.0)}, multitask=0.0, ensemble=0.0, student=0.0, half=0.0
+    )
+    document["tasks"]["tags"]["scores"]["student"] = 0.0
+    assert said(document).startswith("No system has learned anything: all scores are 0.000.")
+    assert "seed" not in said(document)
+
+
 def test_a_student_that_stands_up_is_told_nothing() -> None:
     assert said(results({"mood": ("helped", 0.6, 0.7)}, student=0.75, ensemble=0.74)) == ""
 

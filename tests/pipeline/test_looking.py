@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from potstill.config import load_run_file
 from potstill.core.progress import Progress
-from potstill.pipeline.looking import look
+from potstill.pipeline.looking import Look, look
 from potstill.tasks.findings import Finding
 from tests.pipeline.toy_runs import Keys, toy_run, toy_task, write_run
 from tests.toys import write_rows
@@ -113,6 +114,61 @@ def test_rows_that_a_run_skips_are_warnings(
         assert len({f.where for f in rows}) == 2
 
 
+def test_a_file_in_another_encoding_is_to_be_saved_anew(base: Path, tmp_path: Path) -> None:
+    file = tmp_path / "train.csv"
+    rows = "".join(f"ein schöner Tag {i},{('good', 'bad')[i % 2]}\n" for i in range(6))
+    file.write_bytes(f"text,label\nplain,good\n{rows}".encode("cp1252"))
+    task = {**toy_task(), "train": str(file)}
+    refused = [f for f in found(task, base, tmp_path) if "faulty row" in f.what]
+    assert refused[0].severity == "error"
+    assert refused[0].todo.startswith("save the file as UTF-8, or leave them out with --skip-bad")
+    # Left out they are a warning, and what is left over has one class: that is the error now.
+    skipped = found(task, base, tmp_path, skip_bad_rows=6)
+    only([f for f in skipped if "faulty row" in f.what], "warning")
+    assert "'good'" in only(skipped, "error").what
+
+
+def looked_at(run: Keys, folder: Path) -> Look:
+    return look(load_run_file(write_run(folder, run)), Progress(quiet=True))
+
+
+def test_an_output_that_cannot_be_made_is_an_error(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    seen = looked_at(toy_run(tmp_path / "taken" / "runs", base), tmp_path)
+    assert seen.n_errors == 1
+    assert "cannot be made" in seen.findings["run"][0].what
+    assert seen.trial is None
+
+
+def test_a_limit_beyond_the_base_is_named_as_it_is(
+    base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = toy_run(tmp_path / "runs", base)
+    limit = json.loads((base / "config.json").read_text())["max_position_embeddings"]
+    for row in run["tasks"]["mood"]["train"][::2]:
+        row["text"] += " good day" * limit
+    run["training"]["max_tokens"] = 10 * limit
+    seen = looked_at(run, tmp_path)
+    assert seen.trial is not None
+    assert seen.trial.max_tokens == limit
+    (cut,) = [f for f in seen.findings["mood"] if "lose their end" in f.what]
+    assert f"longer than {limit} tokens" in cut.what
+    assert "base that reads longer ones" in cut.todo
+    said = " ".join(capfd.readouterr().err.split())
+    assert f"`max_tokens: {10 * limit}` is more than the base can read" in said
+
+
+def test_how_many_rows_are_learned_from_is_said(base: Path, tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "runs", base)
+    run["tasks"]["mood"]["rows"], run["tasks"]["stars"]["rows"] = 5, 5000
+    notes = {name: [f.what for f in fs] for name, fs in looked_at(run, tmp_path).findings.items()}
+    assert "train: 5 rows are learned from (`rows: 5`)" in notes["mood"]
+    assert (
+        "train: 16 rows are learned from (`rows: 5000`): it has no more beside dev"
+        in (notes["stars"])
+    )
+
+
 def test_faulty_rows_are_counted_as_a_run_counts_them(base: Path, tmp_path: Path) -> None:
     task = toy_task()
     task["dev"][1] |= {"text": " ", "label": None}  # a row counts once
@@ -129,7 +185,7 @@ def test_faulty_rows_are_counted_as_a_run_counts_them(base: Path, tmp_path: Path
     for allowed in (0, 2):
         few = look(file, Progress(), skip_bad_rows=allowed).findings["task"]
         (bad,) = [f for f in few if "faulty row" in f.what]
-        assert bad.todo == "mend them, or leave them out with --skip-bad-rows 3"
+        assert bad.todo == "mend the rows, or leave them out with --skip-bad-rows 3"
         assert bad.severity == "error"
     enough = look(file, Progress(), skip_bad_rows=3)
     assert enough.n_errors == 0

@@ -105,6 +105,8 @@ CHANGES: list[tuple[str, object, set[str]]] = [
     ("distill.pool_weight", 2.0, STUDENT),
     ("distill.stop_when_ahead", 0.0, STUDENT),
     ("distill.pool", "others", {"label", "student"}),
+    ("distill.pool", False, NONE),
+    ("tasks.mood.pool", False, NONE),
     ("evaluate.baselines", [], NONE),
     ("evaluate.resamples", 10, NONE),
     ("evaluate.training.epochs", 2, {"single"}),

@@ -21,12 +21,14 @@ import pytest
 import potstill
 from potstill.config import parse_run
 from potstill.core.errors import PotstillError, ResourceError, Stopped
+from potstill.core.files import verify
 from potstill.core.progress import Progress
 from potstill.pipeline import worker, workers
 from potstill.pipeline.jobs import Job
 from potstill.pipeline.run import Run
 from potstill.pipeline.workers import LocalProcesses, open_run
-from tests.pipeline.toy_runs import Keys, toy_run
+from potstill.students.student import Student
+from tests.pipeline.toy_runs import Keys, toy_run, write_run
 
 _ORPHAN = """
 import os, sys, time
@@ -82,6 +84,22 @@ def test_two_processes_give_the_results_of_one(base: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.timeout(120)
+def test_two_runs_of_one_file_do_not_write_into_each_other(base: Path, tmp_path: Path) -> None:
+    """Both have all stages and come to the run's folder at once: one waits for the other."""
+    run = toy_run(tmp_path / "runs", base)
+    file = write_run(tmp_path, run)
+    folder = potstill.run(file).folder
+    for _ in range(2):
+        shutil.rmtree(folder)
+        command = [sys.executable, "-m", "potstill", "run", str(file), "--quiet", "--jobs", "1"]
+        both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        for one in both:
+            _, said = one.communicate(timeout=120)
+            assert one.returncode == 0, said
+    assert verify(folder)
+    Student.load(folder)
+
+
 def test_a_script_without_a_main_guard_runs_once(base: Path, tmp_path: Path) -> None:
     run = json.dumps(toy_run(tmp_path, base), default=str)
     script = tmp_path / "script.py"  # with -c there is no file that children could run

@@ -90,8 +90,10 @@ def test_a_column_of_its_own_is_stronger(tmp_path: Path) -> None:
 
 def test_flat_answers_without_places_lack_a_column(tmp_path: Path) -> None:
     rows = [{k: v for k, v in row.items() if k != "answer_starts"} for row in FLAT]
-    with pytest.raises(DataError, match="no column 'answer_starts'"):
+    with pytest.raises(DataError, match="column 'answer_starts'") as refused:
         load(write_rows(tmp_path / "train.jsonl", rows))
+    assert "{'text': […], 'answer_start': […]}" in refused.value.wanted
+    assert refused.value.todo.startswith("add the column to the data")
 
 
 @pytest.mark.parametrize("value", [{"text": ["a"]}, None, [{"text": "a"}], {"text": "a"}])

@@ -12,6 +12,7 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -79,7 +80,11 @@ def init(
             )
         text = scaffold(data, read_head=read_head, folder=out.resolve().parent)
         write_text(out, text)
-        answer({"run_file": str(out)}, as_json, f"{out} is written. Next: potstill check {out}")
+        answer(
+            {"run_file": str(out)},
+            as_json,
+            f"{out} is written. Next: potstill check {quote(str(out))}",
+        )
 
 
 @app.command()
@@ -269,11 +274,12 @@ def demo(
             result = opened.evaluate()
         show_result(result, as_json)
         if not as_json:
+            done = quote(str(result.folder))
             print(
                 f"\nNext:\n"
                 f"  look at the report           {result.report}\n"
                 f"  read what it was asked       {run_file}\n"
-                f"  ask the student              potstill predict {result.folder} FILE\n"
+                f"  ask the student              potstill predict {done} FILE\n"
                 f"  start with your own data     potstill init DATA...\n"
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -90,8 +91,8 @@ def export(
         }.get(engine, "'potstill[serve]'")
         print(
             f"\nNext:\n"
-            f"  answer a file   potstill predict {done.folder} FILE\n"
-            f"  serve it        potstill serve {done.folder}\n"
+            f"  answer a file   potstill predict {quote(str(done.folder))} FILE\n"
+            f"  serve it        potstill serve {quote(str(done.folder))}\n"
             f"  elsewhere       pip install {needs} is all that it needs"
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,7 +173,9 @@ def _stem(path: Path) -> str:
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-_.")[:90] or "task"
+    plain = unicodedata.normalize("NFKD", name.replace("ß", "ss"))
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-_.")[:90] or "task"
     free, number = name, 2
     while free.lower() in taken:
         free, number = f"{name}-{number}", number + 1

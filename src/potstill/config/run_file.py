@@ -313,7 +313,7 @@ class RunFile(Section):
 def _note_rows(values: dict[str, Any], keys: tuple[str, ...]) -> None:
     for key in keys:
         value = values.get(key)
-        if key == "pool" and value is not None:
+        if key == "pool" and isinstance(value, list | tuple):
             values[key] = [item if isinstance(item, str) else IN_MEMORY for item in value]
-        elif value is not None and not isinstance(value, str):
+        elif value is not None and value is not False and not isinstance(value, str):
             values[key] = IN_MEMORY

@@ -76,7 +76,8 @@ def resolve_device(
             f"device '{device}'",
             got="no such device on this machine",
             wanted="one of: " + ", ".join(name for name, there in here.items() if there),
-            todo="set `device: auto` in the run file, or install a torch build for that device",
+            todo="say `auto` (`device:` in a run file, else --device), or install a torch build "
+            "for that device",
         )
     if precision == "auto":
         precision = "bf16" if _has_fast_bf16(kind) else "fp32"

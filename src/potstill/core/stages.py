@@ -107,7 +107,7 @@ class StageFolder:
         if self.only_looking and not folder.exists():
             raise NotMade(folder.name)
         self.root.mkdir(parents=True, exist_ok=True)
-        with self._alone(folder, what):
+        with self.alone(folder.name, what):
             reused = folder.exists()
             if reused:
                 verify(folder)
@@ -172,13 +172,16 @@ class StageFolder:
         return FileLock(self.root / f".{name}.lock")
 
     @contextmanager
-    def _alone(self, folder: Path, what: str) -> Iterator[None]:
-        """Hold the stage's lock; while another process makes the stage, a stop is still obeyed."""
-        lock = self._lock(folder.name)
+    def alone(self, name: str, what: str) -> Iterator[None]:
+        """Hold the lock of a stage or of a run's folder.
+
+        While another process makes what the name says, a stop is still obeyed.
+        """
+        lock = self._lock(name)
         try:
             lock.acquire(timeout=_SECONDS_UNSAID)
         except Timeout:
-            self.progress.say_wait(what, folder.name)
+            self.progress.say_wait(what, name)
             while not lock.is_locked:
                 self.progress.stop.check(f"waiting for {what}")
                 with suppress(Timeout):

@@ -22,7 +22,20 @@ def advice(run: RunResults) -> list[str]:
     Args:
         run: The results; without a student and the multi-task baseline there is no advice.
     """
+    if nothing := _nothing_learned(run):
+        return nothing
     return [said for find in (_hurt, _nothing_to_pass_on, _behind, _unclear) for said in find(run)]
+
+
+def _nothing_learned(run: RunResults) -> list[str]:
+    """Every score of every system is nothing: what differs between them is not the question."""
+    scores = [value for task in run.tasks for value in task.scores.values()]
+    if "multitask" not in run.mean or any(score(abs(value)) != "0.000" for value in scores):
+        return []
+    return [
+        "No system has learned anything: all scores are 0.000. Train longer (`training: {epochs: "
+        "…}`), with a higher `learning_rate`, or on more rows."
+    ]
 
 
 def _hurt(run: RunResults) -> list[str]:

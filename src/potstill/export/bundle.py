@@ -23,6 +23,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from potstill.core.errors import ArtefactError
@@ -235,7 +236,9 @@ def _read_folder(path: Path) -> dict[str, bytes]:
             path,
             got=there if path.is_dir() else "no such file or folder",
             wanted=f"a folder with {BUNDLE_FILE}, or a zip file of it",
-            todo=f"export it first: potstill export {path} --out FOLDER" if student else _WHAT_NEXT,
+            todo=f"export it first: potstill export {quote(str(path))} --out FOLDER"
+            if student
+            else _WHAT_NEXT,
         )
     if (path / MANIFEST).exists() and not (path / MANIFEST).is_file():
         raise _fault(path / MANIFEST, got="a folder, pipe or device", wanted="a plain file")

@@ -116,12 +116,14 @@ class Trial:
     Attributes:
         rows_per_second: Rows through a training step.
         memory_bytes: Peak memory of this process.
+        max_tokens: What the student reads of a text: what was asked, or what its base can.
         truncated: Task to the share of rows whose inputs lose their end.
         truncated_targets: Task to the share of targets that do.
     """
 
     rows_per_second: float
     memory_bytes: int
+    max_tokens: int
     truncated: dict[str, float]
     truncated_targets: dict[str, float]
 
@@ -172,6 +174,7 @@ def try_steps(run: RunFile, tasks: Mapping[str, Task], device: Device, progress:
     return Trial(
         rows_per_second=rows / max(record["seconds"], 1e-3),
         memory_bytes=peak,
+        max_tokens=record["max_tokens"],
         truncated=record["truncated"],
         truncated_targets=record["truncated_targets"],
     )

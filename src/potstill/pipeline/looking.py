@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -49,6 +50,7 @@ from potstill.tasks.findings import (
 )
 from potstill.tasks.inputs import READERS, Reader
 from potstill.tasks.load import label_array
+from potstill.tasks.records import how_to_mend
 from potstill.tasks.sources import Rows, read_labelled
 from potstill.tasks.task import Task
 
@@ -153,6 +155,16 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
     place = Path(run.output)
     while not place.exists():
         place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        fault = "a folder that cannot be written to" if place.is_dir() else "a file"
+        findings["run"] = [
+            Finding(
+                severity="error",
+                what=f"`output: {run.output}` cannot be made: {place} is {fault}",
+                where=None,
+                todo="name another folder",
+            )
+        ]
     free = shutil.disk_usage(place).free
     if any(f.severity == "error" for fs in findings.values() for f in fs):
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
@@ -170,6 +182,11 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
             used = task.train.labels.astype(np.int64)
             findings[name] += find_absent_classes(task.kind.classes, used, "train")
     for name, task in tasks.items():
+        asked = run.tasks[name].rows
+        if asked is not None:
+            what = f"train: {in_rows(len(task.train))} are learned from (`rows: {asked}`)"
+            what += ": it has no more beside dev" if asked > len(task.train) else ""
+            findings[name].append(Finding(severity="note", what=what, where=None, todo=""))
         findings[name] += _given_findings(run, task)
     if any(f.severity == "error" for fs in findings.values() for f in fs):
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
@@ -178,8 +195,9 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
         findings[name] += find_cut_texts(
             trial.truncated[name],
             trial.truncated_targets[name],
-            run.training_for("student").max_tokens,
+            trial.max_tokens,
             says=task.kind.generates,
+            more=trial.max_tokens >= run.training_for("student").max_tokens,
         )
     return Look(findings=findings, cost=estimate(run, tasks), trial=trial, free_bytes=free)
 
@@ -230,9 +248,9 @@ def _task_findings(name: str, section: TaskSection, allowed: int) -> Iterator[Fi
         if kind is not None:
             yield from _label_findings(kind, section, split, rows, encoded, values)
         n_faulty += len(faults.keys() - bad)
-        skips = kind is not None and 0 < n_faulty <= allowed
+        skips = 0 < n_faulty <= allowed
         yield from _of_rows(of_rows, rows, split, n_faulty, skips)
-        if skips:
+        if skips and kind is not None:
             rows, own = rows.take([*encoded]), own[[*encoded]]
         ids[split] = (own, rows.where)
         labels = [str(v) for v in _labels_of(section, rows)]
@@ -299,7 +317,7 @@ def _given_findings(run: RunFile, task: Task) -> list[Finding]:
     except PotstillError as error:
         what = f"{error.thing}: {error.got}; wanted {error.wanted}"
         return [Finding(severity="error", what=what, where=None, todo=error.todo)]
-    todo = "give scores of all rows, or leave it so: rows without learn from their labels alone"
+    todo = "give scores of all rows that are meant to have some"
     return [
         *(Finding(severity="warning", what=w, where=None, todo=todo) for w in warnings),
         *(Finding(severity="note", what=n, where=None, todo="") for n in notes),
@@ -382,7 +400,8 @@ def _of_rows(
             where=rows.source,
             todo="left out; mend them"
             if skips
-            else f"mend them, or leave them out with --skip-bad-rows {n_faulty}",
+            else f"{how_to_mend(b.reason for b in bad)}, or leave them out with "
+            f"--skip-bad-rows {n_faulty}",
         )
     for finding in found:
         yield (

@@ -153,9 +153,10 @@ class Run:
             outcomes=[gather(seed) for seed in self.seeds],
             stages=list(self.stages.used.values()),
         )
-        finished.write(self.folder)
-        self.progress.log("done", folder=str(self.folder))
-        return self.report()
+        with self.stages.alone(self.folder.name, f"results of {self.folder.name}"):
+            finished.write(self.folder)
+            self.progress.log("done", folder=str(self.folder))
+            return self.report()
 
     def report(self, again: str | None = None) -> RunResult:
         """Draw the report of a run that was evaluated.

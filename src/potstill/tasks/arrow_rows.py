@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from potstill.tasks.lines import CHUNK_BYTES, unreadable
-from potstill.tasks.records import Chunk, Origin, RowFaults, need_columns
+from potstill.tasks.records import NOT_UTF8, Chunk, Origin, RowFaults, need_columns
 
 _READ_BYTES = 1 << 20
 
@@ -90,7 +90,7 @@ def _values_one_by_one(column: pa.ChunkedArray) -> tuple[list[object], dict[int,
             value = column[i].as_py()
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
-            reasons[i] = f"not UTF-8: byte 0x{byte:02x} at byte offset {error.start} of the value"
+            reasons[i] = f"{NOT_UTF8}: byte 0x{byte:02x} at byte offset {error.start} of the value"
         except (ValueError, OverflowError) as error:
             reasons[i] = f"a {column.type} that cannot be read ({error})"
         values.append(value)

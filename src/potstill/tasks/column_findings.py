@@ -88,7 +88,9 @@ def find_doubtful_labels(doubts: Mapping[int, str], split: str, where: Where) ->
     ]
 
 
-def find_cut_texts(inputs: float, targets: float, max_tokens: int, *, says: bool) -> list[Finding]:
+def find_cut_texts(
+    inputs: float, targets: float, max_tokens: int, *, says: bool, more: bool = True
+) -> list[Finding]:
     """A warning of texts that the limit cuts, or a note where they are few.
 
     Args:
@@ -96,6 +98,7 @@ def find_cut_texts(inputs: float, targets: float, max_tokens: int, *, says: bool
         targets: Share of the targets that do.
         max_tokens: The limit.
         says: The task has targets.
+        more: The base may read more.
     """
     shares = {"sources" if says else "texts": inputs, "targets": targets}
     found = []
@@ -104,7 +107,11 @@ def find_cut_texts(inputs: float, targets: float, max_tokens: int, *, says: bool
             continue
         many = share > _MANY
         taught = "; a student learns from such targets not to come to an end"
-        todo = "raise `training: {max_tokens: …}` as far as the base goes, or shorten the texts"
+        todo = (
+            "raise `training: {max_tokens: …}` as far as the base goes, or shorten the texts"
+            if more
+            else "shorten the texts, or choose a base that reads longer ones"
+        )
         found.append(
             Finding(
                 severity="warning" if many else "note",

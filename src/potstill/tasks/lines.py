@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from potstill.core.errors import DataError
-from potstill.tasks.records import Chunk, Origin
+from potstill.tasks.records import NOT_UTF8, Chunk, Origin
 
 BLOCK_BYTES = 1 << 20
 CHUNK_BYTES = 16 << 20  # of file that a chunk of rows may come from: bounds memory for long rows
@@ -95,7 +95,7 @@ class TextLines:
                 text = raw.decode()
             except UnicodeDecodeError as error:
                 self.bad[number] = (
-                    f"not UTF-8: byte 0x{raw[error.start]:02x} at byte offset "
+                    f"{NOT_UTF8}: byte 0x{raw[error.start]:02x} at byte offset "
                     f"{offset + error.start} {of}"
                 )
                 text = raw.decode(errors="surrogateescape")

@@ -120,7 +120,7 @@ class RowFaults:
                 column=column,
                 got=reason,
                 wanted=wanted,
-                todo="mend the row"
+                todo=how_to_mend([reason])
                 + (
                     ", or allow faulty rows to be left out with `--skip-bad-rows N` "
                     "(from Python: skip_bad_rows=N)"
@@ -134,7 +134,8 @@ class RowFaults:
         raise self.origin.fault(
             got=f"{self.limit + 1} faulty rows or more: {first}{dots}; {self._line(bad)}",
             wanted=f"at most {self.limit}, the number that may be skipped",
-            todo=f"mend the rows, or allow more with `--skip-bad-rows N`, N above {self.limit} "
+            todo=f"{how_to_mend(row.reason for row in shown)}, or allow more with "
+            f"`--skip-bad-rows N`, N above {self.limit} "
             "(from Python: skip_bad_rows=N)",
         )
 
@@ -243,6 +244,17 @@ def need_columns(columns: Sequence[str], there: Sequence[str], origin: Origin) -
                 wanted="one",
                 todo="rename or drop the others: which one is meant cannot be known",
             )
+
+
+NOT_UTF8 = "not UTF-8"
+"""How the reason of a row begins whose bytes are no text."""
+
+
+def how_to_mend(reasons: Iterable[str]) -> str:
+    """What to do about rows that could not be read."""
+    if any(reason.startswith(NOT_UTF8) for reason in reasons):
+        return "save the file as UTF-8"
+    return "mend the rows"
 
 
 def no_column(column: str, there: Sequence[str], origin: Origin) -> DataError:

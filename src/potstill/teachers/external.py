@@ -93,7 +93,9 @@ def look_at(
         n = int(cover[start : start + len(split)].sum())
         start += len(split)
         if n < len(split):
-            why = "the others have no soft targets"
+            why = "the others learn from their labels alone"
+            if name == "pool":
+                why = "the others teach nothing"
             if name in ("dev", "test"):
                 reported = split is task.reported
                 why = "the ensemble has no score" if reported else "no member can be chosen by it"

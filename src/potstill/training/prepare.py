@@ -125,6 +125,11 @@ def train_network(
         Stopped: Stop was requested; the same call continues.
     """
     network = start_network(tasks, plan, settings, seed=seed)
+    if network.max_tokens < settings.max_tokens:
+        progress.warn(
+            f"`max_tokens: {settings.max_tokens}` is more than the base can read: texts are cut "
+            f"after {network.max_tokens} tokens"
+        )
     learner: Learner
     if isinstance(network, SequenceNetwork):
         learner = SequenceLearner(network, device)
@@ -156,6 +161,7 @@ def train_network(
             "name": name,
             "settings": settings.facts(len(tasks)),
             "seconds": round(result.state.seconds, 1),
+            "max_tokens": network.max_tokens,
             "truncated": {f.task: f.truncated_inputs for f in feeds},
             "truncated_targets": {f.task: f.truncated_targets for f in feeds},
             **record,
