@@ -285,7 +285,7 @@ def test_losses_need_the_rows() -> None:
         lambda: KIND.soft_loss(outputs, targets, None, temperature=1.0, space="probabilities"),
         lambda: KIND.losses(outputs, labels, targets, None, temperature=1.0, space="probabilities"),
     ):
-        with pytest.raises(ValueError, match="row of each place"):
+        with pytest.raises(ValueError, match="groups are missing"):
             call()
 
 

@@ -225,13 +225,13 @@ def test_members_combine_as_the_mean_of_their_probabilities(temperature: float) 
 
 def test_words_need_their_rows() -> None:
     one = torch.zeros(2, 2)
-    with pytest.raises(ValueError, match="row of each word"):
+    with pytest.raises(ValueError, match="groups are missing"):
         KIND.hard_loss(one, one, None)
-    with pytest.raises(ValueError, match="row of each word"):
+    with pytest.raises(ValueError, match="groups are missing"):
         KIND.soft_loss(one, one, None, temperature=1.0, space="logits")
-    with pytest.raises(ValueError, match="row of each word"):
+    with pytest.raises(ValueError, match="groups are missing"):
         KIND.predict(np.zeros((2, 2)))
-    with pytest.raises(ValueError, match="row of each word"):
+    with pytest.raises(ValueError, match="groups are missing"):
         KIND.predict_ensemble(np.zeros((1, 2, 2)), None)
     with pytest.raises(ValueError, match="with their passages"):
         KIND.decode(np.zeros((2, 6)))

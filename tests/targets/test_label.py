@@ -209,13 +209,13 @@ def test_a_changed_part_is_made_anew(
     monkeypatch.setattr(label_module, "_PART_ROWS", 4)
     for _ in range(2):
         with Progress().bar("x", 10) as bar:
-            outputs = label_module._in_parts(tmp_path, 10, answer, bar)
+            outputs = label_module.in_parts(tmp_path, 10, answer, bar)
         assert outputs[:, 0].tolist() == list(range(10))
     assert made == [(0, 4), (4, 8), (8, 10)]
     (part,) = tmp_path.glob("part-1-*")
     flip_byte(part, -1)
     with Progress().bar("x", 10) as bar:
-        assert label_module._in_parts(tmp_path, 10, answer, bar)[:, 0].tolist() == list(range(10))
+        assert label_module.in_parts(tmp_path, 10, answer, bar)[:, 0].tolist() == list(range(10))
     assert made[3:] == [(4, 8)]
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from potstill.core.characters import is_unseen
 from potstill.kinds.base import Inputs, Key, Kind, Space
+from potstill.kinds.numbers import need_groups
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -139,7 +140,7 @@ class Generation(Kind):
 
         picked, mean = picked_log_probabilities(outputs, labels.long().unsqueeze(1))
         return group_mean(
-            smoothed_cross_entropy(picked[:, 0], mean, self.label_smoothing), _need(groups)
+            smoothed_cross_entropy(picked[:, 0], mean, self.label_smoothing), need_groups(groups)
         )
 
     def soft_loss(
@@ -157,7 +158,9 @@ class Generation(Kind):
 
         k = targets.shape[1] // 2
         picked, _ = picked_log_probabilities(outputs, targets[:, k:].long())
-        return group_mean(kept_cross_entropy(picked, targets[:, :k], temperature), _need(groups))
+        return group_mean(
+            kept_cross_entropy(picked, targets[:, :k], temperature), need_groups(groups)
+        )
 
     def losses(
         self,
@@ -179,7 +182,7 @@ class Generation(Kind):
             smoothed_cross_entropy,
         )
 
-        k, rows = targets.shape[1] // 2, _need(groups)
+        k, rows = targets.shape[1] // 2, need_groups(groups)
         pieces = torch.cat([labels.long().unsqueeze(1), targets[:, k:].long()], 1)
         picked, mean = picked_log_probabilities(outputs, pieces)
         hard = smoothed_cross_entropy(picked[:, 0], mean, self.label_smoothing)
@@ -365,9 +368,3 @@ def _fault(value: object) -> str | None:
     except UnicodeEncodeError as error:
         return f"text with half a character ({value[error.start]!r} at {error.start})"
     return None
-
-
-def _need(groups: Tensor | None) -> Tensor:
-    if groups is None:
-        raise ValueError("generation needs the row of each place")
-    return groups

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import TypeVar
 
 import numpy as np
+
+_Groups = TypeVar("_Groups")
+
+
+def need_groups(groups: _Groups | None) -> _Groups:
+    """The groups, for kinds that compute over the slots of a row or the candidates of a query."""
+    if groups is None:
+        raise ValueError("groups are missing: the row, or the query, of each slot")
+    return groups
 
 
 def finite_number(value: object, what: str) -> float:

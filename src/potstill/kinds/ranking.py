@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from potstill.kinds.base import Inputs, Kind, Space
-from potstill.kinds.numbers import finite_number, finite_numbers
+from potstill.kinds.numbers import finite_number, finite_numbers, need_groups
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ class Ranking(Kind):
     def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
         from potstill.losses.listwise import listwise_cross_entropy, relevance_to_probabilities
 
-        groups = _need(groups)
+        groups = need_groups(groups)
         return listwise_cross_entropy(
             outputs[:, 0], relevance_to_probabilities(labels, groups), groups
         )
@@ -73,7 +73,7 @@ class Ranking(Kind):
     ) -> Tensor:
         from potstill.losses.listwise import listwise_cross_entropy, listwise_logit_mse
 
-        groups = _need(groups)
+        groups = need_groups(groups)
         if space == "logits":
             return listwise_logit_mse(outputs[:, 0], targets[:, 0], groups)
         return listwise_cross_entropy(outputs[:, 0], targets[:, 0], groups, temperature)
@@ -136,12 +136,6 @@ def _first_candidates(scores: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return np.asarray(order[np.unique(groups[order], return_index=True)[1]])
 
 
-def _need(groups: Tensor | None) -> Tensor:
-    if groups is None:
-        raise ValueError("ranking needs the group of each row")
-    return groups
-
-
 def _list_probabilities(
     members: np.ndarray, groups: np.ndarray | None, temperature: float
 ) -> np.ndarray:
@@ -150,8 +144,7 @@ def _list_probabilities(
 
     from potstill.losses.listwise import group_softmax
 
-    if groups is None:
-        raise ValueError("ranking needs the group of each row")
+    groups = need_groups(groups)
     index = torch.from_numpy(np.ascontiguousarray(groups, np.int64))
     n_groups = int(groups.max()) + 1
     scores = torch.from_numpy(members[..., 0].astype(np.float32))

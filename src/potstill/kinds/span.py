@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from potstill.kinds.base import Inputs, Key, Kind, Space
-from potstill.kinds.numbers import finite_number, group_log_softmax
+from potstill.kinds.numbers import finite_number, group_log_softmax, need_groups
 from potstill.kinds.passage import word_bounds
 from potstill.kinds.scores import are_shares, one_space
 
@@ -187,7 +187,7 @@ class Span(Kind):
     def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
         from potstill.losses.listwise import listwise_cross_entropy
 
-        groups = _need(groups)
+        groups = need_groups(groups)
         first, last = (
             listwise_cross_entropy(outputs[:, c], labels[:, c], groups) for c in range(2)
         )
@@ -204,7 +204,7 @@ class Span(Kind):
     ) -> Tensor:
         from potstill.losses.listwise import listwise_cross_entropy, listwise_logit_mse
 
-        groups = _need(groups)
+        groups = need_groups(groups)
         if space == "logits":
             parts = [listwise_logit_mse(outputs[:, c], targets[:, c], groups) for c in range(2)]
         else:
@@ -242,7 +242,7 @@ class Span(Kind):
     def soften(
         self, members: np.ndarray, groups: np.ndarray | None, temperature: float
     ) -> np.ndarray:
-        rows = _need_rows(groups)
+        rows = need_groups(groups)
         return np.exp([group_log_softmax(one / temperature, rows) for one in members])
 
     def predict(self, outputs: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
@@ -251,15 +251,17 @@ class Span(Kind):
         The answer's words are -1 where it is "no answer". The log-probabilities are those of the
         best answer and of "no answer", each of first and last word together.
         """
-        return self._best(group_log_softmax(outputs.astype(np.float64), _need_rows(groups)), groups)
+        return self._best(
+            group_log_softmax(outputs.astype(np.float64), need_groups(groups)), groups
+        )
 
     def predict_ensemble(self, members: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-        rows = _need_rows(groups)
+        rows = need_groups(groups)
         lists = [np.exp(group_log_softmax(one.astype(np.float64), rows)) for one in members]
         return self._best(np.log(np.maximum(np.mean(lists, axis=0), 1e-30)), groups)
 
     def _best(self, logs: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-        rows = _need_rows(groups)
+        rows = need_groups(groups)
         starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]]) if len(rows) else rows
         bounds = np.r_[starts, len(rows)]
         found = np.full((len(starts), 6), -1.0)
@@ -401,15 +403,3 @@ def _numbers(value: object, name: str) -> list[float]:
     if not isinstance(value, list | tuple):
         raise ValueError(f"'{name}' is {value!r:.60}, not a list of numbers")  # noqa: TRY004
     return [finite_number(v, "a score") for v in value]
-
-
-def _need_rows(groups: np.ndarray | None) -> np.ndarray:
-    if groups is None:
-        raise ValueError("answers need the row of each word")
-    return groups
-
-
-def _need(groups: Tensor | None) -> Tensor:
-    if groups is None:
-        raise ValueError("answers need the row of each word")
-    return groups

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from potstill.kinds.base import Inputs, Key, Kind, Space
-from potstill.kinds.numbers import finite_number, softmax
+from potstill.kinds.numbers import finite_number, need_groups, softmax
 from potstill.kinds.scores import are_distributions, one_space
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Tagging(Kind):
         from potstill.losses.cross_entropy import cross_entropy
         from potstill.losses.segments import group_mean
 
-        return group_mean(cross_entropy(outputs, labels.long()), _need(groups))
+        return group_mean(cross_entropy(outputs, labels.long()), need_groups(groups))
 
     def soft_loss(
         self,
@@ -146,8 +146,8 @@ class Tagging(Kind):
         from potstill.losses.segments import group_mean
 
         if space == "logits":
-            return group_mean(logit_mse(outputs, targets), _need(groups))
-        return group_mean(soft_cross_entropy(outputs, targets, temperature), _need(groups))
+            return group_mean(logit_mse(outputs, targets), need_groups(groups))
+        return group_mean(soft_cross_entropy(outputs, targets, temperature), need_groups(groups))
 
     @property
     def score_columns(self) -> tuple[str, ...]:
@@ -241,8 +241,7 @@ class Tagging(Kind):
         self, a: np.ndarray, b: np.ndarray, truth: Any, groups: np.ndarray | None
     ) -> np.ndarray | None:
         """Mean over a sentence's words of the total variation distance."""
-        if groups is None:
-            raise ValueError("tagging needs the row of each word")
+        groups = need_groups(groups)
         return np.asarray(
             np.bincount(groups, weights=0.5 * np.abs(a - b).sum(1)) / np.bincount(groups)
         )
@@ -307,9 +306,3 @@ def _lists(value: object) -> list[list[object]]:
     if not value:
         raise ValueError("'scores' holds no word")
     return [list(word) for word in value]
-
-
-def _need(groups: Tensor | None) -> Tensor:
-    if groups is None:
-        raise ValueError("tagging needs the row of each word")
-    return groups

@@ -144,11 +144,7 @@ def _opinion(
     if member.source == "scores":
         return scores_outputs(member, task, rows)
     with stages.progress.bar(what, n, keep=False) as bar:
-
-        def done(n_rows: int) -> None:
-            bar.advance(n_rows)
-            stages.progress.stop.check(what)
-
+        done = stoppable(stages, bar, what)
         if member.source == "classifier":
             outputs = classifier_outputs(
                 member, task, rows, device=device, max_tokens=max_tokens, done=done
@@ -161,19 +157,32 @@ def _opinion(
                 tokens = network.tokenise(task.name, part)
                 return network.outputs(tokens, (task.name,), device, done=done)[task.name]
 
-            outputs = _in_parts(folder, n, answer, bar)
-    cover = np.ones(n, bool)
-    if member.fold is not None and member.n_folds is not None:
-        # Of the train rows it has not seen those of its own fold; all other rows are new to it.
-        start = 0
-        for split in rows:
-            if split is task.train:
-                cover[start : start + len(split)] = folds(task, member.n_folds) == member.fold
-            start += len(split)
-    return outputs, cover
+            outputs = in_parts(folder, n, answer, bar)
+    return outputs, cover_of(member, task, rows)
 
 
-def _in_parts(
+def cover_of(member: Member, task: Task, rows: Sequence[Split]) -> np.ndarray:
+    """(N,) whether a member may speak of rows: of the train rows those that it has not seen."""
+    parts = []
+    for split in rows:
+        if member.fold is not None and member.n_folds is not None and split is task.train:
+            parts.append(folds(task, member.n_folds) == member.fold)
+        else:
+            parts.append(np.ones(len(split), bool))
+    return np.concatenate(parts)
+
+
+def stoppable(stages: StageFolder, bar: Bar, what: str) -> Callable[[int], None]:
+    """What is to be called with the rows of each batch: it moves the bar, and obeys a stop."""
+
+    def done(n_rows: int) -> None:
+        bar.advance(n_rows)
+        stages.progress.stop.check(what)
+
+    return done
+
+
+def in_parts(
     folder: Path, n: int, answer: Callable[[int, int], np.ndarray], bar: Bar
 ) -> np.ndarray:
     """(S, C) outputs, a part of the rows at a time; parts that an earlier attempt wrote stand.

@@ -17,23 +17,21 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import safetensors.numpy
 import torch
 
 from potstill.core.device import Device
 from potstill.core.errors import MismatchError
 from potstill.core.files import digest_json, read_json, write_json
-from potstill.core.progress import Bar
 from potstill.core.stages import Stage, StageFolder
 from potstill.models.ctranslate import open_translator
 from potstill.models.pieces import Decoding, load_pieces
 from potstill.models.to_ctranslate import to_ctranslate
 from potstill.models.token_rows import join_rows
-from potstill.targets.label import SHARD, TIMING_FILE
+from potstill.targets.label import SHARD, TIMING_FILE, cover_of, in_parts, stoppable
 from potstill.targets.parts import SCRATCH, Parts
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
 from potstill.tasks.inputs import Columns
-from potstill.tasks.task import Split, Task, folds, pair_ids
+from potstill.tasks.task import Split, Task, pair_ids
 from potstill.teachers.given_texts import (
     Speak,
     given_speaker,
@@ -179,24 +177,18 @@ def _label_pieces(
         texts = [] if train.labels is None else [str(text) for text in train.labels]
         sources = network.tokenise(task.name, train.inputs)
         targets = network.tokenise_targets(texts)
-        parts, found = Parts(folder), []
         with stages.progress.bar(what, len(train), keep=False) as bar:
-            done = _stoppable(stages, bar, what)
-            for start_row in range(0, len(train), _PART_ROWS):
-                rows = np.arange(start_row, min(start_row + _PART_ROWS, len(train)))
-                known = parts.known(str(start_row))
-                if known is not None:
-                    bar.advance(len(rows))
-                    found.append(safetensors.numpy.load(known)["outputs"])
-                    continue
-                own, said = (join_rows([(tokens, rows)]) for tokens in (sources, targets))
-                found.append(network.kept_pieces(own, said, device, done=done))
-                if len(train) > _PART_ROWS:
-                    data = safetensors.numpy.save({"outputs": found[-1]})
-                    parts.keep(str(start_row), data)
-        seen = _cover(member, task, [train])
+            done = stoppable(stages, bar, what)
+
+            def answer(start: int, end: int) -> np.ndarray:
+                own, said = (
+                    join_rows([(tokens, np.arange(start, end))]) for tokens in (sources, targets)
+                )
+                return network.kept_pieces(own, said, device, done=done)
+
+            outputs = in_parts(folder, len(train), answer, bar)
+        seen = cover_of(member, task, [train])
         ids, lengths = pair_ids(train), targets.lengths
-        outputs = np.concatenate(found)
         write_store(folder / SHARD, facts, task.kind, ids, [outputs], [seen], lengths)
         write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
 
@@ -276,11 +268,11 @@ def _say(
 ) -> list[str | None]:
     inputs = {c: [v for split in rows for v in split.inputs[c]] for c in task.inputs.columns}
     n = sum(len(split) for split in rows)
-    cover = np.stack([_cover(member, task, rows) for member in members])
+    cover = np.stack([cover_of(member, task, rows) for member in members])
     said: list[str | None] = [None] * n
     parts = Parts(folder)
     with stages.progress.bar(what, n, keep=False) as bar:
-        done = _stoppable(stages, bar, what)
+        done = stoppable(stages, bar, what)
         for who, places in _by_cover(cover):
             for start in range(0, len(places) if who else 0, _PART_ROWS):
                 own = places[start : start + _PART_ROWS]
@@ -317,24 +309,5 @@ def _by_cover(cover: np.ndarray) -> Iterable[tuple[list[int], np.ndarray]]:
         yield np.flatnonzero(patterns[:, k]).tolist(), np.flatnonzero(own.reshape(-1) == k)
 
 
-def _cover(member: Member, task: Task, rows: Sequence[Split]) -> np.ndarray:
-    """(N,) whether a member may speak of rows: of the train rows those that it has not seen."""
-    parts = []
-    for split in rows:
-        if member.fold is not None and member.n_folds is not None and split is task.train:
-            parts.append(folds(task, member.n_folds) == member.fold)
-        else:
-            parts.append(np.ones(len(split), bool))
-    return np.concatenate(parts)
-
-
 def _unlabelled(split: Split) -> str:
     return split.without_labels().digest
-
-
-def _stoppable(stages: StageFolder, bar: Bar, what: str) -> Callable[[int], None]:
-    def done(n_rows: int) -> None:
-        bar.advance(n_rows)
-        stages.progress.stop.check(what)
-
-    return done
