@@ -49,12 +49,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5, help="of teachers and single models")
     parser.add_argument("--student-epochs", type=int, default=3)
     parser.add_argument("--temperature", type=float, default=1.0, help="of the soft targets")
+    parser.add_argument("--soft-weight", type=float, default=0.5, help="on rows with labels")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
     args = parser.parse_args()
     result = potstill.run(run_file(args), quiet=not sys.stderr.isatty(), jobs=args.jobs)
     setting = f"{args.labels}labels-{args.texts}texts-{args.epochs}-{args.student_epochs}epochs"
     if args.temperature != 1.0:
         setting += f"-temperature{args.temperature:g}"
+    if args.soft_weight != 0.5:
+        setting += f"-soft{args.soft_weight:g}"
     name = f"{setting}-{args.members}members-seed{args.seed.replace(',', '_')}.json"
     write_json(args.folder / "results" / "few_labels" / name, result.results)
     print_table(result.results)
@@ -70,7 +73,11 @@ def run_file(args: argparse.Namespace) -> dict[str, Any]:
         "training": {"epochs": args.epochs},
         "student": {"training": {"epochs": args.student_epochs}},
         "teachers": {"members": args.members},
-        "distill": {"pool": "rest", "temperature": args.temperature},
+        "distill": {
+            "pool": "rest",
+            "temperature": args.temperature,
+            "soft_weight": args.soft_weight,
+        },
         "tasks": {
             name: {
                 "kind": "classification",
