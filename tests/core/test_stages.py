@@ -49,6 +49,22 @@ def test_scratch_is_no_part_of_a_stage(tmp_path: Path) -> None:
     assert work.steps == [0, 1, 2]
 
 
+def test_a_sealed_attempt_that_is_damaged_is_made_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    work = Work(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(stages, "publish", broken)
+        with pytest.raises(KeyboardInterrupt):
+            work.make()
+    (result,) = tmp_path.rglob("result.bin")
+    result.write_bytes(b"other")
+    finished(work.make())
+
+
 @pytest.mark.parametrize("place", ["seal", "publish"])
 def test_a_break_between_work_and_name_costs_no_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from potstill.core.errors import ArtefactError, BaseModelError
-from potstill.models.base_folder import BaseFolder, check_weights, find_base
+from potstill.models.base_folder import BaseFolder, check_weights, facts_of_base, find_base
 from potstill.models.encoder import load_encoder
 from tests.tiny import flip_byte
 
@@ -147,6 +147,19 @@ def test_a_folder_that_is_not_there_names_both_ways(name: str) -> None:
 def test_a_hub_id_without_a_network() -> None:
     with pytest.raises(BaseModelError, match="neither a local folder nor reachable"):
         find_base("nobody-at-all/nothing-at-all")
+
+
+def test_how_long_a_text_may_be_is_said_before_anything_is_opened(copy: Path) -> None:
+    facts = json.loads((copy / "config.json").read_text())
+    for changes, wanted in (
+        ({}, facts["max_position_embeddings"]),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"max_position_embeddings": None}, None),
+    ):
+        (copy / "config.json").write_text(json.dumps(facts | changes))
+        found = facts_of_base(str(copy))
+        assert found is not None
+        assert found.n_tokens == wanted
 
 
 @pytest.mark.parametrize("name", ["added_tokens.json", "special_tokens_map.json"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,12 +73,24 @@ def test_padding_changes_nothing(base: Path, pooling: Pooling) -> None:
     torch.testing.assert_close(encoder(tight).pooled, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_the_attention_of_predicting_says_what_the_one_of_training_says(base: Path) -> None:
+def test_the_attention_of_predicting_says_what_the_one_of_training_says(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder = load_encoder(base, pooling="mean").eval()
     batch = batch_of(ROWS, 40)
+    fused = torch.nn.functional.scaled_dot_product_attention
+    calls: list[bool] = []
+
+    def spy(*args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append(True)
+        return fused(*args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
     learnt = encoder(batch)
+    assert not calls
     with torch.inference_mode():
         predicted = encoder(batch)
+    assert calls
     words = batch.mask.unsqueeze(-1)
     torch.testing.assert_close(
         predicted.tokens * words, learnt.tokens.detach() * words, rtol=1e-4, atol=1e-5

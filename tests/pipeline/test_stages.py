@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from potstill.core import stages as core_stages
 from potstill.core.device import resolve_device
 from potstill.core.errors import ArtefactError
 from potstill.core.progress import Progress
+from potstill.core.stages import Stage
 from potstill.pipeline.run import Run
+from potstill.teachers import recipes
 from tests.pipeline.toy_runs import (
     Keys,
     kinds_of,
@@ -178,7 +180,7 @@ def test_another_base_of_one_side(
 
 @pytest.mark.parametrize(("key", "value"), [("nets", 3), ("keep", 2), ("select_on", ["stars"])])
 def test_which_networks_are_kept_decides_what_the_student_learns(
-    base: Path, tmp_path: Path, key: str, value: object
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: object
 ) -> None:
     run = toy_run(tmp_path, base)
     run["evaluate"]["baselines"] = []
@@ -190,11 +192,20 @@ def test_which_networks_are_kept_decides_what_the_student_learns(
         seed = opened.seeds[0]
         return [m.digest for ms in seed.members.values() for m in ms], seed.student.digest
 
+    # The second network is the better one on mood, the first on stars; a third is better still.
+    scores = {0: {"mood": 0.1, "stars": 0.9}, 1: {"mood": 0.9, "stars": 0.1}, 2: {"mood": 1.0}}
+    order: dict[Path, int] = {}
+
+    def scored(stage: Stage, tasks: Sequence[str]) -> float:
+        return scores[order.setdefault(stage.folder, len(order))].get(tasks[0], 0.0)
+
+    monkeypatch.setattr(recipes, "_mean_dev", scored)
     members, student = taught_by(run)
+    order.clear()
     others, another = taught_by(with_key(run, f"teachers.{key}", value))
-    assert (members == others) is (student == another)
-    if key == "keep":
-        assert len(others) == 2 * len(members)
+    assert members != others
+    assert student != another
+    assert len(others) == len(members) * (2 if key == "keep" else 1)
 
 
 def test_steps_are_matched_by_a_longer_baseline(

@@ -212,7 +212,7 @@ def test_a_changed_part_is_made_anew(
             outputs = label_module.in_parts(tmp_path, 10, answer, bar)
         assert outputs[:, 0].tolist() == list(range(10))
     assert made == [(0, 4), (4, 8), (8, 10)]
-    (part,) = tmp_path.glob("part-1-*")
+    (part,) = tmp_path.glob("part-4-8-*")
     flip_byte(part, -1)
     with Progress().bar("x", 10) as bar:
         assert label_module.in_parts(tmp_path, 10, answer, bar)[:, 0].tolist() == list(range(10))

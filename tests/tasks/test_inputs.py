@@ -310,10 +310,8 @@ def test_no_direction_learns_what_the_other_is_asked() -> None:
     back = load_task(
         "de-en", columns=["de"], label="en", options={"language": "en"}, like=there, **options
     )
-    assert len(there.dev) == 8
-    assert back.train.places.tolist() == there.train.places.tolist()
-    assert set(back.dev.places) <= set(there.dev.places)
-    assert 0 < len(back.dev) < 8
+    assert back.dev.places.tolist() == there.dev.places.tolist()
+    assert set(back.train.places) < set(there.train.places)
     assert not set(back.dev.inputs["de"]) & set(back.train.inputs["de"])
 
 

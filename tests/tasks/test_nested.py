@@ -96,6 +96,21 @@ def test_flat_answers_without_places_lack_a_column(tmp_path: Path) -> None:
     assert refused.value.todo.startswith("add the column to the data")
 
 
+def test_a_first_row_without_places_can_be_left_out(tmp_path: Path) -> None:
+    """What columns there are is read of the first object."""
+    rows = [{k: v for k, v in FLAT[0].items() if k != "answer_starts"}, *FLAT[1:]]
+    file = write_rows(tmp_path / "train.jsonl", rows)
+    read = read_labelled(
+        file,
+        inputs=["question", "context"],
+        labels=["answers", "answer_starts"],
+        nested=["text", "answer_start"],
+        what="train",
+        skip_bad_rows=1,
+    )
+    assert (read.n_rows, len(read.skipped)) == (len(FLAT) - 1, 1)
+
+
 @pytest.mark.parametrize("value", [{"text": ["a"]}, None, [{"text": "a"}], {"text": "a"}])
 def test_a_row_without_places_is_a_faulty_row(tmp_path: Path, value: object) -> None:
     rows = [dict(row) for row in NESTED]

@@ -325,8 +325,29 @@ def test_a_text_that_stands_often_does_not_fill_dev(seed: int) -> None:
     often = [{"text": "yes", "label": "good"}] * 150 + [{"text": "no", "label": "bad"}] * 50
     pairs = [{"text": f"text {i // 2}", "label": ("good", "bad")[i % 4 // 2]} for i in range(200)]
     task = toy_task(train=often + pairs, dev=None, seed=seed)
-    assert 16 <= len(task.dev) <= 24
+    assert 34 <= len(task.dev) <= 46
     assert not set(task.dev.inputs["text"]) & set(task.train.inputs["text"])
+
+
+@pytest.mark.parametrize("singles", [0, 5])
+def test_few_texts_that_stand_often_still_leave_a_dev(singles: int) -> None:
+    rows = [{"text": f"often {i % 9}", "label": ("good", "bad")[i % 2]} for i in range(270)]
+    rows += [{"text": f"once {i}", "label": ("good", "bad")[i % 2]} for i in range(singles)]
+    task = toy_task(train=rows, dev=None)
+    assert 14 <= len(task.dev) <= 40
+    assert not set(task.dev.inputs["text"]) & set(task.train.inputs["text"])
+
+
+def test_dev_of_repeated_texts_keeps_size_and_classes() -> None:
+    """A few texts stand hundreds of times, most of them once; a third of the texts are good."""
+    rng = np.random.default_rng(0)
+    drawn = np.minimum(rng.zipf(1.5, 4000), 3000)
+    rows = [{"text": f"text {i}", "label": "good" if i % 3 == 0 else "bad"} for i in drawn]
+    task = toy_task(train=rows, dev=None)
+    assert 340 <= len(task.dev) <= 460
+    assert task.dev.labels is not None
+    share = np.mean([row["label"] == "good" for row in rows])
+    assert task.dev.labels.mean() == pytest.approx(share, abs=0.12)
 
 
 def test_a_pool_without_keys_among_others_has_none() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from potstill.core.errors import ArtefactError
 from potstill.core.files import (
     MANIFEST,
     PARTIAL_SUFFIX,
@@ -28,7 +29,7 @@ from potstill.core.files import (
 )
 from potstill.core.progress import Progress
 
-METHOD_VERSION = 4
+METHOD_VERSION = 5
 """Raised when the meaning of a stage changes, so that results of the old method are not reused."""
 
 STAGES_FOLDER = "stages"
@@ -122,9 +123,7 @@ class StageFolder:
                 with naming_full_disk(partial):
                     partial.mkdir(exist_ok=True)
                 remove_left_overs(partial)
-                if (partial / MANIFEST).exists():
-                    verify(partial)  # an attempt broke off between its seal and its place
-                else:
+                if not self._sealed(partial):
                     build(partial)
                     whole = {"stage": name, "digest": digest, "facts": dict(facts)}
                     seal(partial, whole, without=scratch)
@@ -134,6 +133,18 @@ class StageFolder:
         stage = Stage(name=name, digest=digest, folder=folder, reused=reused)
         self.used[folder.name] = stage
         return stage
+
+    @staticmethod
+    def _sealed(partial: Path) -> bool:
+        """Whether an attempt broke off between its seal and its place; a damaged one is undone."""
+        if not (partial / MANIFEST).exists():
+            return False
+        try:
+            verify(partial)
+        except ArtefactError:
+            (partial / MANIFEST).unlink()
+            return False
+        return True
 
     @contextmanager
     def looking(self) -> Iterator[None]:

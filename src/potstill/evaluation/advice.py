@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from potstill.evaluation.number_words import from_to, score, signed
-from potstill.evaluation.run_results import RunResults, TaskResult
+from potstill.evaluation.run_results import LEAST_GAIN, RunResults, TaskResult
 
 _LONGER = "`teachers: {training: {epochs: …}}`"
 _MOST_NAMED = 3
@@ -30,7 +30,7 @@ def advice(run: RunResults) -> list[str]:
 def _nothing_learned(run: RunResults) -> list[str]:
     """Every score of every system is nothing: what differs between them is not the question."""
     scores = [value for task in run.tasks for value in task.scores.values()]
-    if "multitask" not in run.mean or any(score(abs(value)) != "0.000" for value in scores):
+    if "multitask" not in run.mean or any(abs(value) >= LEAST_GAIN for value in scores):
         return []
     return [
         "No system has learned anything: all scores are 0.000. Train longer (`training: {epochs: "
@@ -63,7 +63,7 @@ def _nothing_to_pass_on(run: RunResults) -> list[str]:
     if not {"multitask", "ensemble"} <= set(run.mean) or "multitask" not in run.mean_versus:
         return []
     gain = run.mean["ensemble"] - run.mean["multitask"]
-    if gain > 0 or run.mean_versus["multitask"].low > 0:
+    if gain >= LEAST_GAIN or run.mean_versus["multitask"].low > 0:
         return []
     return [
         f"The ensembles are no better than multi-task training ({signed(gain)} on the mean), so "

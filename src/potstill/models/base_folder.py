@@ -16,6 +16,9 @@ from potstill.core.files import digest_file, digest_json
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_LAYERS = 6
+MINILM_TOKENS = 512
+_PLACES_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
+"""They count places from behind the padding's id: 514 of RoBERTa's are 512 tokens."""
 STUDENT_FILE = "student.json"
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -57,16 +60,18 @@ class BaseFacts:
     Attributes:
         says: An encoder-decoder, not an encoder.
         n_layers: Layers of each half; None where no key that is known says so.
+        n_tokens: The longest text that it has places for; None likewise.
     """
 
     says: bool
     n_layers: int | None
+    n_tokens: int | None
 
 
 def facts_of_base(base: str) -> BaseFacts | None:
     """What the bundled base or a local folder says of itself; None where nothing can be read."""
     if base == "minilm":
-        return BaseFacts(says=False, n_layers=MINILM_LAYERS)
+        return BaseFacts(says=False, n_layers=MINILM_LAYERS, n_tokens=MINILM_TOKENS)
     folder = Path(base).expanduser()
     try:
         folder = folder / "encoder" if (folder / STUDENT_FILE).is_file() else folder
@@ -76,7 +81,14 @@ def facts_of_base(base: str) -> BaseFacts | None:
         return None
     keys = ("encoder_layers", "decoder_layers") if says else ("num_hidden_layers", "n_layers")
     counts = [config[key] for key in keys if isinstance(config.get(key), int)]
-    return BaseFacts(says=says, n_layers=min(counts, default=None))
+    places = config.get("max_position_embeddings")
+    if isinstance(places, int) and config.get("model_type") in _PLACES_BEHIND_PADDING:
+        places -= 1 + int(config.get("pad_token_id") or 0)
+    return BaseFacts(
+        says=says,
+        n_layers=min(counts, default=None),
+        n_tokens=places if isinstance(places, int) else None,
+    )
 
 
 def student_of_run(base: str) -> Path | None:

@@ -35,8 +35,10 @@ def resolve_base(
     stages: StageFolder,
     prefix: str,
     max_tokens: int,
-) -> tuple[str, str]:
-    """The folder of a base and its digest.
+) -> tuple[str, str, str]:
+    """What a network starts from, its digest, and what to look at to see that it stays the same.
+
+    The last is empty for a base that is a stage. A hub id becomes the folder of its snapshot.
 
     Args:
         base: As the run file names it.
@@ -53,7 +55,8 @@ def resolve_base(
     if base != SEQUENCE_BASE:
         found = find_base(base)
         says = any(task.kind.generates for task in tasks.values())
-        return str(found.path) if says else base, found.digest
+        named = named_folder(base, found.path)
+        return str(found.path) if says else named, found.digest, named
     vocabulary = _vocabulary(section.vocabulary, tasks, stages, prefix)
     size = architecture_of(section, max_tokens)
     facts = {"vocabulary": vocabulary.digest, "architecture": asdict(size)}
@@ -65,7 +68,12 @@ def resolve_base(
         write_text(folder / "config.json", config.to_json_string())
 
     stage = stages.make("base", facts, build, what=f"{prefix}base")
-    return str(stage.folder), stage.digest
+    return str(stage.folder), stage.digest, ""
+
+
+def named_folder(base: str, path: Path) -> str:
+    """A base as it is found again: a hub id may be another model later, its snapshot is not."""
+    return base if base == "minilm" or Path(base).expanduser().is_dir() else str(path)
 
 
 def need_agreement(
@@ -84,7 +92,7 @@ def need_agreement(
 
     def vocabulary(base: str, section: Section) -> PieceTokenizer:
         if (base, section) not in known:
-            folder, _ = resolve_base(base, section, tasks, stages, prefix, longest(run))
+            folder, *_ = resolve_base(base, section, tasks, stages, prefix, longest(run))
             known[base, section] = load_pieces(model_folder(folder))
             need_tokens(known[base, section], kinds, base)
         return known[base, section]

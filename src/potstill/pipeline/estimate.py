@@ -138,7 +138,7 @@ def try_steps(run: RunFile, tasks: Mapping[str, Task], device: Device, progress:
         stages = StageFolder(root=Path(folder) / "stages", progress=quiet)
         if run.generates:
             need_agreement(run, tasks, stages)
-        base, _ = resolve_base(
+        base, *_ = resolve_base(
             run.student.base or run.base,
             run.student.architecture,
             tasks,

@@ -68,7 +68,7 @@ def list_runs(output: Path) -> Listing:
             manifest, damaged = verify(folder) if finished else {}, None
         except ArtefactError as error:
             manifest, damaged = {}, f"damaged: {error.got}"
-        # A finished run that is run again may want others than it had: a base has changed.
+        # A finished run that is run again may want others than it had: after an update.
         made = [*manifest.get("stages", []), *_stages_so_far(folder, last_only=bool(manifest))]
         for stage in dict.fromkeys(made):
             users.setdefault(stage, []).append(folder.name)

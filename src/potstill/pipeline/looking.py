@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
@@ -19,7 +17,8 @@ from potstill.config import RunFile
 from potstill.config.tasks import RankingTask
 from potstill.config.tasks import Task as TaskSection
 from potstill.core.device import resolve_device
-from potstill.core.errors import DataError, PotstillError
+from potstill.core.errors import DataError, PotstillError, UsageError
+from potstill.core.files import free_bytes, need_folder_place
 from potstill.core.progress import Progress
 from potstill.kinds import KINDS, Classification, Kind
 from potstill.pipeline.estimate import Estimate, Trial, estimate, try_steps
@@ -152,30 +151,17 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
         for name, section in run.tasks.items():
             findings[name] = list(_task_findings(name, section, skip_bad_rows))
             bar.advance()
-    place = Path(run.output)
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        fault = "a folder that cannot be written to" if place.is_dir() else "a file"
-        findings["run"] = [
-            Finding(
-                severity="error",
-                what=f"`output: {run.output}` cannot be made: {place} is {fault}",
-                where=None,
-                todo="name another folder",
-            )
-        ]
-    free = shutil.disk_usage(place).free
+    try:
+        need_folder_place(Path(run.output), f"`output: {run.output}`")
+    except UsageError as error:
+        findings["run"] = [_finding(error)]
+    free = free_bytes(Path(run.output))
     if any(f.severity == "error" for fs in findings.values() for f in fs):
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
     try:
         tasks = load_tasks(run, seed=run.seeds[0], skip_bad_rows=skip_bad_rows, progress=Progress())
     except DataError as error:  # what only shows when splits and pools are made
-        findings["run"] = [
-            Finding(
-                severity="error", what=f"{error.thing}: {error.got}", where=None, todo=error.todo
-            )
-        ]
+        findings["run"] = [_finding(error)]
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
     for name, task in tasks.items():
         if isinstance(task.kind, Classification) and task.train.labels is not None:
@@ -185,21 +171,32 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
         asked = run.tasks[name].rows
         if asked is not None:
             what = f"train: {in_rows(len(task.train))} are learned from (`rows: {asked}`)"
-            what += ": it has no more beside dev" if asked > len(task.train) else ""
+            what += "" if task.rest is not None else ": there are no more"
             findings[name].append(Finding(severity="note", what=what, where=None, todo=""))
         findings[name] += _given_findings(run, task)
     if any(f.severity == "error" for fs in findings.values() for f in fs):
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
     trial = try_steps(run, tasks, device, progress)
+    asked = run.training_for("student").max_tokens
+    if trial.max_tokens < asked:
+        what = f"the student's base reads {trial.max_tokens} tokens, not `max_tokens: {asked}`"
+        findings.setdefault("run", []).append(
+            Finding(severity="warning", what=what, where=None, todo="longer texts lose their end")
+        )
     for name, task in tasks.items():
         findings[name] += find_cut_texts(
             trial.truncated[name],
             trial.truncated_targets[name],
             trial.max_tokens,
             says=task.kind.generates,
-            more=trial.max_tokens >= run.training_for("student").max_tokens,
+            more=trial.max_tokens >= asked,
         )
     return Look(findings=findings, cost=estimate(run, tasks), trial=trial, free_bytes=free)
+
+
+def _finding(error: PotstillError) -> Finding:
+    what = f"{error.thing}: {error.got}"
+    return Finding(severity="error", what=what, where=None, todo=error.todo)
 
 
 def _task_findings(name: str, section: TaskSection, allowed: int) -> Iterator[Finding]:

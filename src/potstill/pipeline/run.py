@@ -14,8 +14,8 @@ from potstill.core.errors import UsageError
 from potstill.core.files import digest_json, need_disk
 from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER, NotMade, Stage, StageFolder
-from potstill.models.base_folder import find_base
-from potstill.pipeline.bases import need_agreement
+from potstill.models.base_folder import facts_of_base, find_base
+from potstill.pipeline.bases import longest, need_agreement
 from potstill.pipeline.estimate import estimate
 from potstill.pipeline.given import look_at_given
 from potstill.pipeline.jobs import Executor, Job
@@ -219,6 +219,16 @@ class Run:
                 wanted="a folder, there or to be made",
                 todo="set another `output:`",
             ) from error
+        # Before any stage is asked for: what follows is what this start needs.
+        hardware = describe_hardware(self.device)
+        self.progress.log("start", run=self.run.name, id=self.id, **hardware)
+        for base in self.run.bases:
+            facts, asked = facts_of_base(base), longest(self.run)
+            if facts is not None and facts.n_tokens is not None and facts.n_tokens < asked:
+                self.progress.warn(
+                    f"base '{base}' reads {facts.n_tokens} tokens, not `max_tokens: {asked}`: "
+                    "longer texts lose their end"
+                )
         first = self.seeds[0]
         for name, task in first.tasks.items():
             for warning in shared_rows(task):
@@ -234,8 +244,6 @@ class Run:
             need_agreement(self.run, seed.tasks, self.stages, seed.prefix)
         cost = estimate(self.run, first.tasks)
         need_disk(Path(self.run.output), cost.disk_bytes, "checkpoints, networks and soft targets")
-        hardware = describe_hardware(self.device)
-        self.progress.log("start", run=self.run.name, id=self.id, **hardware)
         self.progress.say(
             f"{self.run.name}-{self.id}: {len(self.run.tasks)} tasks on {self.device.name}, "
             f"{self.device.precision}"

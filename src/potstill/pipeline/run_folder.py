@@ -102,7 +102,7 @@ class Finished:
 
     Attributes:
         run: The run file.
-        id: Digest of the run file and its data.
+        id: Digest of the run file, its data, bases and given teachers.
         device: Where its networks ran.
         seeds: One a seed, in the order of the run file.
         outcomes: What the systems of each said.

@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 
 from potstill.config import RunFile
-from potstill.config.fields import SEQUENCE_BASE
 from potstill.config.training import Architecture
 from potstill.core.device import Device
 from potstill.core.stages import Stage, StageFolder
@@ -49,7 +48,7 @@ class SeedRun:
     tasks: dict[str, Task]
     stages: StageFolder
     device: Device
-    _bases: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _bases: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
     @property
     def base_seed(self) -> int:
@@ -335,13 +334,13 @@ class SeedRun:
         )
 
     def _base(self, base: str, architecture: Architecture) -> tuple[str, str, str]:
-        """Folder and digest of a base, and its name where it is no stage."""
+        """As :func:`resolve_base`, each once."""
         key = f"{base} {architecture.keywords()}"
         if key not in self._bases:
             self._bases[key] = resolve_base(
                 base, architecture, self.tasks, self.stages, self.prefix, longest(self.run)
             )
-        return *self._bases[key], "" if base == SEQUENCE_BASE else base
+        return self._bases[key]
 
 
 def epochs_of_equal_steps(epochs: int, student: int, plain: int) -> int:

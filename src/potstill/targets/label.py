@@ -195,9 +195,10 @@ def in_parts(
     """
     parts = Parts(folder)
     found = []
-    for number, start in enumerate(range(0, max(n, 1), _PART_ROWS)):
+    for start in range(0, max(n, 1), _PART_ROWS):
         end = min(start + _PART_ROWS, n)
-        known = parts.known(str(number))
+        name = f"{start}-{end}"
+        known = parts.known(name)
         if known is not None:
             bar.advance(end - start)
             found.append(safetensors.numpy.load(known)["outputs"])
@@ -205,5 +206,5 @@ def in_parts(
         found.append(answer(start, end))
         if n > _PART_ROWS:
             outputs = np.ascontiguousarray(found[-1])
-            parts.keep(str(number), safetensors.numpy.save({"outputs": outputs}))
+            parts.keep(name, safetensors.numpy.save({"outputs": outputs}))
     return np.concatenate(found)

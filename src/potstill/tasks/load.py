@@ -18,7 +18,13 @@ from potstill.kinds import KINDS, Kind
 from potstill.tasks.findings import find_lone_candidates
 from potstill.tasks.inputs import READERS, Reader
 from potstill.tasks.pools import join_pools
-from potstill.tasks.rowids import join_key, sample_groups, sort_keys, stratified_sample
+from potstill.tasks.rowids import (
+    join_key,
+    sample_groups,
+    sort_keys,
+    stratified_groups,
+    stratified_sample,
+)
 from potstill.tasks.sources import Rows, Source, read_labelled, read_rows
 from potstill.tasks.task import Split, Task
 
@@ -276,45 +282,45 @@ def _set_dev_aside(
 ) -> tuple[Split, Split]:
     """A tenth of train as dev; rows with equal inputs go together.
 
-    Where another task of the same file has ``taken`` its dev, these rows are aside here, too, and
-    no others: the other direction of a translation learns them. If the input is another column
-    there, some may have an input that stands in train as well: those are in neither.
+    Where another task of the same file has ``taken`` its dev, these rows are dev here, too, and no
+    others: the other direction of a translation learns them. If the input is another column
+    there, rows that stay may have an input of dev: those are in neither split.
     """
-    if taken is None:
-        dev = _draw_dev(whole, kind, max(1, round(DEV_SHARE * len(whole))), seed)
-        train = ~dev
-    else:
-        train, dev = ~taken, taken
-        if whole.groups is None:
-            keys = sort_keys(whole.ids)
-            dev = taken & ~np.isin(keys, keys[train])
+    dev = _draw_dev(whole, kind, seed) if taken is None else taken
+    train = ~dev
+    if whole.groups is None:
+        keys = sort_keys(whole.ids)
+        train &= ~np.isin(keys, keys[dev])
     if not train.any() or not dev.any():
         raise DataError(
             f"task '{name}', train",
             got=f"{len(whole)} rows, too few to set a dev split aside",
-            wanted="enough rows for train and dev",
+            wanted="enough rows for train and dev; equal inputs are in one of them",
             todo="give more rows, or a `dev:` file",
         )
     return whole.take(np.flatnonzero(train)), whole.take(np.flatnonzero(dev))
 
 
-def _draw_dev(whole: Split, kind: Kind, n: int, seed: int) -> np.ndarray:
-    """(N,) which rows are dev: about ``n``, and all or none of those with equal inputs."""
-    dev = np.zeros(len(whole), bool)
+def _draw_dev(whole: Split, kind: Kind, seed: int) -> np.ndarray:
+    """(N,) which rows are dev: near a tenth, and all or none of those that belong together."""
+    n = max(1, round(DEV_SHARE * len(whole)))
     together = kind.together(list(whole.inputs.values()))
-    if together is not None:  # such as the questions on one passage
-        dev[sample_groups(_number(together), n, seed)] = True
-    elif whole.groups is not None:
-        dev[_sample(whole, kind, n, seed)] = True
-        return dev
-    keys = sort_keys(whole.ids)
-    if together is None:
-        # Texts are drawn, not rows, of which many may be one text; it would fill dev alone.
-        _, first, counts = np.unique(keys, return_index=True, return_counts=True)
-        texts = np.sort(first[counts <= n] if (counts <= n).any() else first)
-        share = max(1, round(DEV_SHARE * len(texts)))
-        dev[texts[_sample(whole.take(texts), kind, share, seed)]] = True
-    return np.isin(keys, keys[dev])
+    if whole.groups is not None or whole.labels is None:
+        groups, strata = whole.groups, None
+    elif together is not None:  # such as the questions on one passage
+        groups, strata = _number(together), None
+    else:
+        groups = np.unique(sort_keys(whole.ids), return_inverse=True)[1]
+        strata = kind.strata(whole.labels)
+    if groups is None:
+        raise ValueError("dev needs groups or labels")
+    dev = np.zeros(len(whole), bool)
+    if strata is not None:
+        dev[stratified_groups(strata, groups, n, seed)] = True
+    if dev.sum() < n / 2:  # no strata, or texts that stand too often for their share
+        dev[:] = False
+        dev[sample_groups(groups, n, seed)] = True
+    return dev
 
 
 def _share(

@@ -149,6 +149,38 @@ def stratified_sample(labels: Sequence[Hashable] | np.ndarray, n: int, seed: int
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
+def stratified_groups(
+    labels: Sequence[Hashable] | np.ndarray, groups: np.ndarray, n: int, seed: int
+) -> np.ndarray:
+    """As :func:`stratified_sample`, but all or none of the rows of a group.
+
+    A class takes groups in turn while they bring it nearer to its share: one that is too large for
+    it is passed over. Where every row is its own group, the sample is the same.
+
+    Args:
+        labels: N classes or N floats.
+        groups: (N,) group of each row, such as rows of one text.
+        n: Rows wanted.
+        seed: Seed of the draw.
+
+    Returns:
+        Indices of the drawn rows, sorted, int64; they may be fewer than ``n``, or a few more.
+    """
+    strata = _strata(labels, n)
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    drawn = np.zeros(len(sizes), bool)
+    for stratum, share in enumerate(_shares(np.bincount(strata), n)):
+        rng = np.random.default_rng([seed, stratum])
+        left = int(share)
+        for g in group[rng.permutation(np.flatnonzero(strata == stratum))]:
+            if left <= 0:
+                break
+            if not drawn[g] and sizes[g] < 2 * left:
+                drawn[g] = True
+                left -= int(sizes[g])
+    return np.flatnonzero(drawn[group]).astype(np.int64)
+
+
 def sample_groups(groups: np.ndarray, n_rows: int, seed: int) -> np.ndarray:
     """Draw whole groups until there are about ``n_rows`` rows; at least one group.
 

@@ -189,14 +189,18 @@ def read_labelled(
             for label, field in zip(labels, nested, strict=True):
                 rows.columns[label] = [part(value, field) for value in values]
             return rows
+    try:
+        return read_rows(source, columns=[*inputs, *labels], what=what, skip_bad_rows=skip_bad_rows)
+    except DataError as error:
+        if not nested or not error.thing.endswith(f"column '{labels[1]}'"):
+            raise
         raise DataError(
-            f"{what}: {rows.source}, column '{labels[1]}'",
-            got=f"no such column, and '{labels[0]}' does not hold it either",
+            error.thing,
+            got=error.got,
             wanted=f"a column '{labels[1]}' beside '{labels[0]}', or both in one: "
             f"'{labels[0]}': {{{', '.join(f'{field!r}: […]' for field in nested)}}}",
             todo=f"add the column to the data: for each of '{labels[0]}', its '{nested[1]}'",
-        )
-    return read_rows(source, columns=[*inputs, *labels], what=what, skip_bad_rows=skip_bad_rows)
+        ) from None
 
 
 def _is_nothing(value: object) -> bool:

@@ -37,7 +37,7 @@ class TrainState:
         seconds: Time spent, over all sittings.
         stopped: Tasks whose soft loss was switched off, with the facts of that moment.
         loss: [step, mean loss] points.
-        recent: Losses since the last point.
+        recent: [sum of losses, rows] of each batch since the last point.
         dev: Task to [epoch, score] points.
         balance: Task to [mean of the logarithm, batches]: the sizes of gradients.
     """
@@ -49,7 +49,7 @@ class TrainState:
     seconds: float = 0.0
     stopped: dict[str, dict[str, float]] = field(default_factory=dict)
     loss: list[tuple[int, float]] = field(default_factory=list)
-    recent: list[float] = field(default_factory=list)
+    recent: list[tuple[float, int]] = field(default_factory=list)
     dev: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     balance: dict[str, tuple[float, int]] = field(default_factory=dict)
 

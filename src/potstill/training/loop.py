@@ -190,7 +190,9 @@ class _Fit:
         self.epoch_steps = [math.ceil(len(epoch) / self.step_batches) for epoch in plan]
         self.n_steps = sum(self.epoch_steps)
         self.state = load_checkpoint(folder, model, self.optimiser) or TrainState()
-        self._recent = [torch.tensor(v, device=learner.device.torch) for v in self.state.recent]
+        self._recent = [
+            (torch.tensor(loss, device=learner.device.torch), n) for loss, n in self.state.recent
+        ]
         self.balance = (
             GradientBalance(last_weight(learner.shared), self.state.balance)
             if settings.balance == "gradients" and len(feeds) > 1
@@ -250,10 +252,10 @@ class _Fit:
         if self._best is not None:
             save_best(self.folder, self._best, self.state.best_epoch)
             self._best = None
-        self.state.recent = [float(value) for value in self._recent]
+        self.state.recent = [(float(loss), n) for loss, n in self._recent]
         self._note_balance()
         if self.state.recent:
-            self._refuse_nan(sum(self.state.recent))
+            self._refuse_nan(self._recent_mean())
         save_checkpoint(self.folder, self.model, self.optimiser, self.state)
 
     def _note_balance(self) -> None:
@@ -283,8 +285,8 @@ class _Fit:
                 * (1.0 / self.step_rows[feed.task])
                 for feed in feeds
             }
-            whole_step = self.step_rows[batch.task] / len(batch.units)
-            self._recent.append(self._sum(losses, feeds).detach() * whole_step)
+            whole = self._sum(losses, feeds).detach() * self.step_rows[batch.task]
+            self._recent.append((whole, len(batch.units)))
             if self.balance is not None:
                 losses = self.balance.scale(losses)
             torch.autograd.backward(self._sum(losses, feeds))
@@ -301,12 +303,17 @@ class _Fit:
         return weighted[0] if len(weighted) == 1 else torch.stack(weighted).sum()
 
     def _record_loss(self, step: int) -> None:
-        mean = float(torch.stack(self._recent).mean())
+        mean = self._recent_mean()
         self._recent.clear()
         self._refuse_nan(mean)
         self.state.loss.append((step, mean))
         rate = self.optimiser.param_groups[0]["lr"]
         self.progress.log("loss", training=self.name, step=step, loss=mean, learning_rate=rate)
+
+    def _recent_mean(self) -> float:
+        """Mean loss of a row since the last point, whatever batches it came in."""
+        whole = torch.stack([loss for loss, _ in self._recent]).sum()
+        return float(whole) / sum(n for _, n in self._recent)
 
     def _refuse_nan(self, loss: float) -> None:
         if not math.isfinite(loss):

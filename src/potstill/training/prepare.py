@@ -125,11 +125,6 @@ def train_network(
         Stopped: Stop was requested; the same call continues.
     """
     network = start_network(tasks, plan, settings, seed=seed)
-    if network.max_tokens < settings.max_tokens:
-        progress.warn(
-            f"`max_tokens: {settings.max_tokens}` is more than the base can read: texts are cut "
-            f"after {network.max_tokens} tokens"
-        )
     learner: Learner
     if isinstance(network, SequenceNetwork):
         learner = SequenceLearner(network, device)
