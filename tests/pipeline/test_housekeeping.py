@@ -45,7 +45,7 @@ def test_what_another_process_makes_stays(tmp_path: Path) -> None:
     stage(tmp_path, "network-a.partial")
     stage(tmp_path, "network-b")
     stages = StageFolder(root=tmp_path / STAGES_FOLDER, progress=Progress())
-    with stages.if_idle("network-a") as idle:
-        assert idle
+    with stages.alone("network-a", "a"):
         assert kept(tmp_path) == ["network-a.partial"]
     assert kept(tmp_path) == []
+    assert [p.name for p in stages.root.iterdir()] == [".network-a.lock"]  # no lock for a look
