@@ -10,6 +10,7 @@ import pytest
 from potstill.cli.frame import show_result
 from potstill.evaluation.advice import advice
 from potstill.evaluation.report import render_report
+from potstill.evaluation.run_details import read_details
 from potstill.evaluation.run_results import read_results
 from potstill.pipeline.run_folder import RunResult
 
@@ -76,6 +77,19 @@ def test_a_task_that_weak_teachers_hurt_is_named_with_both_scores() -> None:
     assert "tone" not in text
     assert "0.600 against 0.744" in text
     assert "`soft_weight: 0`" in text
+
+
+def test_nobody_is_told_to_do_what_was_done() -> None:
+    document = results({"mood": ("hurt", 0.744, 0.6), "tone": ("hurt", 0.744, 0.6)}, student=0.6)
+    details = read_details(
+        {"settings": {"teachers.recipe": "finetuned"}, "tasks": {"mood": {"soft_weight": 0.0}}}
+    )
+    text = "\n".join(advice(read_results(document), details))
+    assert "hurt 'tone'" in text
+    assert "mood" not in text
+    assert "nothing to pass on" in text
+    assert "recipe" in said(document)
+    assert "recipe" not in text
 
 
 def test_a_task_that_better_teachers_hurt_asks_for_another_thing() -> None:

@@ -79,9 +79,11 @@ def opened_run(
 def show_result(result: RunResult, as_json: bool) -> None:
     """Print the leaderboard, what it suggests, and where student and report lie."""
     from potstill.core.characters import printable
+    from potstill.core.files import read_json
     from potstill.evaluation.advice import advice
     from potstill.evaluation.leaderboard import leaderboard
     from potstill.evaluation.number_words import MINUS
+    from potstill.evaluation.run_details import read_details
     from potstill.evaluation.run_results import read_results
 
     if as_json:
@@ -89,7 +91,9 @@ def show_result(result: RunResult, as_json: bool) -> None:
         return
     console = Console()
     console.print(leaderboard(result.results))
-    for said in advice(read_results(result.results)):
+    more = result.folder / "details.json"
+    details = read_details(read_json(more)) if more.is_file() else None
+    for said in advice(read_results(result.results), details):
         text = printable(said).replace(MINUS, "-")
         lines = wrap(text, max(40, console.width - 9), break_on_hyphens=False)
         print("try      " + "\n         ".join(lines))

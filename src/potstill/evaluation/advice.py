@@ -7,24 +7,36 @@ compare scores, which it quotes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from potstill.evaluation.number_words import from_to, score, signed
+from potstill.evaluation.run_details import RunDetails
 from potstill.evaluation.run_results import LEAST_GAIN, RunResults, TaskResult
 
 _LONGER = "`teachers: {training: {epochs: …}}`"
 _MOST_NAMED = 3
+_TUNED = ("finetuned", "mt-dnn-kd")
+"""Recipes whose members were trained on their task last."""
 
 
-def advice(run: RunResults) -> list[str]:
+def advice(run: RunResults, details: RunDetails | None = None) -> list[str]:
     """A sentence or two for each finding that asks for something; often none.
 
     Args:
         run: The results; without a student and the multi-task baseline there is no advice.
+        details: What the run was asked for: nobody is told to do what was done.
     """
     if nothing := _nothing_learned(run):
         return nothing
-    return [said for find in (_hurt, _nothing_to_pass_on, _behind, _unclear) for said in find(run)]
+    tasks = {} if details is None else details.tasks
+    undistilled = {name for name, task in tasks.items() if task.soft_weight == 0}
+    recipe = "" if details is None else details.settings.get("teachers.recipe", "")
+    return [
+        *_hurt(run, undistilled),
+        *_nothing_to_pass_on(run, recipe),
+        *_behind(run),
+        *_unclear(run),
+    ]
 
 
 def _nothing_learned(run: RunResults) -> list[str]:
@@ -38,9 +50,13 @@ def _nothing_learned(run: RunResults) -> list[str]:
     ]
 
 
-def _hurt(run: RunResults) -> list[str]:
+def _hurt(run: RunResults, undistilled: Collection[str]) -> list[str]:
     """Tasks that distilling hurt: by teachers that know no more, or in spite of better ones."""
-    hurt = [task for task in run.tasks if task.verdict == "hurt" and "ensemble" in task.scores]
+    hurt = [
+        task
+        for task in run.tasks
+        if task.verdict == "hurt" and "ensemble" in task.scores and task.name not in undistilled
+    ]
     weak = [task for task in hurt if _gain(task) <= 0]
     strong = [task for task in hurt if _gain(task) > 0]
     found = []
@@ -59,16 +75,17 @@ def _hurt(run: RunResults) -> list[str]:
     return found
 
 
-def _nothing_to_pass_on(run: RunResults) -> list[str]:
+def _nothing_to_pass_on(run: RunResults, recipe: str) -> list[str]:
     if not {"multitask", "ensemble"} <= set(run.mean) or "multitask" not in run.mean_versus:
         return []
     gain = run.mean["ensemble"] - run.mean["multitask"]
     if gain >= LEAST_GAIN or run.mean_versus["multitask"].low > 0:
         return []
+    tune = "" if recipe in _TUNED else ", fine-tune them per task (`teachers: {recipe: finetuned}`)"
     return [
         f"The ensembles are no better than multi-task training ({signed(gain)} on the mean), so "
-        f"they had nothing to pass on. Train them longer ({_LONGER}), fine-tune them per task "
-        "(`teachers: {recipe: finetuned}`) or bring better ones (`models:`)."
+        f"they had nothing to pass on. Train them longer ({_LONGER}){tune} or bring better ones "
+        "(`models:`)."
     ]
 
 

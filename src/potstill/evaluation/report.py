@@ -91,7 +91,7 @@ def render_report(results: Mapping[str, Any], details: Mapping[str, Any]) -> str
         details=more,
         headline=_unbroken(headline_of(run)),
         remarks=[_unbroken(sentence) for sentence in remarks(run)],
-        advice=[_code(_unbroken(sentence)) for sentence in advice(run)],
+        advice=[_code(_unbroken(sentence)) for sentence in advice(run, more)],
         board=rows,
         board_mean=mean,
         gain=_unbroken(gain_words(run)),

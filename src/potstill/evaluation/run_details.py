@@ -61,6 +61,7 @@ class TaskDetails:
         labels: Class names in the order of the confusion tables.
         n_rows: Rows by split: ``train``, ``dev``, ``test``, ``pool``.
         covered: Share of training rows that have a soft target.
+        soft_weight: Weight of the soft loss on labelled rows.
         confusion: (C, C) counts by system; rows are the truth, columns the prediction.
         truth: (N,) values of the rows drawn in the scatter.
         predicted: (N,) the same by system.
@@ -73,6 +74,7 @@ class TaskDetails:
     labels: tuple[str, ...]
     n_rows: Mapping[str, int]
     covered: float | None
+    soft_weight: float | None
     confusion: Mapping[str, Sequence[Sequence[int]]]
     truth: tuple[float, ...]
     predicted: Mapping[str, tuple[float, ...]]
@@ -191,6 +193,7 @@ def read_task(entry: Mapping[str, Any]) -> TaskDetails:
             if is_number(entry.get(f"n_{split}"))
         },
         covered=number_or_none(entry.get("covered")),
+        soft_weight=number_or_none(entry.get("soft_weight")),
         confusion={key: table for key, table in _map(entry.get("confusion")).items() if table},
         truth=tuple(scatter.get("truth") or ()),
         predicted={

@@ -251,6 +251,8 @@ class Finished:
             if cover is not None:
                 n_rows = cover["train_rows"] + cover["pool_rows"]
                 facts["covered"] = (cover["train_covered"] + cover["pool_covered"]) / n_rows
+            alone = self.run.distill.objective == "soft_only"
+            facts["soft_weight"] = 1.0 if alone else self.run.soft_weight_of(name)
             facts["distilling_stopped_at"] = student["stopped"].get(name)
             facts["warnings"] = shared_rows(task)
             apart = "truncated_targets" in student  # not in records of earlier versions
