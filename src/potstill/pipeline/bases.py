@@ -14,6 +14,7 @@ from pathlib import Path
 from potstill.config import RunFile
 from potstill.config.fields import SEQUENCE_BASE
 from potstill.config.training import Architecture as Section
+from potstill.config.training import Training
 from potstill.core.errors import DataError, MismatchError
 from potstill.core.files import digest_json, write_text
 from potstill.core.stages import Stage, StageFolder
@@ -123,6 +124,12 @@ def need_agreement(
 def longest(run: RunFile) -> int:
     """The longest text that a side of a run reads."""
     return max(run.training_for(side).max_tokens for side in ("teachers", "student", "single"))
+
+
+def too_long_for(n_tokens: int | None, asked: int) -> bool:
+    """Whether a base reads less than a run file asks for; the default is no such wish."""
+    default: int = Training.model_fields["max_tokens"].default
+    return n_tokens is not None and n_tokens < asked and asked != default
 
 
 def architecture_of(section: Section, max_tokens: int) -> Architecture:

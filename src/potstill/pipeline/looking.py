@@ -21,6 +21,7 @@ from potstill.core.errors import DataError, PotstillError, UsageError
 from potstill.core.files import free_bytes, need_folder_place
 from potstill.core.progress import Progress
 from potstill.kinds import KINDS, Classification, Kind
+from potstill.pipeline.bases import too_long_for
 from potstill.pipeline.estimate import Estimate, Trial, estimate, try_steps
 from potstill.pipeline.given import given_members, look_at_given
 from potstill.pipeline.loading import load_tasks
@@ -178,7 +179,7 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
     trial = try_steps(run, tasks, device, progress)
     asked = run.training_for("student").max_tokens
-    if trial.max_tokens < asked:
+    if too_long_for(trial.max_tokens, asked):
         what = f"the student's base reads {trial.max_tokens} tokens, not `max_tokens: {asked}`"
         findings.setdefault("run", []).append(
             Finding(severity="warning", what=what, where=None, todo="longer texts lose their end")

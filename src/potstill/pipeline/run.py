@@ -15,7 +15,7 @@ from potstill.core.files import digest_json, need_disk
 from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER, NotMade, Stage, StageFolder
 from potstill.models.base_folder import facts_of_base, find_base
-from potstill.pipeline.bases import longest, need_agreement
+from potstill.pipeline.bases import longest, need_agreement, too_long_for
 from potstill.pipeline.estimate import estimate
 from potstill.pipeline.given import look_at_given
 from potstill.pipeline.jobs import Executor, Job
@@ -224,7 +224,7 @@ class Run:
         self.progress.log("start", run=self.run.name, id=self.id, **hardware)
         for base in self.run.bases:
             facts, asked = facts_of_base(base), longest(self.run)
-            if facts is not None and facts.n_tokens is not None and facts.n_tokens < asked:
+            if facts is not None and too_long_for(facts.n_tokens, asked):
                 self.progress.warn(
                     f"base '{base}' reads {facts.n_tokens} tokens, not `max_tokens: {asked}`: "
                     "longer texts lose their end"
