@@ -12,7 +12,6 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -83,7 +82,7 @@ def init(
         answer(
             {"run_file": str(out)},
             as_json,
-            f"{out} is written. Next: potstill check {quote(str(out))}",
+            f"{out} is written. Next: potstill check {shlex.quote(str(out))}",
         )
 
 
@@ -274,7 +273,7 @@ def demo(
             result = opened.evaluate()
         show_result(result, as_json)
         if not as_json:
-            done = quote(str(result.folder))
+            done = shlex.quote(str(result.folder))
             print(
                 f"\nNext:\n"
                 f"  look at the report           {result.report}\n"

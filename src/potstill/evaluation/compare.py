@@ -135,11 +135,14 @@ def paired_bootstrap(
         - metric.score(pair.truth, pair.b, pair.groups)
         for pair in pairs
     ]
+    by_rows: dict[int, list[SeedPair]] = {}
+    for pair in pairs:
+        by_rows.setdefault(pair.rows, []).append(pair)
     resampled = [
-        _differences(metric, pair, resamples, np.random.default_rng([seed, pair.rows]))
-        for pair in pairs
+        _differences(metric, own, resamples, np.random.default_rng([seed, rows]))
+        for rows, own in by_rows.items()
     ]
-    return Comparison(by_seed=np.array(points), deltas=np.mean(resampled, axis=0))
+    return Comparison(by_seed=np.array(points), deltas=np.concatenate(resampled).mean(axis=0))
 
 
 def mean_interval(comparisons: Sequence[Comparison]) -> Interval:
@@ -178,17 +181,21 @@ def verdict(interval: Interval, n_units: int) -> Verdict:
 
 
 def _differences(
-    metric: Metric, pair: SeedPair, resamples: int, rng: np.random.Generator
+    metric: Metric, pairs: Sequence[SeedPair], resamples: int, rng: np.random.Generator
 ) -> Floats:
-    """score(a) - score(b) in each resample of the rows: (R,)."""
-    _, n_units = unit_of_rows(pair.groups, len(pair.truth))
-    return np.concatenate(
-        [
-            metric.resampled(pair.truth, pair.a, pair.groups, counts)
-            - metric.resampled(pair.truth, pair.b, pair.groups, counts)
-            for counts in _multiplicities(n_units, resamples, rng)
-        ]
-    )
+    """score(a) - score(b) of each pair in each resample of the rows that all share: (S, R)."""
+    _, n_units = unit_of_rows(pairs[0].groups, len(pairs[0].truth))
+    chunks = [
+        np.stack(
+            [
+                metric.resampled(pair.truth, pair.a, pair.groups, counts)
+                - metric.resampled(pair.truth, pair.b, pair.groups, counts)
+                for pair in pairs
+            ]
+        )
+        for counts in _multiplicities(n_units, resamples, rng)
+    ]
+    return np.concatenate(chunks, axis=1)
 
 
 def _multiplicities(n_units: int, resamples: int, rng: np.random.Generator) -> Iterator[Ints]:
