@@ -11,7 +11,8 @@ import pytest
 import potstill
 from potstill.config import load_run_file
 from potstill.core.progress import Progress
-from potstill.pipeline.looking import Look, look
+from potstill.pipeline.look import Look
+from potstill.pipeline.looking import look
 from potstill.tasks.findings import Finding
 from tests.pipeline.toy_runs import Keys, toy_run, toy_task, write_run
 from tests.toys import write_rows

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from potstill.config import RunFile
 from potstill.config.tasks import RankingTask
@@ -22,9 +19,10 @@ from potstill.core.files import free_bytes, need_folder_place
 from potstill.core.progress import Progress
 from potstill.kinds import KINDS, Classification, Kind
 from potstill.pipeline.bases import too_long_for
-from potstill.pipeline.estimate import Estimate, Trial, estimate, try_steps
+from potstill.pipeline.estimate import estimate, try_steps
 from potstill.pipeline.given import given_members, look_at_given
 from potstill.pipeline.loading import load_tasks
+from potstill.pipeline.look import Look
 from potstill.tasks.column_findings import (
     find_alike_classes,
     find_cut_texts,
@@ -57,81 +55,6 @@ from potstill.tasks.task import Task
 _ALL = 10**9  # faulty rows that `check` lists rather than stops at
 _SHOWN_BAD_ROWS = 5
 _LABELS = {"classification": "class", "regression": "value", "ranking": "relevance"}
-_MARKS = {"error": "red", "warning": "yellow", "note": "dim"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """What `check` found.
-
-    Attributes:
-        findings: Task name to its findings.
-        cost: What the run will take; None where errors stand in the way.
-        trial: What a few real steps showed; None likewise.
-        free_bytes: Free disk under the output folder.
-    """
-
-    findings: dict[str, list[Finding]]
-    cost: Estimate | None
-    trial: Trial | None
-    free_bytes: int
-
-    @property
-    def n_errors(self) -> int:
-        """Findings that stop a run."""
-        found = sum(f.severity == "error" for fs in self.findings.values() for f in fs)
-        return found + (self.cost is not None and self.cost.disk_bytes > self.free_bytes)
-
-    @property
-    def seconds(self) -> float | None:
-        """How long the training will take."""
-        if self.cost is None or self.trial is None:
-            return None
-        return self.cost.rows / self.trial.rows_per_second
-
-    def to_json(self) -> dict[str, Any]:
-        """As the command prints it with ``--json``."""
-        return {
-            "errors": self.n_errors,
-            "findings": {name: [asdict(f) for f in fs] for name, fs in self.findings.items()},
-            "cost": None if self.cost is None else asdict(self.cost),
-            "trial": None if self.trial is None else asdict(self.trial),
-            "train_seconds": self.seconds,
-            "free_bytes": self.free_bytes,
-        }
-
-    def table(self) -> Group:
-        """As the command prints it for people."""
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for _ in range(3):
-            table.add_column(overflow="fold")  # a path that is cut short names no file
-        for task, findings in self.findings.items():
-            for finding in sorted(findings, key=lambda f: list(_MARKS).index(f.severity)):
-                text = Text(finding.what)
-                if finding.where:
-                    text.append(f"\n{finding.where}", style="dim")
-                if finding.todo:
-                    text.append(f"\n→ {finding.todo}", style="dim")
-                mark = Text(finding.severity, style=_MARKS[finding.severity])
-                table.add_row(Text(task), mark, text)
-        lines: list[Any] = [table, Text("")]
-        if self.cost is not None and self.trial is not None and self.seconds is not None:
-            lines.append(
-                Text(
-                    f"{_counted(self.cost.n_networks, 'network')} to train, "
-                    f"{self.cost.rows:,} rows in all, at {self.trial.rows_per_second:.0f} rows/s "
-                    f"about {_time(self.seconds)} of "
-                    f"training; memory {self.trial.memory_bytes / 2**30:.1f} GiB; disk up to "
-                    f"{self.cost.disk_bytes / 2**30:.2f} GiB of {self.free_bytes / 2**30:.1f} free"
-                )
-            )
-        verdict = _counted(self.n_errors, "error") if self.n_errors else "no errors"
-        lines.append(Text(verdict, style="bold red" if self.n_errors else "bold green"))
-        return Group(*lines)
-
-
-def _counted(n: int, thing: str) -> str:
-    return f"{n} {thing}{'s' * (n != 1)}"
 
 
 def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
@@ -407,10 +330,3 @@ def _of_rows(
             if skips
             else finding
         )
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
