@@ -92,14 +92,26 @@ class Comparison:
             tail = 100 * (1 - CONFIDENCE) / 2
             low, high = np.percentile(self.deltas, [tail, 100 - tail])
             return Interval(delta=self.delta, low=float(low), high=float(high))
-        of_seeds = float(np.var(self.by_seed, ddof=1)) / n_seeds
-        whole = float(np.var(self.deltas)) + of_seeds
-        margin = 0.0
-        if whole > 0:
-            share = max(of_seeds / whole, _LEAST_SHARE)
-            freedom = (n_seeds - 1) / share**2
-            margin = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(whole)
-        return Interval(delta=self.delta, low=self.delta - margin, high=self.delta + margin)
+        return interval_of_seeds(self.by_seed, float(np.var(self.deltas)))
+
+
+def interval_of_seeds(by_seed: Floats, variance_of_rows: float) -> Interval:
+    """The mean of two seeds or more with the interval of :attr:`Comparison.interval`.
+
+    Args:
+        by_seed: (S,) a - b of each seed, S > 1.
+        variance_of_rows: Of their mean, over resampled rows.
+    """
+    n_seeds = len(by_seed)
+    of_seeds = float(np.var(by_seed, ddof=1)) / n_seeds
+    whole = variance_of_rows + of_seeds
+    margin = 0.0
+    if whole > 0:
+        share = max(of_seeds / whole, _LEAST_SHARE)
+        freedom = (n_seeds - 1) / share**2
+        margin = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(whole)
+    delta = float(np.mean(by_seed))
+    return Interval(delta=delta, low=delta - margin, high=delta + margin)
 
 
 def paired_bootstrap(
