@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate of every side")
     parser.add_argument("--epochs", type=int, default=3, help="of every side")
     parser.add_argument("--student-epochs", type=int, help="of student and multi-task baseline")
+    parser.add_argument("--teacher-epochs", type=int, help="of the teachers of `student`")
     parser.add_argument("--batch", type=int, default=32, help="rows a step of every side")
     parser.add_argument("--balance", choices=["gradients", "none"], default="gradients")
     parser.add_argument("--nets", type=int, default=6, help="paper: multi-task nets")
@@ -114,7 +115,11 @@ def variants(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         for variant, keys in STUDENT_VARIANTS.items():
             asked = run_file(args, FOUR, args.rows) | keys
             generations = asked.pop("generations", 1)
-            made[variant] = asked | {"student": asked["student"] | {"generations": generations}}
+            longer = {} if args.teacher_epochs is None else {"epochs": args.teacher_epochs}
+            made[variant] = asked | {
+                "student": asked["student"] | {"generations": generations},
+                "teachers": {**asked.get("teachers", {}), "training": longer},
+            }
     elif args.experiment == "paper":
         taught = ["mnli", "qqp", "rte", "qnli"]
         recipe = {"recipe": "mt-dnn-kd", "tasks": taught, "nets": args.nets}
@@ -193,6 +198,7 @@ def run_variant(args: argparse.Namespace, variant: str, asked: dict[str, Any]) -
     suffix = "" if args.rate == RATES[1] or args.experiment == "baselines" else f"-{args.rate:.0e}"
     suffix += "" if args.epochs == 3 else f"-{args.epochs}epochs"
     suffix += "" if args.student_epochs is None else f"-{args.student_epochs}student"
+    suffix += "" if args.teacher_epochs is None else f"-{args.teacher_epochs}teacher"
     suffix += "" if args.batch == 32 else f"-batch{args.batch}"
     suffix += "" if args.balance == "gradients" else f"-balance-{args.balance}"
     suffix += "" if args.rows == 2500 else f"-{args.rows}rows"

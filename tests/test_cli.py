@@ -862,6 +862,18 @@ def test_an_export_that_is_stopped_begins_anew(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_prediction_that_is_stopped_leaves_nothing(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a fine day"}\n', encoding="utf-8")
+    monkeypatch.setattr(StopSignal, "reason", "SIGTERM was received")
+    result = call("predict", run_folder, rows, "--out", tmp_path / "out.jsonl")
+    assert result.exit_code == 1
+    assert "it begins anew" in result.stderr
+    assert list(tmp_path.iterdir()) == [rows]
+
+
 def test_a_student_without_its_run_is_exported_exactly(run_folder: Path, tmp_path: Path) -> None:
     student = shutil.copytree(run_folder / "student", tmp_path / "alone")
     result = good("export", student, "--out", tmp_path / "b", "--threads", 1)

@@ -61,6 +61,13 @@ def run(
     from potstill.pipeline.workers import open_run
 
     if isinstance(source, Mapping):
+        if overrides:
+            raise UsageError(
+                "overrides",
+                got=f"{', '.join(overrides)}, beside a run file as a mapping",
+                wanted="overrides of a run file by its path",
+                todo="change the mapping itself",
+            )
         asked = parse_run(source)
     else:
         asked = load_run_file(Path(source), overrides=overrides)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.config.conftest import Load, Refuse
@@ -62,6 +64,32 @@ def test_a_column_that_is_no_name_needs_a_language(refuse: Refuse, load: Load) -
     task = "tasks:\n  a: {kind: translation, train: a.jsonl, source: en, target: German text"
     has(refuse(task + "}\n"), "key 'tasks.a.language'", "'German text'", "set `language:`")
     assert load(task + ", language: de}\n").tasks["a"].space_options["language"] == "de"
+
+
+def test_columns_that_name_no_language_do_not_tell_directions_apart(
+    refuse: Refuse, load: Load
+) -> None:
+    task = "  {0}: {{kind: translation, train: {0}.jsonl, source: source, target: target{1}}}\n"
+    said = refuse("tasks:\n" + task.format("german", "") + task.format("french", ""))
+    has(said, "key 'tasks.french.language'", "as for task 'german'", "set it for both")
+    refuse("tasks:\n" + task.format("german", ", language: target") + task.format("french", ""))
+    for one, other in (("de", "fr"), ("de", "de")):  # the same where both are one language
+        lines = task.format("a", f", language: {one}") + task.format("b", f", language: {other}")
+        assert set(load("tasks:\n" + lines).tasks) == {"a", "b"}
+    by_name = "  {0}: {{kind: translation, train: {0}.jsonl, source: en, target: de}}\n"
+    load("tasks:\n" + by_name.format("news") + by_name.format("chat"))
+    load(ONE + "  fr-de: {kind: translation, train: a.jsonl, source: fr, target: de}\n")
+
+
+def test_students_in_their_runs_decide_together(refuse: Refuse, load: Load, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        (folder / "student").mkdir(parents=True)
+        (folder / "student" / "student.json").write_text("{}")
+    task = "tasks:\n  a: {kind: translation, train: a.jsonl, source: en, target: de, teachers: "
+    end = "}\ndistill: {objective: sequence}\n"
+    load(task + f"{{models: [{folders[0]}, {folders[1]}]}}" + end)
+    has(refuse(task + f"{{models: [{folders[0]}, elsewhere]}}" + end), "several students")
 
 
 @pytest.mark.parametrize("section", ["architecture: {width: 64}", "decoding: {beams: 2}"])

@@ -372,6 +372,25 @@ def test_a_source_and_a_target_are_generation(init: Init) -> None:
     assert run.tasks["news"].labels == ("summary",)
 
 
+def test_several_files_of_one_form_have_tokens_of_their_own(init: Init) -> None:
+    texts = [f"short {i}" for i in range(8)]
+    rows: Head = {"source": list(SENTENCES), "target": list(texts)}
+    _, run = init({"news/train.jsonl": rows, "chat/train.jsonl": rows, "mail/train.jsonl": rows})
+    tokens = {name: task.space_options["token"] for name, task in run.tasks.items()}
+    assert len(set(tokens.values())) == 3
+    assert set(tokens.values()) <= {"target", *run.tasks}
+
+
+def test_a_column_of_names_is_no_language(init: Init) -> None:
+    rows: Head = {
+        "key_id": [f"row {i}" for i in range(8)],
+        "en": list(SENTENCES),
+        "de": [f"ein Satz {i}" for i in range(8)],
+    }
+    _, run = init({"captions/train.jsonl": rows})
+    assert list(run.tasks) == ["en-de"]
+
+
 def test_two_families_are_two_run_files(init: Init) -> None:
     rows: Head = {"en": list(SENTENCES), "de": [f"Satz {i}" for i in range(8)]}
     text, run = init({"moods/train.csv": ONE, "captions/train.csv": rows})

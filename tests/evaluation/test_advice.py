@@ -92,6 +92,22 @@ def test_nobody_is_told_to_do_what_was_done() -> None:
     assert "recipe" not in text
 
 
+@pytest.mark.parametrize(
+    ("objective", "weak", "strong"),
+    [
+        ("average", "`soft_weight: 0`", "the task's `soft_weight`"),
+        ("annealed", "`soft_weight: 0`", "`distill: {objective: average}`"),
+        ("soft_only", "`teachers: false`", "`distill: {objective: average}`"),
+    ],
+)
+def test_advice_is_what_the_objective_allows(objective: str, weak: str, strong: str) -> None:
+    details = read_details({"settings": {"distill.objective": objective}})
+    hurt = results({"mood": ("hurt", 0.744, 0.6)}, student=0.6)
+    assert weak in "\n".join(advice(read_results(hurt), details))
+    hurt = results({"mood": ("hurt", 0.6, 0.744)}, student=0.6, ensemble=0.75)
+    assert strong in "\n".join(advice(read_results(hurt), details))
+
+
 def test_a_task_that_better_teachers_hurt_asks_for_another_thing() -> None:
     text = said(results({"mood": ("hurt", 0.6, 0.744)}, student=0.6, ensemble=0.75))
     assert "although the teachers are better" in text

@@ -28,7 +28,7 @@ from potstill.models.token_rows import TokenRows
 from potstill.students.translator import save_translator
 from potstill.training.sequence_network import SequenceNetwork
 from tests.export.test_bundle import change
-from tests.sequences import pair_rows, sentences, sequence_task
+from tests.sequences import pair_rows, sentences, sequence_base, sequence_network, sequence_task
 from tests.tiny import CPU, flip_byte
 from tests.tiny_sequences import (
     SequenceBundle,
@@ -115,6 +115,41 @@ def test_texts_that_do_not_end_are_as_long(tmp_path: Path) -> None:
     assert len({len(pieces) for pieces in found}) > 1
     texts = network.texts(tokens, CPU, decoding=Decoding(beams=1))
     assert network.tokenizer.decode(found) == texts.tolist()
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_what_was_learned_may_be_longer_than_its_source(tmp_path: Path, beams: int) -> None:
+    decoding = Decoding(beams=beams, longest=50)
+    network = tiny_sequence_network(tmp_path / "base", [sequence_task("de")], max_tokens=64)
+    network.decoding = decoding
+    network.model.backbone.get_buffer("final_logits_bias")[0, 0] = -100.0
+    tokens = random_sources(network, "de", 0)
+    assert most_pieces(int(tokens.lengths.max()), 64) < 50
+    texts = network.texts(tokens, CPU, decoding=Decoding(beams=beams))  # another way of looking
+    assert texts.tolist() == network.texts(tokens, CPU).tolist()
+    files = to_ctranslate(network.model, network.tokenizer.pieces)
+    decoder = open_decoder(
+        "ctranslate2-fp32", files, network.tokenizer, decoding=decoding, max_tokens=64, threads=1
+    )
+    assert decoder.texts(tokens).tolist() == texts.tolist()
+    translator = open_translator(files, threads=1)
+    keys = {"beams": beams, "length_penalty": 1.0, "max_tokens": 64, "longest": 50}
+    assert {len(p) for p in translator.translate(tokens, **keys)} == {50}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_no_answer_depends_on_its_neighbours(tmp_path: Path, beams: int) -> None:
+    """Untrained networks come to no end: every text reaches its limit."""
+    base = sequence_base(tmp_path / "base")
+    network = sequence_network(base, [sequence_task("de")], max_tokens=64)
+    texts = sentences(30, 1, longest=40)
+    translator = open_translator(to_ctranslate(network.model, network.tokenizer.pieces), threads=1)
+
+    def said(sources: list[str]) -> list[list[int]]:
+        tokens = network.tokenise("de", {"en": sources})
+        return translator.translate(tokens, beams=beams, length_penalty=1.0, max_tokens=64)
+
+    assert said(texts) == [said([text])[0] for text in texts]
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])

@@ -42,6 +42,27 @@ def test_words_of_a_passage() -> None:
         assert [part.tolist() for part in word_bounds(empty)] == [[], []]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("北京 is big.", ["北", "京", "is", "big", "."]),
+        ("東京タワー、333m", ["東", "京", "タ", "ワ", "ー", "、", "333m"]),
+        ("यह एक किताब है", ["यह", "एक", "किताब", "है"]),
+        ("cafe\u0301 noir", ["cafe\u0301", "noir"]),
+        ("naïve (x)", ["naïve", "(", "x", ")"]),
+    ],
+)
+def test_words_of_other_scripts(text: str, words: list[str]) -> None:
+    starts, ends = word_bounds(text)
+    assert [text[a:b] for a, b in zip(starts, ends, strict=True)] == words
+
+
+def test_an_answer_in_a_script_without_blanks() -> None:
+    passage = "北京是中国的首都"
+    texts, firsts, lasts = KIND.encode((["中国"], [np.int64(3)]), ["?", passage])
+    assert (texts, firsts, lasts) == (("中国",), (3,), (4,))
+
+
 @given(st.text(max_size=60))
 def test_words_are_in_order_and_leave_out_blanks_alone(text: str) -> None:
     starts, ends = word_bounds(text)

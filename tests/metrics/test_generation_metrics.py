@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill.core.errors import ResourceError
+from potstill.kinds import Translation
 from potstill.metrics.generation import BLEU, CHRF, sentence_chrf, signature
 from potstill.metrics.metric import Metric
 
@@ -123,6 +124,31 @@ def test_signatures_are_those_of_sacrebleu() -> None:
     assert signature("chrf") == f"nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:{version}"
     with pytest.raises(ValueError, match="metric 'ter': wanted 'bleu' or 'chrf'"):
         signature("ter")
+
+
+CHINESE = ["北京是中国的首都，它很大。", "我喜欢学习机器学习。"]
+WRONG = ["北京是中国的首都，他很大。", "我喜欢学习机器学刁。"]
+
+
+@pytest.mark.parametrize(
+    ("language", "tokenizer"), [("zh", "zh"), ("zh-CN", "zh"), ("ja", "char"), ("th", "char")]
+)
+def test_languages_without_blanks_have_words_of_their_own(language: str, tokenizer: str) -> None:
+    kind = Translation(language=language)
+    wanted = sacrebleu.corpus_bleu(WRONG, [CHINESE], tokenize=tokenizer).score / 100
+    assert kind.metric("bleu").score(rows(CHINESE), rows(WRONG)) == pytest.approx(wanted)
+    assert wanted > 0.5
+    assert f"|tok:{tokenizer}|" in str(kind.signature("bleu"))
+    assert kind.metric("chrf") is CHRF
+    counts = np.ones((1, 2))
+    resampled = kind.metric("bleu").resampled(rows(CHINESE), rows(WRONG), None, counts)
+    assert resampled[0] == pytest.approx(wanted)
+
+
+def test_all_others_have_the_words_of_13a() -> None:
+    for language in ("de", "pt-br", "zhx", "ko"):
+        assert Translation(language=language).metric("bleu") is BLEU
+        assert "|tok:13a|" in str(Translation(language=language).signature("bleu"))
 
 
 def test_tokenised_texts_cause_no_warning(caplog: pytest.LogCaptureFixture) -> None:

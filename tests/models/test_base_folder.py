@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 
 from potstill.core.errors import ArtefactError, BaseModelError
+from potstill.core.files import seal
 from potstill.models.base_folder import BaseFolder, check_weights, facts_of_base, find_base
 from potstill.models.encoder import load_encoder
 from tests.tiny import flip_byte
@@ -216,6 +217,18 @@ def test_a_student_folder_is_a_base(base: Path, tmp_path: Path) -> None:
         (student / "student.json").write_text(damaged, encoding="utf-8")
         with pytest.raises(ArtefactError, match="student.json"):
             find_base(str(student))
+
+
+def test_a_damaged_student_is_no_base(base: Path, tmp_path: Path) -> None:
+    student = tmp_path / "student"
+    shutil.copytree(base, student / "encoder")
+    (student / "student.json").write_text('{"pooling": "mean"}', encoding="utf-8")
+    seal(student, {"stage": "student"})
+    assert find_base(str(student)).pooling == "mean"
+    flip_byte(student / "encoder" / "model.safetensors", -3)
+    with pytest.raises(ArtefactError, match=r"model\.safetensors") as found:
+        find_base(str(student))
+    assert "copy" in found.value.todo
 
 
 def test_weights_of_another_model(copy: Path) -> None:

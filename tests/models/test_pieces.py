@@ -125,10 +125,15 @@ def test_the_digest_is_that_of_the_vocabulary(tmp_path: Path) -> None:
     assert load_pieces(tmp_path / "again").digest == toy_pieces().digest
 
 
-def test_targets_have_room_for_twice_the_source() -> None:
-    assert most_pieces(5, 128) == 26
+def test_targets_have_room_for_twice_the_source_and_for_the_longest_that_is_known() -> None:
+    assert most_pieces(5, 128) == 32
+    assert most_pieces(8, 128) == 32
+    assert most_pieces(9, 128) == 48
     assert most_pieces(100, 128) == 128
     assert most_pieces(1, 8) == 8
+    assert most_pieces(5, 128, longest=41) == 41
+    assert most_pieces(20, 128, longest=41) == 64
+    assert most_pieces(5, 32, longest=41) == 32
 
 
 def test_other_vocabularies_are_refused(tmp_path: Path) -> None:

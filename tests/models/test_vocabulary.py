@@ -51,7 +51,8 @@ def processor() -> SentencePieceProcessor:
 
 def normal(text: str) -> str:
     """What is to be left of a text."""
-    return " ".join(unicodedata.normalize("NFKC", text).replace("▁", " ").split())
+    lines = unicodedata.normalize("NFC", text).replace("▁", " ").split("\n")
+    return "\n".join(" ".join(line.split()) for line in lines).strip()
 
 
 def test_places_of_ids(vocabulary: tokenizers.Tokenizer, processor: SentencePieceProcessor) -> None:
@@ -59,9 +60,10 @@ def test_places_of_ids(vocabulary: tokenizers.Tokenizer, processor: SentencePiec
     assert [vocabulary.token_to_id(name) for name in ("</s>", "<unk>", "<pad>")] == [0, 1, SIZE - 1]
     last = list(range(SIZE - 5, SIZE - 1))
     assert [vocabulary.token_to_id(name) for name in TOKENS] == last
-    assert len(processor) == SIZE - 5
-    for i in range(2, SIZE - 5):
+    assert len(processor) == SIZE - 6
+    for i in range(2, SIZE - 6):
         assert vocabulary.id_to_token(i) == processor.id_to_piece(i)
+    assert vocabulary.id_to_token(SIZE - 6) == "▁\n"
     assert not vocabulary.get_added_tokens_decoder()
 
 
@@ -98,11 +100,19 @@ def test_round_trip(vocabulary: tokenizers.Tokenizer, text: str) -> None:
 
 
 def test_normalises_texts(vocabulary: tokenizers.Tokenizer) -> None:
-    # in two code points each; a ligature of two letters; spaces of all kinds
-    for text in ("a\u0308 c\u030c e\u0301", "\ufb06", "  in\u00a0\u2003 \n in ", "▁in▁▁in"):
+    # in two code points each; spaces of all kinds; lines, of which empty ones stay between others
+    for text in ("a\u0308 c\u030c e\u0301", "  in\u00a0\u2003 \n in ", "▁in▁▁in", "in\r\n\n in\n"):
         assert vocabulary.decode(vocabulary.encode(text).ids) == normal(text)
     assert vocabulary.encode("a\u0308").ids == vocabulary.encode("ä").ids
     assert vocabulary.encode("").ids == vocabulary.encode(" \n").ids == []
+
+
+def test_signs_are_said_as_they_are_written() -> None:
+    """NFKC would make other characters of them, which no text could then be said with."""
+    texts = ["你好，世界！（测试）", "x² ½ … ﬁ", "- a\n- b\n\nc", "２０２６年"]
+    vocabulary = train_vocabulary(texts, size=120, tokens=["<2zh>"])
+    for text in texts:
+        assert vocabulary.decode(vocabulary.encode(text).ids) == text
 
 
 def test_strange_characters_are_unknown(vocabulary: tokenizers.Tokenizer) -> None:

@@ -201,3 +201,16 @@ def test_what_only_a_skipped_row_holds_is_not_learned(base: Path, tmp_path: Path
     task["dev"][0]["label"] = "other"
     warnings = [f.what for f in found(task, base, tmp_path, 1) if f.severity == "warning"]
     assert any("label 'other' does not occur in train" in what for what in warnings)
+
+
+def test_one_label_in_another_order_is_the_same_label(base: Path, tmp_path: Path) -> None:
+    task = toy_task("multilabel")
+    several = next(row for row in task["train"] if len(row["labels"]) > 1)
+    copy = {**several, "labels": several["labels"][::-1]}
+    task["train"].append(copy)
+    warnings = [f.what for f in found(task, base, tmp_path) if f.severity == "warning"]
+    assert any("with the inputs of an earlier row" in what for what in warnings)
+    assert not any("different labels" in what for what in warnings)
+    copy["labels"] = several["labels"][:1]
+    warnings = [f.what for f in found(task, base, tmp_path / "2") if f.severity == "warning"]
+    assert any("1 input has rows of different labels" in what for what in warnings)

@@ -39,7 +39,7 @@ def call(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=280,
     )
 
 
@@ -106,6 +106,12 @@ def test_the_example_runs_like_any_other_kind(tmp_path: Path, run_file: Path) ->
             "from potstill.kinds import Kind\nclass Ordinal(Kind): name = 'ordinal'\n",
             "lacks decode",
         ),
+        (
+            "ordinal = potstill_ordinal:Ordinal",
+            "from potstill.kinds import Generation\nclass Ordinal(Generation):\n"
+            "    name = 'ordinal'\n    keys = Generation.keys[:2]\n",
+            "no key `token` or `language`",
+        ),
     ],
 )
 def test_a_broken_package_is_named_and_breaks_nothing_else(
@@ -117,6 +123,33 @@ def test_a_broken_package_is_named_and_breaks_nothing_else(
     assert asked.returncode == 2
     assert reason in asked.stderr.replace("\n", " ")
     assert call(site, "--version").returncode == 0
+
+
+LISTS = (
+    "from potstill.kinds import Key, Ranking\nclass Lists(Ranking):\n    name = 'lists'\n"
+    "    keys = (Key(name='asked', form='column', use='input', meaning='x'),"
+    " Key(name='found', form='column', use='input', meaning='x'),"
+    " Key(name='worth', form='column', use='label', meaning='x'))\n"
+)
+
+
+@pytest.mark.timeout(300)
+def test_a_kind_of_lists_groups_by_its_first_column(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    install(site, points="lists = potstill_ordinal:Lists", module=LISTS)
+    names = {"query": "asked", "candidate": "found", "relevance": "worth"}
+    rows = [{names[k]: v for k, v in row.items()} for row in toy_rows("ranking", 24)]
+    write_rows(tmp_path / "train.jsonl", rows)
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        f"name: lists\nbase: {make_base(tmp_path / 'base')}\nprecision: fp32\n"
+        "training: {epochs: 1, batch: 8}\nteachers: {members: 1}\n"
+        "tasks:\n  a: {kind: lists, train: train.jsonl, asked: asked, found: found, worth: worth}\n"
+    )
+    ran = call(site, "run", str(file), "--json", "--quiet")
+    assert ran.returncode == 0, ran.stderr
+    results = json.loads(ran.stdout)["tasks"]["a"]
+    assert (results["kind"], results["metric"]) == ("lists", "mrr")
 
 
 def test_no_package_takes_the_name_of_a_known_kind(tmp_path: Path, run_file: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 import potstill
 from potstill.config import load_run_file, parse_run
-from potstill.core.errors import BaseModelError, DataError
+from potstill.core.errors import BaseModelError, DataError, UsageError
 from potstill.core.files import read_manifest, write_manifest
 from potstill.core.progress import Progress
 from potstill.evaluation.report_words import headline
@@ -104,6 +104,12 @@ def test_a_run_file_with_an_override(base: Path, tmp_path: Path) -> None:
         "teacher 1/1, all tasks"
     ]
     assert result.folder.name.startswith("toy-")
+
+
+def test_overrides_are_of_run_files(base: Path, tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "runs", base, {"mood": toy_task()})
+    with pytest.raises(UsageError, match="teachers.members=1"):
+        potstill.run(run, overrides=["teachers.members=1"])
 
 
 # -- what it leaves -----------------------------------------------------------------------------
@@ -228,6 +234,9 @@ def test_without_teachers_there_is_no_ensemble(base: Path, tmp_path: Path) -> No
     check_results(result.results)
     assert set(result.results["tasks"]["mood"]["scores"]) == {"single", "multitask", "student"}
     assert "ensemble_params" not in result.results["cost"]
+    card = (result.folder / "student" / "README.md").read_text(encoding="utf-8")
+    assert "trained on labels alone" in card
+    assert "teachers" not in card
     # A student that learns from labels alone is the multi-task baseline: trained once.
     assert kinds_of(made_stages(result.folder)) == {"single", "multi-task", "score"}
 
@@ -351,6 +360,10 @@ def test_several_seeds(base: Path, tmp_path: Path) -> None:
         assert each["scores"] == alone[each["seed"]]["tasks"]["mood"]["scores"]
     chosen = read(result.folder / "student" / "manifest.json")["seed"]
     assert result.results["student_seed"] == chosen
+    card = (result.folder / "student" / "README.md").read_text(encoding="utf-8")
+    assert f"Of seed {chosen}" in card
+    own = next(each for each in task["per_seed"] if each["seed"] == chosen)
+    assert f"{own['scores']['student']:.4f} |" in card
 
 
 def test_seeds_share_no_network_and_find_those_of_single_runs(base: Path, tmp_path: Path) -> None:
@@ -404,6 +417,20 @@ def test_every_choice_ends_in_results(
     if not run["teachers"].get("cross_fit"):  # else plain teachers, the student's rivals, stand too
         assert spent["teach"] == pytest.approx(seconds_of(stages, "network-*"))
     assert spent["distill"] == pytest.approx(seconds_of(stages, "student-*"))
+
+
+def test_a_student_passes_those_that_saw_all_rows(base: Path, tmp_path: Path) -> None:
+    run = toy_run(tmp_path, base, {"stars": toy_task("regression")})
+    run["teachers"] = {"members": 2, "cross_fit": True}
+    run["distill"] = {"stop_when_ahead": 0.0}
+    (seed,) = Run(parse_run(run), Progress()).seeds
+    task, members, rivals = seed.tasks["stars"], seed.members["stars"], seed.rivals["stars"]
+    assert {m.digest for m in members} & {m.digest for m in rivals} == set()
+    scores = [seed.lesson(task, members, judges).teacher_dev for judges in (members, rivals)]
+    assert scores[0] != scores[1]
+    lesson = seed.first_lesson("stars")
+    assert lesson.teacher_dev == seed.lessons["stars"].teacher_dev == scores[1]
+    assert lesson.digests == seed.lesson(task, members, members).digests
 
 
 def seconds_of(stages: Path, pattern: str) -> float:

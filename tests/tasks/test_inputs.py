@@ -341,6 +341,17 @@ def test_words_and_texts_lend_each_other_their_rows() -> None:
     ]
 
 
+def test_words_borrow_no_text_of_thousands() -> None:
+    tags, mood = toy_task("tagging", train=20), toy_task(train=20)
+    long = {"text": ["a " * 1000, "a " * 1001, *mood.train.inputs["text"][2:]]}
+    lender = replace(mood, train=replace(mood.train, inputs=long))
+    pool = pool_of_others(tags, [tags, lender])
+    assert pool.inputs["tokens"] == [long["text"][0], *long["text"][2:]]
+    whole = replace(mood, train=replace(mood.train, inputs={"text": ["a " * 1001] * 20}))
+    with pytest.raises(DataError, match="more than 1,000 words"):
+        pool_of_others(tags, [tags, whole])
+
+
 def test_passages_are_lent_to_passages_alone() -> None:
     passages, pairs = toy_task("span", train=20), toy_task("pair", train=20)
     others = toy_task("unanswerable", name="other", train=20)

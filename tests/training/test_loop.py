@@ -139,6 +139,10 @@ def test_the_best_epoch_is_kept_not_the_last(one: Training, tmp_path: Path) -> N
     assert kept.result.state.best_epoch == 2  # of equals the first
     assert kept.result.state.best_score == 0.8
     assert dict(kept.result.state.dev["classification"]) == {1: 0.1, 2: 0.8, 3: 0.5, 4: 0.8}
+    one.change = scripted([0.0, 0.0, 0.0, 0.0])  # nothing has moved: later weights learned more
+    assert one.run(tmp_path / "flat").result.state.best_epoch == 4
+    one.change = scripted([0.0, 0.0, 0.3, 0.3])
+    assert one.run(tmp_path / "risen").result.state.best_epoch == 3
     one.change = scripted([0.1, 0.2, 0.3, 0.4])
     last = one.run(tmp_path / "last")
     assert last.result.state.best_epoch == 4

@@ -55,9 +55,39 @@ def test_only_weight_matrices_decay(
     settings = dataclasses.replace(TrainSettings(weight_decay=0.3), optimizer=name)  # type: ignore[arg-type]
     optimiser = build_optimiser(model, settings, encoder.embedding_parameters())
     assert isinstance(optimiser, kind)
-    decay = {id(p): g["weight_decay"] for g in optimiser.param_groups for p in g["params"]}
+    key = "decay" if name == "adamax" else "weight_decay"
+    decay = {id(p): g[key] for g in optimiser.param_groups for p in g["params"]}
     named = dict(model.named_parameters())
     assert len(decay) == len(named)
     for parameter_name, parameter in named.items():
         plain = parameter.ndim == 1 or "word_embeddings" in parameter_name
         assert decay[id(parameter)] == (0.0 if plain else 0.3), parameter_name
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamax"])
+def test_a_weight_that_no_gradient_moves_decays_by_rate_times_decay(name: str) -> None:
+    model = torch.nn.Linear(3, 2)
+    settings = TrainSettings(optimizer=name, weight_decay=0.3, learning_rate=0.1)  # type: ignore[arg-type]
+    optimiser = build_optimiser(model, settings, [])
+    before = model.weight.detach().clone()
+    for _ in range(5):
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimiser.step()
+    torch.testing.assert_close(model.weight.detach(), before * (1 - 0.1 * 0.3) ** 5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamax"])
+def test_decay_is_apart_from_gradients(name: str) -> None:
+    """A tiny gradient beside a large decay: what it adds to the step is what it adds without."""
+    moved = {}
+    for decay in (0.0, 0.3):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        settings = TrainSettings(optimizer=name, weight_decay=decay, learning_rate=0.1)  # type: ignore[arg-type]
+        optimiser = build_optimiser(model, settings, [])
+        before = model.weight.detach().clone()
+        model.weight.grad = torch.full_like(model.weight, 1e-6)
+        optimiser.step()
+        moved[decay] = model.weight.detach() - before * (1 - 0.1 * decay)
+    torch.testing.assert_close(moved[0.3], moved[0.0])

@@ -18,6 +18,7 @@ from potstill.core.progress import Progress
 from potstill.kinds import Multilabel, Span
 from potstill.models.encoder import Encoder
 from potstill.models.token_rows import padded_lengths
+from potstill.tasks.batches import UnitLengths
 from potstill.tasks.predictor import TaskHead
 from potstill.tasks.task import Split, Task, groups_of, shared_texts, slots_of, truth_of
 from potstill.training import prepare
@@ -306,6 +307,24 @@ def test_a_pool_row_with_too_many_windows_is_named_by_its_own_place(
     with pytest.raises(DataError) as refused:
         make_feed(network, task, extra, 1.0)
     assert refused.value.thing == f"task 'span', {task.dev.where(longest)}"
+
+
+def test_a_list_that_is_too_long_is_named_by_its_first_row(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = toy_task("ranking", train=20)
+    network = tiny_network(base, [task])
+    tokens = network.tokenise("ranking", task.train.inputs)
+    assert task.train.groups is not None
+    lists = UnitLengths.of(tokens.lengths, task.train.groups)
+    sizes = lists.tokens * lists.rows
+    monkeypatch.setattr(prepare, "_MOST_LIST_TOKENS", sizes.max())
+    make_feed(network, task, Extra(), 1.0)
+    monkeypatch.setattr(prepare, "_MOST_LIST_TOKENS", sizes.max() - 1)
+    with pytest.raises(DataError, match="a list is learned in one batch") as refused:
+        make_feed(network, task, Extra(), 1.0)
+    first = int((task.train.groups == sizes.argmax()).argmax())
+    assert refused.value.thing == f"task 'ranking', {task.train.where(first)}"
 
 
 @pytest.mark.parametrize("kind", ["multilabel", "unanswerable"])

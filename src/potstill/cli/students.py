@@ -117,7 +117,7 @@ def predict(
 ) -> None:
     """Rows in, rows out, in constant memory; one encoder pass for tasks on the same text."""
     with errors(debug):
-        from potstill.core.progress import Progress
+        from potstill.core.progress import Progress, StopSignal
         from potstill.pipeline.prediction import predict_file
 
         if precision not in ("auto", "fp32", "bf16"):
@@ -128,16 +128,17 @@ def predict(
             raise UsageError(
                 "--json", got="no --out", wanted="a file for the rows", todo="add --out FILE"
             )
-        progress = Progress(quiet=quiet)
-        n_rows = predict_file(
-            student,
-            file,
-            out=out,
-            tasks=names_of(tasks),
-            device=device,
-            precision=precision,
-            progress=progress,
-        )
+        progress = Progress(quiet=quiet, stop=StopSignal(continues=False))
+        with progress.stop.catch_interrupts():
+            n_rows = predict_file(
+                student,
+                file,
+                out=out,
+                tasks=names_of(tasks),
+                device=device,
+                precision=precision,
+                progress=progress,
+            )
         if out is not None:
             answer({"rows": n_rows, "out": str(out)}, as_json, f"{n_rows} rows written to {out}")
 

@@ -15,11 +15,12 @@ from potstill.config.checks import Errors
 from potstill.config.faults import KeyPath
 from potstill.config.fields import BUNDLED_BASE, SEQUENCE_BASE, refusal
 from potstill.config.given import GivenModels
+from potstill.config.guess_texts import LANGUAGE
 from potstill.config.sections import PAPER_RECIPE, Distill, Student, Teachers
 from potstill.config.tasks import Task
 from potstill.config.training import Architecture, Training
 from potstill.kinds import KINDS
-from potstill.models.base_folder import STUDENT_FILE
+from potstill.models.base_folder import STUDENT_FILE, student_of_run
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -193,24 +194,27 @@ def _check_sequences(
             path = ("tasks", name, "teachers", "labels")
             errors.append((path, refusal(wanted, todo="remove it")))
         models = task.teachers.models if isinstance(task.teachers, GivenModels) else ()
-        if len(models) > 1 and not all((Path(m) / STUDENT_FILE).is_file() for m in models):
+        if len(models) > 1 and not all(map(_is_student, models)):
             wanted = "one model, or several students of potstill: texts of others have no mean"
             got = f"{len(models)} models"
             errors.append((("tasks", name, "teachers", "models"), refusal(wanted, got=got)))
     return errors
 
 
+def _is_student(folder: str) -> bool:
+    """Whether a student's folder, or a run's folder with one."""
+    return (Path(folder) / STUDENT_FILE).is_file() or student_of_run(folder) is not None
+
+
 def _check_tokens(tasks: Mapping[str, Task]) -> Errors:
     """Tasks of generation that no token tells apart, from one another or from a direction."""
     errors: Errors = []
-    seen = {
-        str(options["language"]): name
-        for name, task in tasks.items()
-        if "language" in (options := task.space_options)
-    }
+    seen: dict[str, str] = {}
+    directions: dict[tuple[str, tuple[str, ...]], str] = {}
     for name, task in tasks.items():
-        key = "token" if "token" in task.space_options else "language"
-        word = str(task.space_options[key])
+        options = task.space_options
+        key = "token" if "token" in options else "language"
+        word = str(options[key])
         if _NAME.fullmatch(word) is None:
             error = refusal(
                 "a name of letters, digits, '_', '.' and '-'",
@@ -218,6 +222,17 @@ def _check_tokens(tasks: Mapping[str, Task]) -> Errors:
                 todo=f"set `{key}:`",
             )
             errors.append((("tasks", name, key), error))
+        if key == "language":
+            seen[word] = name
+            first = directions.setdefault((word, task.inputs), name)
+            if first != name and not (_is_language(tasks[first]) and _is_language(task)):
+                error = refusal(
+                    "a `language:` of each: the token before the source is all that tells them "
+                    "apart",
+                    got=f"'{word}', the name of the target's column, as for task '{first}'",
+                    todo="set it for both tasks; to the same where both are one language",
+                )
+                errors.append((("tasks", name, key), error))
     for name, task in tasks.items():
         token = task.space_options.get("token")
         if token is not None and token in seen:
@@ -230,3 +245,9 @@ def _check_tokens(tasks: Mapping[str, Task]) -> Errors:
         elif token is not None:
             seen[token] = name
     return errors
+
+
+def _is_language(task: Task) -> bool:
+    """Whether the run file names the language, or the target's column is called by one."""
+    word = str(task.space_options["language"])
+    return getattr(task, "language", None) is not None or LANGUAGE.fullmatch(word) is not None

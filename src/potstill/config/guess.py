@@ -66,7 +66,7 @@ _LABELS = (
 _LATER = {"images": {"image", "label"}}
 _WORDS = ("tokens", "words")
 _TAGS = ("tags", "ner_tags", "pos_tags")
-_NO_INPUT = re.compile(
+NO_INPUT = re.compile(
     r"(idx|id|index|guid|uid|uuid|.*_idx|.*_id|[a-z]?id\d*|unnamed.*|)", re.IGNORECASE
 )
 
@@ -195,7 +195,7 @@ def guess_task(heads: Mapping[str, Head]) -> Guess | str:
     if special is not None:
         return special
     texts = {name: _texts_of(values) for name, values in train.items()}
-    inputs = [name for name, values in texts.items() if values and not _NO_INPUT.fullmatch(name)]
+    inputs = [name for name, values in texts.items() if values and not NO_INPUT.fullmatch(name)]
     label = _label_column(train, inputs)
     if label is None:
         hint = separator_hint(list(train))
@@ -284,9 +284,7 @@ def _guess_of_lists(train: Head) -> Guess | str | None:
     labels = [] if label is None else [v for v in train[label] if v is not None]
     if label is not None and labels and all(isinstance(v, list) for v in labels):
         texts = {name: _texts_of(values) for name, values in train.items()}
-        inputs = [
-            name for name, values in texts.items() if values and not _NO_INPUT.fullmatch(name)
-        ]
+        inputs = [name for name, values in texts.items() if values and not NO_INPUT.fullmatch(name)]
         text, why = _input_columns(texts, inputs)
         if text:
             return Guess(
@@ -322,7 +320,7 @@ def _label_column(train: Head, inputs: Sequence[str]) -> str | None:
     for name in reversed(list(train)):
         values = [str(v) for v in train[name] if not _is_missing(v)]
         few = 2 <= len(set(values)) <= max(2, min(_MOST_CLASSES, len(values) // 3))
-        usable = _is_scalar(train[name]) and not _NO_INPUT.fullmatch(name)
+        usable = _is_scalar(train[name]) and not NO_INPUT.fullmatch(name)
         if few and usable and name.lower() not in known and set(inputs) - {name}:
             return name
     return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from potstill.config.guess import Guess, Head
+from potstill.config.guess import NO_INPUT, Guess, Head
 
-_LANGUAGE = re.compile(
+LANGUAGE = re.compile(
     "(ar|bg|bn|ca|cs|da|de|el|en|es|et|fa|fi|fr|ga|he|hi|hr|hu|id|is|it|ja|ka|ko|lt|lv|mk|mr|ms|mt"
     "|nl|no|pl|pt|ro|ru|sk|sl|sq|sr|sv|sw|ta|te|th|tr|uk|ur|vi|zh)([-_][a-z]{2,4})?",
     re.IGNORECASE,
@@ -33,8 +33,10 @@ def guess_texts(heads: Mapping[str, Head], name: str) -> dict[str, Guess]:
     """
     train = heads["train"]
     lower = {column.lower(): column for column in train}
-    languages = [c for c in train if _LANGUAGE.fullmatch(c) and _sentences(train[c])]
-    others = [c for c in train if c not in languages and _texts(train[c])]
+    languages = [c for c in train if LANGUAGE.fullmatch(c) and _sentences(train[c])]
+    others = [
+        c for c in train if c not in languages and not NO_INPUT.fullmatch(c) and _texts(train[c])
+    ]
     if len(languages) >= 2 and not others:
         source = next((c for c in languages if c.lower().startswith("en")), languages[0])
         why = (f"columns named as languages: {', '.join(languages)}; every pair may be a task",)

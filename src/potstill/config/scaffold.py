@@ -62,7 +62,11 @@ def scaffold(data: Sequence[Path], *, read_head: ReadHead, folder: Path | None =
         for direction, guess in saying.items():
             name = f"{group.name}-{direction}" if direction in taken else direction
             taken.add(name)
-            blocks[True].append(_task(replace(group, name=name), guess, heads, folder))
+            # The first one has its column's name for a token.
+            own = guess.kind == "generation" and blocks[True]
+            keys = {**guess.keys, "token": _slug(name)} if own else guess.keys
+            asked = replace(guess, keys=keys)
+            blocks[True].append(_task(replace(group, name=name), asked, heads, folder))
         guessed = None if saying else guess_task(heads)
         if isinstance(guessed, str):
             left.append(f"{group.files['train']}: {guessed}")
@@ -157,7 +161,12 @@ def _run_name(groups: Sequence[Group], data: Sequence[Path]) -> str:
     name = groups[0].name if len(groups) == 1 else data[0].resolve().name
     if len(groups) > 1 and not data[0].is_dir():
         name = data[0].resolve().parent.name
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-_.")[:90] or "run"
+    return _slug(name) or "run"
+
+
+def _slug(name: str) -> str:
+    """A name of letters, digits and the signs that names may have."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-_.")[:90]
 
 
 def _scalar(value: object) -> str:

@@ -28,8 +28,11 @@ PAPER_TRAINING: dict[str, Any] = {
     "clip": 1.0,
     "head_dropout": 0.1,
     "balance": "none",
+    "tasks_per_step": 1,
+    "weight_decay": 0.0,
 }
-"""Liu et al. 2019, arXiv 1904.09482, section 4.1; keys that the run file sets are stronger."""
+"""Liu et al. 2019, arXiv 1904.09482, section 4.1, which says nothing of weight decay, and the one
+task a step of Algorithm 1. Keys that the run file sets are stronger."""
 
 SEQUENCE_TRAINING: dict[str, Any] = {
     "epochs": 8,

@@ -28,6 +28,10 @@ class KeyedTask(Task):
         return tuple(column for part in columns for column in part)
 
     @property
+    def group(self) -> str | None:
+        return self.inputs[0] if self.of.grouped else None
+
+    @property
     def labels(self) -> tuple[str, ...]:
         return tuple(getattr(self, key.name) for key in self.of.keys if key.use == "label")
 
@@ -79,6 +83,8 @@ def _section(kind: type[Kind]) -> type[KeyedTask]:
         raise ValueError("it names no key for an input column, or none for a label column")
     if kind.reads not in READERS:
         raise ValueError(f"it reads '{kind.reads}', which is none of {', '.join(READERS)}")
+    if kind.generates and not {"token", "language"} & {key.name for key in kind.keys}:
+        raise ValueError("it says texts and names no key `token` or `language`")
     unknown = {key.form for key in kind.keys} - set(_FORMS)
     if unknown:
         raise ValueError(f"a key has the form '{min(unknown)}': wanted {', '.join(_FORMS)}")

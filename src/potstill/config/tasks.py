@@ -115,6 +115,11 @@ class Task(Section):
         """The columns of the input text or pair."""
 
     @property
+    def group(self) -> str | None:
+        """The column of the query, where rows of one query form a list."""
+        return None
+
+    @property
     def space_options(self) -> dict[str, Any]:
         """What the kind needs besides the labels to fix its label space."""
         return {}
@@ -232,6 +237,10 @@ class RankingTask(Task):
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.query, self.text)
+
+    @property
+    def group(self) -> str:
+        return self.query
 
     @model_validator(mode="after")
     def _two_columns(self) -> RankingTask:

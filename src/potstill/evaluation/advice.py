@@ -17,6 +17,8 @@ _LONGER = "`teachers: {training: {epochs: …}}`"
 _MOST_NAMED = 3
 _TUNED = ("finetuned", "mt-dnn-kd")
 """Recipes whose members were trained on their task last."""
+_UNWEIGHED = ("soft_only", "annealed")
+"""Objectives that read no `soft_weight`."""
 
 
 def advice(run: RunResults, details: RunDetails | None = None) -> list[str]:
@@ -30,9 +32,10 @@ def advice(run: RunResults, details: RunDetails | None = None) -> list[str]:
         return nothing
     tasks = {} if details is None else details.tasks
     undistilled = {name for name, task in tasks.items() if task.soft_weight == 0}
-    recipe = "" if details is None else details.settings.get("teachers.recipe", "")
+    settings = {} if details is None else details.settings
+    recipe = settings.get("teachers.recipe", "")
     return [
-        *_hurt(run, undistilled),
+        *_hurt(run, undistilled, settings.get("distill.objective", "average")),
         *_nothing_to_pass_on(run, recipe),
         *_behind(run),
         *_unclear(run),
@@ -50,7 +53,7 @@ def _nothing_learned(run: RunResults) -> list[str]:
     ]
 
 
-def _hurt(run: RunResults, undistilled: Collection[str]) -> list[str]:
+def _hurt(run: RunResults, undistilled: Collection[str], objective: str) -> list[str]:
     """Tasks that distilling hurt: by teachers that know no more, or in spite of better ones."""
     hurt = [
         task
@@ -59,18 +62,21 @@ def _hurt(run: RunResults, undistilled: Collection[str]) -> list[str]:
     ]
     weak = [task for task in hurt if _gain(task) <= 0]
     strong = [task for task in hurt if _gain(task) > 0]
+    weighs = objective not in _UNWEIGHED
+    off = "teachers: false" if objective == "soft_only" else "soft_weight: 0"
+    trust = "the task's `soft_weight`" if weighs else "`distill: {objective: average}`"
     found = []
     if weak:
         found.append(
             f"Distilling hurt {_named(weak)}: the teachers know no more there than multi-task "
             f"training does ({_scores(weak)}). Train them longer ({_LONGER}), or learn from "
-            "labels alone there (the task's `soft_weight: 0` and `pool: false`)."
+            f"labels alone there (the task's `{off}` and `pool: false`)."
         )
     if strong:
         found.append(
             f"Distilling hurt {_named(strong)} although the teachers are better there "
             f"({_scores(strong)}). Train the student longer (`student: {{training: {{epochs: "
-            "…}}`), or trust the labels more (the task's `soft_weight`)."
+            f"…}}}}`), or trust the labels more ({trust})."
         )
     return found
 

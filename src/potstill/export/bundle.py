@@ -209,7 +209,11 @@ def _decoding(facts: Any) -> Decoding | None:
     """
     if facts is None:
         return None
-    found = Decoding(beams=int(facts["beams"]), length_penalty=float(facts["length_penalty"]))
+    found = Decoding(
+        beams=int(facts["beams"]),
+        length_penalty=float(facts["length_penalty"]),
+        longest=int(facts.get("longest", 0)),
+    )
     if not 1 <= found.beams <= MOST_BEAMS:
         raise ValueError(f"{found.beams} beams")
     return found

@@ -74,6 +74,7 @@ class Decoder:
             beams=how.beams,
             length_penalty=how.length_penalty,
             max_tokens=self.max_tokens,
+            longest=self.decoding.longest,
             done=done,
         )
         return np.array(self.tokenizer.decode(pieces), np.dtypes.StringDType())

@@ -392,11 +392,11 @@ def _answers(value: object) -> tuple[tuple[str, ...], tuple[int, ...]]:
     for text, start in zip(texts, starts, strict=True):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"answer {text!r:.60} is no text")
-        if isinstance(start, bool) or not isinstance(start, int):
+        if isinstance(start, bool) or not isinstance(start, int | np.integer):
             raise ValueError(  # noqa: TRY004
                 f"the place of answer {text!r:.60} is {start!r:.60}, no whole number"
             )
-    return tuple(texts), tuple(starts)
+    return tuple(texts), tuple(map(int, starts))
 
 
 def _numbers(value: object, name: str) -> list[float]:

@@ -7,10 +7,13 @@ One network serves all directions, as in the patent's multilingual case and in J
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from potstill.kinds.base import Key
 from potstill.kinds.generation import SMOOTHING, Generation
+
+if TYPE_CHECKING:
+    from potstill.metrics.metric import Metric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +47,17 @@ class Translation(Generation):
         SMOOTHING,
     )
     metric_names: ClassVar[tuple[str, ...]] = ("bleu", "chrf")
+
+    def metric(self, name: str) -> Metric:
+        """BLEU's words are those of the language: some put no blanks between them."""
+        from potstill.metrics.generation import bleu, tokenizer_of
+
+        return (
+            bleu(tokenizer_of(self.language)) if name == "bleu" else Generation.metric(self, name)
+        )
+
+    def signature(self, metric: str) -> str | None:
+        """Sacrebleu's."""
+        from potstill.metrics.generation import signature, tokenizer_of
+
+        return signature(metric, tokenizer_of(self.language))

@@ -1,8 +1,8 @@
 """BLEU and chrF of texts that a model writes, as sacrebleu computes them; knows no task.
 
 Both are scores of a corpus: counts of n-grams are summed over sentences, and one score is computed
-from the sums. Settings are sacrebleu's defaults: BLEU with case, the tokenizer 13a and exponential
-smoothing; chrF2 of six characters without words.
+from the sums. Settings are sacrebleu's defaults: BLEU with case, exponential smoothing and, unless
+a language asks for another, the tokenizer 13a; chrF2 of six characters without words.
 
 Reference:
     Papineni et al. 2002, https://aclanthology.org/P02-1040; Popović 2015,
@@ -11,6 +11,8 @@ Reference:
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,12 +21,31 @@ import numpy.typing as npt
 from potstill.core.errors import ResourceError
 from potstill.metrics.metric import Floats, Ints, Metric, Numbers, resampled_sums
 
+_TOKENIZERS = {
+    **dict.fromkeys(("zh", "zho", "cmn", "yue"), "zh"),
+    **dict.fromkeys(("ja", "jpn", "th", "tha", "lo", "lao", "my", "mya", "km", "khm"), "char"),
+}
 
-def signature(name: str) -> str:
+
+def tokenizer_of(language: str) -> str:
+    """Sacrebleu's tokenizer for a language: 13a needs blanks between words.
+
+    Languages without blanks are scored by characters (Chinese by its own rule), which needs no
+    further package.
+
+    Examples:
+        >>> tokenizer_of("de"), tokenizer_of("zh-CN"), tokenizer_of("ja")
+        ('13a', 'zh', 'char')
+    """
+    return _TOKENIZERS.get(re.split("[-_]", language.lower())[0], "13a")
+
+
+def signature(name: str, tokenizer: str = "13a") -> str:
     """How a score was computed, in sacrebleu's words, to be printed beside it.
 
     Args:
         name: "bleu" or "chrf".
+        tokenizer: Of BLEU.
 
     Raises:
         ValueError: Another name.
@@ -34,7 +55,7 @@ def signature(name: str) -> str:
         >>> signature("bleu")
         'nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:...'
     """
-    scorer = _scorer(name)
+    scorer = _scorer(name, tokenizer)
     scorer.corpus_score(["a"], [["a"]])  # it knows the number of references only then
     return str(scorer.get_signature())
 
@@ -52,7 +73,7 @@ def sentence_chrf(hypothesis: str, reference: str) -> float:
     return _fraction(_scorer("chrf").sentence_score(hypothesis, [reference]))
 
 
-def _scorer(name: str) -> Any:
+def _scorer(name: str, tokenizer: str = "13a") -> Any:
     """Sacrebleu's metric of that name."""
     try:
         import sacrebleu  # noqa: PLC0415 (an extra)
@@ -65,7 +86,7 @@ def _scorer(name: str) -> Any:
         ) from error
     if name == "bleu":
         # Without force it warns of many texts that end in " .". The score is the same.
-        return sacrebleu.BLEU(force=True)
+        return sacrebleu.BLEU(tokenize=tokenizer, force=True)
     if name == "chrf":
         return sacrebleu.CHRF()
     raise ValueError(f"metric {name!r}: wanted 'bleu' or 'chrf'")
@@ -95,25 +116,31 @@ def _scores(scorer: Any, sums: Floats) -> Floats:
     return np.array([_fraction(scorer._compute_score_from_stats(each)) for each in whole])
 
 
-def _metric(name: str) -> Metric:
+def _metric(name: str, tokenizer: str = "13a") -> Metric:
     """Sacrebleu's metric, for rows and for resamples of them."""
 
     def score(
         truth: npt.NDArray[Any], output: npt.NDArray[Any], groups: Ints | None = None
     ) -> float:
-        scorer = _scorer(name)
+        scorer = _scorer(name, tokenizer)
         return float(_scores(scorer, _statistics(scorer, truth, output).sum(0, keepdims=True))[0])
 
     def resampled(
         truth: npt.NDArray[Any], output: npt.NDArray[Any], groups: Ints | None, counts: Numbers
     ) -> Floats:
-        scorer = _scorer(name)
+        scorer = _scorer(name, tokenizer)
         return _scores(scorer, resampled_sums(_statistics(scorer, truth, output), groups, counts))
 
     return Metric(name=name, score=score, resampled=resampled, low=0.0, high=1.0)
 
 
-BLEU = _metric("bleu")
+@cache
+def bleu(tokenizer: str) -> Metric:
+    """BLEU with another tokenizer of sacrebleu; else as `BLEU`."""
+    return _metric("bleu", tokenizer)
+
+
+BLEU = bleu("13a")
 """BLEU, as a share: sacrebleu's divided by 100.
 
 ``truth`` is (N,) of reference texts, ``output`` (N,) of the texts found, "" for none; each sentence

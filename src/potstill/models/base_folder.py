@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from potstill.core.errors import ArtefactError, BaseModelError
-from potstill.core.files import digest_file, digest_json
+from potstill.core.files import MANIFEST, digest_file, digest_json, verify
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_LAYERS = 6
@@ -245,6 +245,16 @@ def _student(folder: Path) -> BaseFolder:
             wanted="the description of a student",
             todo="copy the student's folder anew",
         ) from error
+    if (folder / MANIFEST).is_file():
+        try:
+            verify(folder)
+        except ArtefactError as error:
+            raise ArtefactError(
+                error.thing,
+                got=error.got,
+                wanted=error.wanted,
+                todo=f"copy {folder} anew from where it was made",
+            ) from error
     return _describe(folder / "encoder", pooling)
 
 
@@ -270,7 +280,7 @@ def _describe(folder: Path, pooling: str) -> BaseFolder:
 def _fetch(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 (heavy, and only needed for hub ids)
 
-    wanted = ["*.safetensors", "*.json", "*.txt", "*.model"]
+    wanted = ["*.safetensors", "*.json", "*.txt", "*.model", "*.spm"]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=wanted))
     except Exception as error:

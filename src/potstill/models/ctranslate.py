@@ -51,6 +51,7 @@ class PieceTranslator:
         beams: int,
         length_penalty: float,
         max_tokens: int,
+        longest: int = 0,
         done: Callable[[int], object] | None = None,
     ) -> list[list[int]]:
         """The best targets that a search finds.
@@ -60,6 +61,7 @@ class PieceTranslator:
             beams: Open hypotheses of a source; 1 is greedy.
             length_penalty: Power of the length that a hypothesis' log-probability is divided by.
             max_tokens: Pieces of the longest target.
+            longest: As of :class:`Decoding`.
             done: Called after each chunk of some hundred rows with the number of its rows; it may
                 raise to stop.
 
@@ -67,17 +69,19 @@ class PieceTranslator:
             For each source its pieces' numbers, without the end.
         """
         found: list[list[int]] = [[] for _ in range(len(tokens))]
-        lengths = tokens.lengths
-        order = np.argsort(-lengths, kind="stable")  # what is long is said together
-        for start in range(0, len(order), _CHUNK_ROWS):
-            rows = order[start : start + _CHUNK_ROWS]
-            for row, pieces in zip(
-                rows, self._chunk(tokens, rows, beams, length_penalty, max_tokens), strict=True
-            ):
-                # Its own limit, not that of the longest: no answer depends on its neighbours.
-                found[row] = pieces[: most_pieces(int(lengths[row]), max_tokens)]
-            if done is not None:
-                done(len(rows))
+        limits = np.array([most_pieces(int(n), max_tokens, longest) for n in tokens.lengths], int)
+        order = np.argsort(-tokens.lengths, kind="stable")  # what is long is said together
+        # All of a call have one limit, each its own: no answer depends on its neighbours.
+        ends = np.flatnonzero(np.diff(limits[order])) + 1
+        for same in np.split(order, ends):
+            for rows in np.split(same, np.arange(_CHUNK_ROWS, len(same), _CHUNK_ROWS)):
+                if not len(rows):
+                    continue
+                said = self._chunk(tokens, rows, beams, length_penalty, int(limits[rows[0]]))
+                for row, pieces in zip(rows, said, strict=True):
+                    found[row] = pieces
+                if done is not None:
+                    done(len(rows))
         return found
 
     def _chunk(
@@ -86,7 +90,7 @@ class PieceTranslator:
         rows: np.ndarray,
         beams: int,
         length_penalty: float,
-        max_tokens: int,
+        most: int,
     ) -> list[list[int]]:
         names, numbers = self.names, self.numbers
         bounds = tokens.offsets
@@ -98,7 +102,7 @@ class PieceTranslator:
             max_batch_size=_BATCH_TOKENS,
             batch_type="tokens",
             max_input_length=0,  # 1,024 unless told: sources were cut already
-            max_decoding_length=most_pieces(int(tokens.lengths[rows].max()), max_tokens),
+            max_decoding_length=most,
             disable_unk=True,
             min_decoding_length=0,  # 1 unless told: our own search may end at once
         )

@@ -24,6 +24,7 @@ END, UNKNOWN = 0, 1
 
 _FAR = 32  # characters a piece: what is further behind is not looked at
 _SLACK = 16  # pieces that a target may have beyond twice its source
+_STEP = 16  # limits are multiples of it: texts of one limit are said together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,19 +34,23 @@ class Decoding:
     Attributes:
         beams: Open hypotheses of a beam search; 1 is greedy.
         length_penalty: Power of the length that a hypothesis' log-probability is divided by.
+        longest: Pieces that a target may have whatever its source: those of the longest one that
+            the network has learned to say. It is the network's own, not the search's.
     """
 
     beams: int = 4
     length_penalty: float = 1.0
+    longest: int = 0
 
 
 GREEDY = Decoding(beams=1)
 """The likeliest piece at each place, without a search."""
 
 
-def most_pieces(n_source: int, max_tokens: int) -> int:
-    """Pieces of the longest target that is looked for."""
-    return min(2 * n_source + _SLACK, max_tokens)
+def most_pieces(n_source: int, max_tokens: int, longest: int = 0) -> int:
+    """Pieces of the longest target that is looked for: twice the source, and all that is known."""
+    by_source = -(-(2 * n_source + _SLACK) // _STEP) * _STEP
+    return min(max(by_source, longest), max_tokens)
 
 
 class PieceTokenizer(TextTokenizer):

@@ -28,6 +28,7 @@ END, UNKNOWN, PADDING = "</s>", "<unk>", "<pad>"
 
 _MANY_CHARACTERS = 3000  # more than alphabets have: the rarest are then not worth a piece each
 _SPACE = "▁"  # stands for a space inside pieces; in a text it is read as one
+_BREAK = f"{_SPACE}\n"  # the piece of a line break
 _RESERVED = str.maketrans("\0▅", "  ")  # sentencepiece leaves out a text for one of them
 # Sentencepiece leaves out texts of more than 4192 bytes, and its sums over long words overflow.
 _LINE = re.compile(r"[^ ](?:.{0,998}[^ ])?(?= |$)|[^ ]{1000}")
@@ -38,8 +39,9 @@ def train_vocabulary(
 ) -> tokenizers.Tokenizer:
     """Train a unigram vocabulary; the same texts in the same order give the same one.
 
-    Ids are, in this order: ``</s>``, ``<unk>``, the pieces, ``tokens``, ``<pad>``. Encoding
-    normalises (NFKC, one space between words, none at the ends) and adds nothing. No text, not
+    Ids are, in this order: ``</s>``, ``<unk>``, the pieces, that of a line break, ``tokens``,
+    ``<pad>``. Encoding normalises (NFC, one space between words, none at ends of lines, no empty
+    lines at the ends of a text) and adds nothing; decoding gives that back. No text, not
     even a literal "</s>" or "<2de>", is encoded to ``</s>``, ``<pad>`` or one of ``tokens``:
     callers put their ids (``token_to_id``) beside the text's, and take them off before they
     decode, which would write them out.
@@ -66,13 +68,20 @@ def train_vocabulary(
     vocabulary = [
         *((name, never) for name in (END, UNKNOWN)),
         *((piece, score) for piece, score in pieces if piece not in names),
+        (_BREAK, 0.0),
         *((name, never) for name in (*tokens, PADDING)),
     ]
     model = models.Unigram(vocabulary, unk_id=1, byte_fallback=False)
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.normalizer = _normalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(_SPACE, prepend_scheme="always")
-    tokenizer.decoder = decoders.Metaspace(_SPACE, prepend_scheme="always")
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Metaspace(_SPACE, prepend_scheme="always"),
+            decoders.Fuse(),
+            decoders.Replace(tokenizers.Regex(" ?\n ?"), "\n"),
+        ]
+    )
     return tokenizer
 
 
@@ -106,12 +115,17 @@ def train_sentencepiece(
         ) from error
     _check_tokens(tokens)
     normalise = _normalizer().normalize_str
-    lines = [line for text in texts for line in _LINE.findall(normalise(text.translate(_RESERVED)))]
+    lines = [
+        line
+        for text in texts
+        for part in normalise(text.translate(_RESERVED)).split("\n")
+        for line in _LINE.findall(part)
+    ]
     characters = set().union(*lines)
     if not characters:
         raise ValueError("no text has a character: there is nothing to learn a vocabulary from")
     spelling = set().union(END, UNKNOWN, *tokens, PADDING)
-    n_pieces = size - len(tokens) - 1  # the padding token is not among them
+    n_pieces = size - len(tokens) - 2  # the line break and the padding token are not among them
     model = io.BytesIO()
     try:
         SentencePieceTrainer.train(
@@ -155,11 +169,12 @@ def _check_tokens(tokens: Sequence[str]) -> None:
 
 
 def _normalizer() -> normalizers.Normalizer:
-    """NFKC, one space between words, none at the ends."""
+    """NFC, which changes no character's looks; one space between words, one around a line break."""
     return normalizers.Sequence(
         [
-            normalizers.NFKC(),
-            normalizers.Replace(tokenizers.Regex(rf"[\s{_SPACE}]+"), " "),
+            normalizers.NFC(),
+            normalizers.Replace("\n", " \n "),
+            normalizers.Replace(tokenizers.Regex(rf"(?:(?!\n)[\s{_SPACE}])+"), " "),
             normalizers.Strip(),
         ]
     )

@@ -25,7 +25,7 @@ from potstill.models.vocabulary import train_vocabulary
 from potstill.tasks.task import Task
 from potstill.training.sequence_network import model_folder, need_tokens
 
-VOCABULARY_VERSION = 1
+VOCABULARY_VERSION = 2
 """Raised when the same texts make another vocabulary."""
 
 

@@ -182,7 +182,9 @@ def try_steps(run: RunFile, tasks: Mapping[str, Task], device: Device, progress:
 
 def _few(task: Task, rng: np.random.Generator) -> Task:
     if task.train.groups is not None:
-        rows = np.flatnonzero(task.train.groups < max(1, _TRIAL_ROWS // 8))
+        few = task.train.groups < max(1, _TRIAL_ROWS // 8)
+        largest = np.bincount(task.train.groups).argmax()  # what the most memory goes to
+        rows = np.flatnonzero(few | (task.train.groups == largest))
         dev = np.flatnonzero(task.dev.groups == 0) if task.dev.groups is not None else rows[:0]
     else:
         rows = rng.permutation(len(task.train))[:_TRIAL_ROWS]

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 from potstill.config import RunFile
 from potstill.config.given import GivenScores
-from potstill.config.tasks import RankingTask
 from potstill.config.tasks import Task as Section
 from potstill.core.errors import DataError
 from potstill.core.progress import Progress
@@ -42,7 +41,7 @@ def load_tasks(
                 kind=section.kind,
                 columns=section.inputs,
                 label=section.labels,
-                group=section.query if isinstance(section, RankingTask) else None,
+                group=section.group,
                 options=section.space_options,
                 metric=str(cast("Any", section).metric),
                 train=cast("Any", section.train),

@@ -171,10 +171,11 @@ def _task_findings(name: str, section: TaskSection, allowed: int) -> Iterator[Fi
         n_faulty += len(faults.keys() - bad)
         skips = 0 < n_faulty <= allowed
         yield from _of_rows(of_rows, rows, split, n_faulty, skips)
+        labels = _comparable(kind, _labels_of(section, rows), encoded, values)
         if skips and kind is not None:
             rows, own = rows.take([*encoded]), own[[*encoded]]
+            labels = None if labels is None else [labels[i] for i in encoded]
         ids[split] = (own, rows.where)
-        labels = [str(v) for v in _labels_of(section, rows)]
         yield from find_duplicates(own, labels, split, rows.where)
     for one, other in combinations(ids, 2):
         yield from find_shared_rows(
@@ -186,6 +187,23 @@ def _labels_of(section: TaskSection, rows: Rows) -> list[object]:
     """A label a row; a tuple where a kind has several label columns."""
     parts = [rows.columns[name] for name in section.labels]
     return parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
+
+
+def _comparable(
+    kind: Kind | None,
+    labels: Sequence[object],
+    encoded: Mapping[int, Any],
+    inputs: Sequence[Sequence[object]],
+) -> list[str] | None:
+    """A label a row, equal where they mean the same; None where several are right for one input."""
+    if kind is not None and kind.generates:
+        return None
+    return [
+        str(kind.label_in_words(encoded[i], [column[i] for column in inputs]))
+        if kind is not None and i in encoded
+        else str(label)
+        for i, label in enumerate(labels)
+    ]
 
 
 def _learned(section: TaskSection, rows: Rows) -> tuple[Kind | None, list[Finding]]:

@@ -145,7 +145,14 @@ class Finished:
             note_decoding(aside, decoding_of(self.run))
         network = load_network(aside)
         base = self.run.student.base or self.run.base
-        card = model_card(network, results, name=self.run.name, base=base, version=__version__)
+        card = model_card(
+            network,
+            results,
+            name=self.run.name,
+            base=base,
+            version=__version__,
+            taught=bool(chosen.lessons),
+        )
         write_text(aside / "README.md", card)
         seal(aside, {"stage": "student", "digest": chosen.student.digest, "seed": chosen.seed})
         final = folder / STUDENT_FOLDER

@@ -39,8 +39,17 @@ def decoding_of(run: RunFile) -> Decoding:
     return Decoding(beams=section.beams, length_penalty=section.length_penalty)
 
 
-def text_lesson(run: Repetition, task: Task, members: Sequence[Member]) -> Lesson:
-    """What an ensemble teaches of a task: pieces of targets, or its own texts."""
+def text_lesson(
+    run: Repetition, task: Task, members: Sequence[Member], judges: Sequence[Member]
+) -> Lesson:
+    """What an ensemble teaches of a task: pieces of targets, or its own texts.
+
+    Args:
+        run: The repetition.
+        task: The task.
+        members: Whose opinions are taught.
+        judges: Whose dev score the student is compared with.
+    """
     what = f"{run.prefix}labelling {task.name}"
     pieces: Callable[[], SoftTargets] | None = None
     digests: list[str] = []
@@ -67,7 +76,7 @@ def text_lesson(run: Repetition, task: Task, members: Sequence[Member]) -> Lesso
     score = None
     if pieces is not None:
         # Greedy, as the student's dev texts are while it learns: they decide when it is ahead.
-        dev, _ = _say(run, members, task, [task.dev], GREEDY, f"{what} (dev)")
+        dev, _ = _say(run, judges, task, [task.dev], GREEDY, f"{what} (dev)")
         if all(text is not None for text in dev):
             score = task.metric.score(truth_of(task, task.dev), as_texts([str(t) for t in dev]))
     return Lesson(targets=None, digests=digests, teacher_dev=score, pieces=pieces, texts=texts)

@@ -78,7 +78,7 @@ def do(seed: SeedRun, job: Job) -> None:
     elif job.what == "single":
         seed.single(seed.tasks[job.task])
     elif job.what == "lesson":
-        seed.lesson(seed.tasks[job.task], seed.members[job.task])
+        seed.first_lesson(job.task)
     elif job.what == "baseline":
         seed.multitask_plain()
     elif job.what == "long":

@@ -146,26 +146,35 @@ class SeedRun:
     @cached_property
     def lessons(self) -> dict[str, Lesson]:
         """What the ensembles say of each taught task's train and pool rows."""
-        return {
-            name: self.lesson(self.tasks[name], members) for name, members in self.members.items()
-        }
+        return {name: self.first_lesson(name) for name in self.members}
 
-    def lesson(self, task: Task, members: list[Member]) -> Lesson:
-        """What members say of a task's train and pool rows."""
+    def first_lesson(self, task: str) -> Lesson:
+        """What a task's ensemble says; the student passes it where it passes those that saw all."""
+        gated = self.run.distill.stop_when_ahead is not None
+        judges = self.rivals if gated and self.run.teachers.cross_fit else self.members
+        return self.lesson(self.tasks[task], self.members[task], judges[task])
+
+    def lesson(self, task: Task, members: list[Member], judges: list[Member]) -> Lesson:
+        """What members say of a task's train and pool rows, and how good the judges are on dev."""
         if task.kind.generates:
-            return text_lesson(self, task, members)
+            return text_lesson(self, task, members, judges)
         rows = [task.train] + ([] if task.pool is None else [task.pool])
         what = f"{self.prefix}labelling {task.name}"
         targets, digests = ensemble_labels(
             self.stages, members, task, rows, device=self.device, what=what
         )
-        dev = self.opinions(members, task, task.dev, f"{what} (dev)")
+        dev = self.opinions(judges, task, task.dev, f"{what} (dev)")
         score = None
         if dev is not None:
             groups = groups_of(task, task.dev)
-            predictions = self.tuned(members, task).predict_ensemble(dev, groups)
+            predictions = self.tuned(judges, task).predict_ensemble(dev, groups)
             score = task.metric.score(
                 truth_of(task, task.dev), predictions, task.kind.score_groups(groups)
+            )
+        elif self.run.distill.stop_when_ahead is not None:
+            self.stages.progress.warn(
+                f"task '{task.name}': its teachers do not cover dev, so `stop_when_ahead` has "
+                "nothing to compare the student with"
             )
         return Lesson(targets=targets, digests=digests, teacher_dev=score)
 
@@ -214,7 +223,7 @@ class SeedRun:
                     digest=stage.digest,
                     dev=best_dev(stage.folder, name),
                 )
-                lessons[name] = self.lesson(self.tasks[name], [teacher])
+                lessons[name] = self.lesson(self.tasks[name], [teacher], [teacher])
             made.append((lessons, self._distilled(lessons, f"student, generation {generation}")))
         return made
 

@@ -10,7 +10,13 @@ from potstill.training.network import AnyNetwork
 
 
 def model_card(
-    network: AnyNetwork, results: Mapping[str, Any], *, name: str, base: str, version: str
+    network: AnyNetwork,
+    results: Mapping[str, Any],
+    *,
+    name: str,
+    base: str,
+    version: str,
+    taught: bool = True,
 ) -> str:
     """A model card in Markdown.
 
@@ -20,10 +26,12 @@ def model_card(
         name: Name of the run.
         base: What the student started from.
         version: Version of potstill.
+        taught: Whether it had teachers.
     """
-    rows = []
+    rows, seed = [], results.get("student_seed")
     for task, entry in results["tasks"].items():
-        scores = entry["scores"]
+        of_seed = {each["seed"]: each["scores"] for each in entry.get("per_seed", ())}
+        scores = of_seed.get(seed, entry["scores"])
         shown = [scores.get(s) for s in ("single", "multitask", "ensemble", "student")]
         cells = " | ".join("–" if s is None else f"{s:.4f}" for s in shown)
         rows.append(f"| {task} | {entry['metric']} | {entry['split']}, {entry['n']} | {cells} |")
@@ -32,13 +40,15 @@ def model_card(
         + (f"; answers {', '.join(classes[:20])}" if (classes := head.kind.class_names) else "")
         for task, head in network.tasks.items()
     )
+    origin = "distilled from teachers" if taught else "trained on labels alone"
+    taught_by = "teachers and labels" if taught else "labels"
     example = dict.fromkeys(next(iter(network.tasks.values())).inputs.columns, "…")
     return "\n".join(
         [
             f"# {name}",
             "",
-            f"One student for {len(network.tasks)} task(s), distilled with potstill {version} "
-            f"from `{base}`. {network.n_parameters:,} parameters.",
+            f"One student for {len(network.tasks)} task(s), {origin} with potstill {version}, "
+            f"started from `{base}`. {network.n_parameters:,} parameters.",
             "",
             "## Tasks",
             "",
@@ -46,6 +56,7 @@ def model_card(
             "",
             "## Scores",
             "",
+            *([f"Of seed {seed}, whose student this is.", ""] if seed is not None else []),
             "| task | metric | rows | single | multi-task | ensemble | student |",
             "|---|---|---|---|---|---|---|",
             *rows,
@@ -61,7 +72,7 @@ def model_card(
             "## Limits",
             "",
             f"{long_texts(network)} The student repeats what its "
-            "teachers and labels taught it, mistakes and biases included; scores hold for rows "
+            f"{taught_by} taught it, mistakes and biases included; scores hold for rows "
             "like those above.",
             "",
         ]

@@ -18,7 +18,7 @@ def save_translator(network: SequenceNetwork, task: str, folder: Path) -> Path:
     """Write one task as a folder for ``AutoModelForSeq2SeqLM`` and ``AutoTokenizer``.
 
     ``generate`` then searches as the student does, but for the length: it stops at the student's
-    limit, the student at twice the source's length too.
+    limit of tokens, the student earlier (:func:`potstill.models.pieces.most_pieces`).
 
     Args:
         network: The student.
@@ -33,7 +33,9 @@ def save_translator(network: SequenceNetwork, task: str, folder: Path) -> Path:
         "early_stopping": network.decoding.beams > 1,  # else transformers warns of it
         "max_new_tokens": network.max_tokens,
     }
-    write_json(file, {**read_json(file), **search})
+    facts = read_json(file)
+    never = [*facts.get("bad_words_ids", ()), [UNKNOWN]]
+    write_json(file, {**facts, **search, "bad_words_ids": never})
     tokenizer = network.tokenizer
     tokenizer.save_for(str(network.tasks[task].kind.token), folder)
     write_json(

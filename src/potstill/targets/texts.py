@@ -250,6 +250,7 @@ class _Speakers:
                 beams=self.decoding.beams,
                 length_penalty=self.decoding.length_penalty,
                 max_tokens=first.max_tokens,
+                longest=first.decoding.longest,
                 done=done,
             )
             return first.tokenizer.decode(pieces)

@@ -11,6 +11,9 @@ from potstill.core.errors import DataError
 from potstill.tasks.rowids import sort_keys
 from potstill.tasks.task import Split, Task
 
+_MOST_SLOTS = 1000
+"""Words of another task's text that a task on words may borrow."""
+
 
 def join_pools(
     pools: Sequence[Split], held_out: Sequence[np.ndarray], known: Sequence[np.ndarray]
@@ -51,6 +54,7 @@ def pool_of_others(task: Task, others: Sequence[Task]) -> Split:
 
     A task on one text takes every text of the others, one on words takes them with blanks between
     words; a task on pairs, or on questions and passages, takes those that are read as its own are.
+    A task that answers at words leaves out texts of more than a thousand.
     Lists of candidates are never made from other tasks' texts.
 
     Raises:
@@ -82,6 +86,8 @@ def pool_of_others(task: Task, others: Sequence[Task]) -> Split:
             wanted="a task besides this one with such rows",
             todo="use `pool: rest` or a file instead",
         )
+    if task.kind.slotted:
+        rows = _short(task, rows)
     inputs = {c: [row[i] for row in rows] for i, c in enumerate(task.inputs.columns)}
     return Split(
         inputs=inputs,
@@ -91,6 +97,26 @@ def pool_of_others(task: Task, others: Sequence[Task]) -> Split:
         places=np.arange(len(rows)),
         source="<texts of the other tasks>",
     )
+
+
+def _short(task: Task, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The rows of few words: all words of a row are learned in one batch.
+
+    Raises:
+        DataError: There are none.
+    """
+    slots = task.inputs.slots({c: [r[i] for r in rows] for i, c in enumerate(task.inputs.columns)})
+    if slots is None:
+        return rows
+    kept = [row for row, n in zip(rows, slots.tolist(), strict=True) if n <= _MOST_SLOTS]
+    if not kept:
+        raise DataError(
+            f"task '{task.name}', pool: others",
+            got=f"texts of more than {_MOST_SLOTS:,} words alone",
+            wanted="shorter ones: all words of a row are learned in one batch",
+            todo="use `pool: rest` or a file instead",
+        )
+    return kept
 
 
 def join_groups(pools: Sequence[Split]) -> np.ndarray | None:

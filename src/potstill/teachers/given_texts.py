@@ -59,7 +59,7 @@ def given_speaker(
         beams: Of the search.
         length_penalty: Of the search.
         device: Where.
-        max_tokens: Limit of a source.
+        max_tokens: Limit of a source and of what is said.
 
     Raises:
         BaseModelError: The folder is no encoder-decoder that transformers can load.
@@ -92,7 +92,7 @@ def given_speaker(
                     num_beams=beams,
                     length_penalty=length_penalty,
                     do_sample=False,
-                    max_new_tokens=int(2 * lengths[places].max() + 16),
+                    max_new_tokens=max_tokens,
                 )
                 texts = tokenizer.batch_decode(found, skip_special_tokens=True)
                 for i, text in zip(places, texts, strict=True):

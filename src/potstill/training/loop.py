@@ -351,7 +351,9 @@ class _Fit:
                     "teacher": soft.teacher_dev,
                 }
         mean = sum(scores.values()) / len(scores)
-        if mean > state.best_score:
+        # Where no score has moved yet (no tag found, BLEU of 0), later weights have learned more.
+        unmoved = all(score == own[0][1] for own in state.dev.values() for _, score in own)
+        if unmoved or mean > state.best_score:
             self._best = {
                 name: tensor.detach().to("cpu", copy=True)
                 for name, tensor in self.model.state_dict().items()
@@ -375,4 +377,8 @@ class _Fit:
 
     def _out_of_patience(self, epoch: int) -> bool:
         patience = self.settings.patience
-        return patience is not None and epoch - self.state.best_epoch >= patience > 0
+        if patience is None or not self.state.epochs_done:
+            return False
+        scores = np.array([[score for _, score in own] for own in self.state.dev.values()])
+        risen = 1 + int(scores.mean(0).argmax())  # of equals the first, whichever is kept
+        return epoch - risen >= patience > 0

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
 from potstill.training.settings import TrainSettings
+
+
+class _DecayedAdamax(torch.optim.Adamax):
+    """Adamax with AdamW's weight decay: ``lr * weight_decay`` of a weight a step.
+
+    Torch's own adds the decay to the gradient, and Adamax divides it by the largest gradient of
+    late: where gradients are small, as at the end of a training, every weight then goes to zero at
+    the whole learning rate.
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], lr: float) -> None:
+        own = [{**group, "decay": group["weight_decay"], "weight_decay": 0.0} for group in groups]
+        super().__init__(own, lr=lr)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Decay, then one step of Adamax."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None and group["decay"]:
+                    weight.mul_(1 - group["lr"] * group["decay"])
+        return super().step(closure)
 
 
 def build_optimiser(
@@ -23,7 +47,7 @@ def build_optimiser(
         {"params": others, "weight_decay": 0.0},
     ]
     if settings.optimizer == "adamax":
-        return torch.optim.Adamax(groups, lr=settings.learning_rate)
+        return _DecayedAdamax(groups, lr=settings.learning_rate)
     return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
 

@@ -20,6 +20,7 @@ from potstill.core.progress import Progress
 from potstill.models.base_folder import find_base
 from potstill.models.encoder import Pooling
 from potstill.models.token_rows import TokenRows
+from potstill.tasks.batches import UnitLengths
 from potstill.tasks.predictor import TaskHead
 from potstill.tasks.task import Split, Task, groups_of, slots_of, truth_of
 from potstill.training.feed import DevFeed, Feed, SoftFeed
@@ -31,6 +32,7 @@ from potstill.training.settings import TrainSettings
 
 TRAINING_FILE = "training.json"
 _MOST_WINDOWS = 64
+_MOST_LIST_TOKENS = 1 << 16  # of a query: minilm takes some 12 GB to learn from them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +136,9 @@ def train_network(
         make_feed(network, t, extras.get(t.name, Extra()), plan.task_weights.get(t.name, 1.0))
         for t in tasks
     ]
+    if isinstance(network, SequenceNetwork):
+        longest = max(int(f.targets.lengths.max()) for f in feeds if f.targets is not None)
+        network.decoding = replace(network.decoding, longest=longest)
     result = fit(
         learner,
         feeds,
@@ -242,13 +247,22 @@ def make_feed(network: AnyNetwork, task: Task, extra: Extra, weight: float) -> F
         n_windows = np.diff(tokens.windows)
         if n_windows.max() > _MOST_WINDOWS:
             i = int(n_windows.argmax())
-            of_pool = pool is not None and i >= len(train)
-            place = pool.where(i - len(train)) if pool and of_pool else train.where(i)
             raise DataError(
-                f"task '{task.name}', {place}",
+                f"task '{task.name}', {_place(i, train, pool)}",
                 got=f"a text of {n_windows[i]} windows of {network.max_tokens} tokens",
                 wanted=f"at most {_MOST_WINDOWS}: all windows of a row are learned in one batch",
                 todo="part the text, or raise `training: {max_tokens: …}`",
+            )
+    if task.kind.grouped and groups is not None:
+        lists = UnitLengths.of(tokens.lengths, groups)
+        sizes = lists.tokens * lists.rows
+        if sizes.max() > _MOST_LIST_TOKENS:
+            own = int(sizes.argmax())
+            raise DataError(
+                f"task '{task.name}', {_place(int((groups == own).argmax()), train, pool)}",
+                got=f"a list of {lists.rows[own]:,} candidates of up to {lists.tokens[own]} tokens",
+                wanted=f"at most {_MOST_LIST_TOKENS:,} tokens: a list is learned in one batch",
+                todo="leave candidates out of long lists, or lower `training: {max_tokens: …}`",
             )
     return Feed(
         task=task.name,
@@ -315,6 +329,11 @@ def _sequence_feed(
             metric=task.metric,
         ),
     )
+
+
+def _place(i: int, train: Split, pool: Split | None) -> str:
+    """Where a row of a feed comes from; pool rows follow those of train."""
+    return train.where(i) if pool is None or i < len(train) else pool.where(i - len(train))
 
 
 def _refuse_too_long(task: Task, tokens: TokenRows, max_tokens: int) -> None:

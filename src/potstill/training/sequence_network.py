@@ -9,7 +9,7 @@ The same folder layout as that of an encoder with heads (``network.py``), withou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class SequenceNetwork:
         Args:
             tokens: The sources.
             device: Where.
-            decoding: Instead of the network's own.
+            decoding: Instead of the network's own, but for its ``longest``.
             done: Called after each batch with the rows that it ends; it may raise to stop.
             partners: Networks of the same vocabulary that decide with this one.
         """
@@ -127,7 +127,10 @@ class SequenceNetwork:
                     mask,
                     beams=how.beams,
                     length_penalty=how.length_penalty,
-                    most=[most_pieces(int(length), self.max_tokens) for length in lengths[rows]],
+                    most=[
+                        most_pieces(int(n), self.max_tokens, self.decoding.longest)
+                        for n in lengths[rows]
+                    ],
                 )
             for row, text in zip(rows, self.tokenizer.decode(pieces), strict=True):
                 found[int(row)] = text
@@ -301,7 +304,8 @@ def save_sequence_network(network: SequenceNetwork, folder: Path, version: int) 
 def note_decoding(folder: Path, decoding: Decoding) -> None:
     """Write into a network's folder how it looks for texts; its training does not depend on it."""
     facts = read_json(folder / STUDENT_FILE)
-    write_json(folder / STUDENT_FILE, {**facts, "decoding": asdict(decoding)})
+    own = replace(decoding, longest=int(facts["decoding"]["longest"]))
+    write_json(folder / STUDENT_FILE, {**facts, "decoding": asdict(own)})
 
 
 def load_sequence_network(folder: Path, facts: Mapping[str, Any]) -> SequenceNetwork:
