@@ -30,8 +30,9 @@ tasks:
 A key under `teachers: {training: ...}`, `student: {training: ...}` or `evaluate: {training: ...}`
 wins over the same key of `training:`. The recipe `mt-dnn-kd` brings the settings of its paper for
 the teachers (5 epochs, Adamax, learning rate 5e-5, 512 tokens, one task a step, losses as they
-are, no weight decay, nets with dropout 0.1, 0.2, 0.3 in turn); a key that the file sets wins over the recipe. Runs whose tasks say texts (generation,
-translation) have some defaults of their own: the tables name them behind `texts:`.
+are, no weight decay, nets with dropout 0.1, 0.2, 0.3 in turn); a key that the file sets wins
+over the recipe. Runs whose tasks say texts (generation, translation) have some defaults of their
+own: the tables name them behind `texts:`.
 """
 
 
