@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import math
 import os
@@ -199,18 +200,28 @@ def test_a_killed_worker_is_replaced(serve: Callable[..., Service]) -> None:
     assert service.stop()[0] == 0
 
 
+def answer_of(caller: http.client.HTTPConnection) -> Any:
+    return json.load(caller.getresponse())
+
+
 def test_accepted_requests_finish_after_sigterm(serve: Callable[..., Service]) -> None:
     service = serve("--deadline", "60")
     rows = [{"text": f"the good film {i} " + "river " * 20} for i in range(300)]
     service.ask()
+    body, headers = json.dumps({"rows": rows}).encode(), {"Content-Type": "application/json"}
+    callers = [http.client.HTTPConnection("127.0.0.1", service.port, timeout=60) for _ in range(16)]
+    for caller in callers:  # all of them are sent before one is answered
+        caller.request("POST", "/predict", body, headers)
     with ThreadPoolExecutor(16) as many:
-        asked = [many.submit(service.ask, {"rows": rows}) for _ in range(16)]
+        asked = [many.submit(answer_of, caller) for caller in callers]
         while not any(answer.done() for answer in asked):
             time.sleep(0.001)
         assert sum(answer.done() for answer in asked) < 16
         code, errors = service.stop()
         assert code == 0, errors
         assert all(len(answer.result(60)["rows"]) == 300 for answer in asked)
+    for caller in callers:
+        caller.close()
 
 
 def test_more_callers_than_files_wait(serve: Callable[..., Service]) -> None:
