@@ -433,6 +433,23 @@ def test_a_student_passes_those_that_saw_all_rows(base: Path, tmp_path: Path) ->
     assert lesson.digests == seed.lesson(task, members, members).digests
 
 
+def test_a_gate_without_scores_of_dev_is_said_to_be_idle(base: Path, tmp_path: Path) -> None:
+    run = toy_run(tmp_path, base, {"stars": toy_task("regression")})
+    rows = run["tasks"]["stars"]["train"]
+    scores = [{"text": row["text"], "value": row["score"]} for row in rows]
+    run["tasks"]["stars"]["teachers"] = {"scores": scores}
+    del run["teachers"]
+    run["evaluate"]["baselines"] = []
+    said = {}
+    for gate in (None, 0.0):
+        folder = potstill.run(with_key(run, "distill.stop_when_ahead", gate)).folder
+        events = map(json.loads, (folder / "log.jsonl").read_text("utf-8").splitlines())
+        said[gate] = [e["text"] for e in events if "stop_when_ahead" in e.get("text", "")]
+    assert said[None] == []
+    assert len(said[0.0]) == 1
+    assert said[0.0][0].startswith("task 'stars': its teachers do not cover dev")
+
+
 def seconds_of(stages: Path, pattern: str) -> float:
     return sum(float(read(f)["seconds"]) for f in stages.glob(f"{pattern}/training.json"))
 

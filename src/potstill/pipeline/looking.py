@@ -19,6 +19,7 @@ from potstill.core.files import free_bytes, need_folder_place
 from potstill.core.progress import Progress
 from potstill.kinds import KINDS, Classification, Kind
 from potstill.pipeline.bases import too_long_for
+from potstill.pipeline.early import refuse_early
 from potstill.pipeline.estimate import estimate, try_steps
 from potstill.pipeline.given import given_members, look_at_given
 from potstill.pipeline.loading import load_tasks
@@ -84,6 +85,7 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
     try:
         tasks = load_tasks(run, seed=run.seeds[0], skip_bad_rows=skip_bad_rows, progress=Progress())
+        refuse_early(run, tasks)
     except DataError as error:  # what only shows when splits and pools are made
         findings["run"] = [_finding(error)]
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)

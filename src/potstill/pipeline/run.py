@@ -16,6 +16,7 @@ from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER, NotMade, Stage, StageFolder
 from potstill.models.base_folder import facts_of_base, find_base
 from potstill.pipeline.bases import longest, need_agreement, too_long_for
+from potstill.pipeline.early import refuse_early
 from potstill.pipeline.estimate import estimate
 from potstill.pipeline.given import look_at_given
 from potstill.pipeline.jobs import Executor, Job
@@ -242,6 +243,8 @@ class Run:
                 self.progress.log("note", text=f"task '{name}': {note}")
         for seed in self.seeds if self.run.generates else ():
             need_agreement(self.run, seed.tasks, self.stages, seed.prefix)
+        for seed in self.seeds:
+            refuse_early(self.run, seed.tasks)
         cost = estimate(self.run, first.tasks)
         need_disk(Path(self.run.output), cost.disk_bytes, "checkpoints, networks and soft targets")
         self.progress.say(

@@ -30,6 +30,7 @@ def join_pools(
         ids=ids,
         groups=join_groups(pools),
         places=np.concatenate([p.places for p in pools]),
+        unit=pools[0].unit if len({p.unit for p in pools}) == 1 else "row",
         source=" + ".join(dict.fromkeys(p.source for p in pools)),
         keys=[k for part in keys_in for k in part] if len(keys_in) == len(pools) else None,
         skipped=sum(p.skipped for p in pools),

@@ -63,7 +63,7 @@ def finetune(
             tasks,
             plan,
             settings,
-            extras=_without_fold(tasks, fold),
+            extras=without_fold(tasks, fold),
             seed=seed,
             device=device,
             progress=stages.progress,
@@ -80,7 +80,12 @@ def _folds_digest(tasks: Sequence[Task], n_folds: int) -> str:
     return digest_json({task.name: folds(task, n_folds).tolist() for task in tasks})
 
 
-def _without_fold(tasks: Sequence[Task], fold: tuple[int, int] | None) -> Mapping[str, Extra]:
+def without_fold(tasks: Sequence[Task], fold: tuple[int, int] | None) -> Mapping[str, Extra]:
+    """Which train rows a network learns from that leaves out fold (k, n).
+
+    Raises:
+        DataError: All rows of a task are in that fold.
+    """
     if fold is None:
         return {}
     k, n = fold

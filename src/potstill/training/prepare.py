@@ -6,7 +6,7 @@ targets. Where soft targets come from is the caller's business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -243,27 +243,7 @@ def make_feed(network: AnyNetwork, task: Task, extra: Extra, weight: float) -> F
         hard = np.concatenate([hard, np.zeros(n_pool)])
     tokens = network.tokenise(task.name, inputs)
     _refuse_too_long(task, tokens, network.max_tokens)
-    if tokens.windows is not None and task.kind.slotted:
-        n_windows = np.diff(tokens.windows)
-        if n_windows.max() > _MOST_WINDOWS:
-            i = int(n_windows.argmax())
-            raise DataError(
-                f"task '{task.name}', {_place(i, train, pool)}",
-                got=f"a text of {n_windows[i]} windows of {network.max_tokens} tokens",
-                wanted=f"at most {_MOST_WINDOWS}: all windows of a row are learned in one batch",
-                todo="part the text, or raise `training: {max_tokens: …}`",
-            )
-    if task.kind.grouped and groups is not None:
-        lists = UnitLengths.of(tokens.lengths, groups)
-        sizes = lists.tokens * lists.rows
-        if sizes.max() > _MOST_LIST_TOKENS:
-            own = int(sizes.argmax())
-            raise DataError(
-                f"task '{task.name}', {_place(int((groups == own).argmax()), train, pool)}",
-                got=f"a list of {lists.rows[own]:,} candidates of up to {lists.tokens[own]} tokens",
-                wanted=f"at most {_MOST_LIST_TOKENS:,} tokens: a list is learned in one batch",
-                todo="leave candidates out of long lists, or lower `training: {max_tokens: …}`",
-            )
+    refuse_unlearnable(task, tokens, groups, network.max_tokens, lambda i: _place(i, train, pool))
     return Feed(
         task=task.name,
         kind=task.kind,
@@ -329,6 +309,48 @@ def _sequence_feed(
             metric=task.metric,
         ),
     )
+
+
+def refuse_unlearnable(
+    task: Task,
+    tokens: TokenRows,
+    groups: np.ndarray | None,
+    max_tokens: int,
+    where: Callable[[int], str],
+) -> None:
+    """Refuse rows that no batch can hold: texts of very many windows, very long lists.
+
+    Args:
+        task: Whose rows.
+        tokens: N rows.
+        groups: (N,) list of each row, 0.. in order; None for kinds without lists.
+        max_tokens: Width of a window.
+        where: Where a row stands, for the message.
+
+    Raises:
+        DataError: There is such a row.
+    """
+    if tokens.windows is not None and task.kind.slotted:
+        n_windows = np.diff(tokens.windows)
+        if n_windows.max() > _MOST_WINDOWS:
+            i = int(n_windows.argmax())
+            raise DataError(
+                f"task '{task.name}', {where(i)}",
+                got=f"a text of {n_windows[i]} windows of {max_tokens} tokens",
+                wanted=f"at most {_MOST_WINDOWS}: all windows of a row are learned in one batch",
+                todo="part the text, or raise `training: {max_tokens: …}`",
+            )
+    if task.kind.grouped and groups is not None:
+        lists = UnitLengths.of(tokens.lengths, groups)
+        sizes = lists.tokens * lists.rows
+        if sizes.max() > _MOST_LIST_TOKENS:
+            own = int(sizes.argmax())
+            raise DataError(
+                f"task '{task.name}', {where(int((groups == own).argmax()))}",
+                got=f"a list of {lists.rows[own]:,} candidates of up to {lists.tokens[own]} tokens",
+                wanted=f"at most {_MOST_LIST_TOKENS:,} tokens: a list is learned in one batch",
+                todo="leave candidates out of long lists, or lower `training: {max_tokens: …}`",
+            )
 
 
 def _place(i: int, train: Split, pool: Split | None) -> str:
