@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from potstill.core.errors import DataError
@@ -476,6 +478,23 @@ def test_skipped_rows_of_pools_are_counted() -> None:
     joined = join_pools([task.pool, pool_of_others(task, [task, toy_task("pair")])], [], [])
     assert joined is not None
     assert joined.skipped == 3
+
+
+def test_rows_of_a_pool_are_named_by_their_own_file(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("one.jsonl", "two.parquet")]
+    write_rows(files[0], numbers(3, 50))
+    pq.write_table(pa.Table.from_pylist(numbers(2, 70)), files[1])
+    task = toy_task(train=numbers(9), rows=6, pool=["rest", *files])
+    assert task.pool is not None
+    joined = join_pools([task.pool, pool_of_others(task, [task, toy_task("pair")])], [], [])
+    assert joined is not None
+    places = [joined.where(i) for i in range(len(joined))]
+    assert {place[:27] for place in places[:3]} == {"<rows given in Python>, row"}
+    assert places[3:8] == [
+        *(f"{files[0]}, line {i}" for i in (1, 2, 3)),
+        *(f"{files[1]}, row {i}" for i in (1, 2)),
+    ]
+    assert places[8] == "<texts of the other tasks>, row 1"
 
 
 def test_many_faulty_rows_are_counted_not_listed() -> None:

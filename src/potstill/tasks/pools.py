@@ -30,8 +30,8 @@ def join_pools(
         ids=ids,
         groups=join_groups(pools),
         places=np.concatenate([p.places for p in pools]),
-        unit=pools[0].unit if len({p.unit for p in pools}) == 1 else "row",
         source=" + ".join(dict.fromkeys(p.source for p in pools)),
+        origins=np.concatenate([_origins(p) for p in pools]),
         keys=[k for part in keys_in for k in part] if len(keys_in) == len(pools) else None,
         skipped=sum(p.skipped for p in pools),
     )
@@ -48,6 +48,11 @@ def join_pools(
         keep = ~np.isin(joined.groups, np.unique(joined.groups[~keep]))
     pool = joined.take(np.flatnonzero(keep))
     return pool if len(pool) else None
+
+
+def _origins(pool: Split) -> np.ndarray:
+    origin = np.array([f"{pool.source}, {pool.unit}"], object)
+    return pool.origins if pool.origins is not None else origin.repeat(len(pool))
 
 
 def pool_of_others(task: Task, others: Sequence[Task]) -> Split:
@@ -95,7 +100,7 @@ def pool_of_others(task: Task, others: Sequence[Task]) -> Split:
         labels=None,
         ids=task.inputs.ids(inputs),
         groups=None,
-        places=np.arange(len(rows)),
+        places=np.arange(1, len(rows) + 1),
         source="<texts of the other tasks>",
     )
 

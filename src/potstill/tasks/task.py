@@ -32,6 +32,7 @@ class Split:
         keys: N values of the column that joins rows with somebody's scores, None for a row without
             one; None without that column.
         skipped: Rows that were left out with the user's leave.
+        origins: (N,) source and unit of each row, where they come from several.
     """
 
     inputs: Mapping[str, list[Any]]
@@ -43,6 +44,7 @@ class Split:
     unit: str = "row"
     keys: list[str | None] | None = None
     skipped: int = 0
+    origins: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -69,11 +71,13 @@ class Split:
             groups=groups,
             places=self.places[rows],
             keys=None if self.keys is None else [self.keys[i] for i in rows],
+            origins=None if self.origins is None else self.origins[rows],
         )
 
     def where(self, i: int) -> str:
         """The place of row ``i``, for a message: ``data/rte.csv, line 12``."""
-        return f"{self.source}, {self.unit} {self.places[i]}"
+        origin = f"{self.source}, {self.unit}" if self.origins is None else self.origins[i]
+        return f"{origin} {self.places[i]}"
 
     def without_labels(self) -> Split:
         """The same rows as a pool."""
