@@ -291,6 +291,27 @@ def test_scores_are_joined_by_key(tmp_path: Path) -> None:
         scores_outputs(member, TASK, [TASK.train])
 
 
+def test_rows_of_one_text_are_taught_the_mean_of_their_scores(tmp_path: Path) -> None:
+    """A key may tell apart what the student cannot: the store knows a row by its text."""
+    rows: list[dict[str, object]] = [
+        {**row, "id": i} for i, row in enumerate(toy_rows("classification", 16, 1))
+    ]
+    rows[7]["text"] = rows[9]["text"] = rows[2]["text"]
+    rows[12]["text"] = rows[11]["text"]
+    task = toy_task(train=rows, dev=[{**r, "id": -1} for r in rows[:1]], key="id")
+    scores = [{"id": i, "bad": 1.0 * i, "good": 0.0} for i in range(16)]
+    scores[12] |= {"bad": 11.0}  # the same as the other of its text
+    del scores[9]
+    member = scores_member(task, scores, "id", "m")
+    outputs, cover = scores_outputs(member, task, [task.train])
+    assert np.flatnonzero(~cover).tolist() == [9]
+    wanted = [0.0, 1, 4.5, 3, 4, 5, 6, 4.5, 8, 0, 10, 11, 11, 13, 14, 15]
+    np.testing.assert_array_equal(outputs[:, 0], wanted)
+    means = [w for w in look_at(member, task) if "mean of their scores" in w]
+    assert len(means) == 1
+    assert means[0].startswith("2 rows have the inputs of others and other scores")
+
+
 @pytest.mark.parametrize("nothing", [None, "", " ", float("nan")])
 def test_rows_without_a_key_are_joined_with_nothing(nothing: object) -> None:
     rows: list[dict[str, object]] = [

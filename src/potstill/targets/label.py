@@ -19,7 +19,7 @@ from potstill.targets.parts import SCRATCH, Parts
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
 from potstill.tasks.task import Split, Task, folds, slots_of
 from potstill.teachers.external import classifier_outputs
-from potstill.teachers.given_scores import scores_outputs
+from potstill.teachers.given_scores import JOINING_VERSION, scores_outputs
 from potstill.teachers.member import Member
 from potstill.training.inference import INFERENCE_VERSION
 from potstill.training.network import load_encoder_network
@@ -80,6 +80,8 @@ def label(
     }
     if member.source == "classifier":
         stage_facts["max_tokens"] = max_tokens
+    if member.source == "scores":
+        stage_facts["joining"] = JOINING_VERSION
     return stages.make("targets", stage_facts, build, what=what, scratch=SCRATCH)
 
 

@@ -59,7 +59,8 @@ def look_at(
         note: Called with what is worth knowing: as what scores are read.
 
     Returns:
-        Warnings: splits that its scores do not cover, scores of an odd scale.
+        Warnings: splits that its scores do not cover, scores of an odd scale, equal rows of
+        several scores.
 
     Raises:
         BaseModelError: It is no classifier that transformers can load.
@@ -83,7 +84,7 @@ def look_at(
         scores = read_scores(member, task)
         if scores.space is not None:
             note(f"its scores are read as {scores.space}")
-        outputs, cover = scores_outputs(member, task, list(there.values()), scores)
+        outputs, cover = scores_outputs(member, task, list(there.values()), scores, found.append)
         taught = np.flatnonzero(cover[: len(task.train)])
         # Scores without a space are one a row, so that outputs are rows.
         odd = task.kind.odd_scores(outputs[taught]) if len(taught) and not scores.space else None

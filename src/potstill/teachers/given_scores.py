@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from potstill.tasks.sources import Rows, Source, read_rows
 from potstill.tasks.task import Split, Task, slots_of
 from potstill.teachers.joining import digest_of_table, ids_of_split, ids_of_table
 from potstill.teachers.member import Member
+
+JOINING_VERSION = 2
+"""Raised when equal tables give rows other scores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,15 +104,23 @@ def read_scores(member: Member, task: Task) -> Scores:
 
 
 def scores_outputs(
-    member: Member, task: Task, rows: Sequence[Split], scores: Scores | None = None
+    member: Member,
+    task: Task,
+    rows: Sequence[Split],
+    scores: Scores | None = None,
+    warn: Callable[[str], object] = lambda _: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Outputs (S, C) and cover (N,) from a table of scores; rows that it lacks are not covered.
+
+    Rows that a key tells apart and whose inputs are equal get the mean of their scores: a student
+    that reads these inputs can answer but one thing to all of them.
 
     Args:
         member: The teacher.
         task: The task.
         rows: Splits, one after the other.
         scores: Its table, where it is read already.
+        warn: Called where rows get such a mean.
 
     Raises:
         DataError: As :func:`read_scores`; or no row to learn from is covered.
@@ -150,9 +161,11 @@ def scores_outputs(
             wanted="rows that agree in " + ", ".join(joint),
             todo="compare the columns of both files, or join with `teachers: {key: column}`",
         )
+    ids = np.concatenate([split.ids for split in rows])
     slots = [own for split in rows if (own := slots_of(task, split)) is not None]
     if not slots:
-        return np.where(cover[:, None], outputs[found], np.float32(0)), cover
+        own = np.where(cover[:, None], outputs[found], np.float32(0))
+        return _one_opinion(own, cover, ids, None, warn), cover
     wanted_slots = np.concatenate(slots)
     unfit = np.flatnonzero(cover & (counts[found] != wanted_slots))
     if len(unfit):
@@ -166,7 +179,35 @@ def scores_outputs(
     known_rows = np.flatnonzero(cover)
     spread = np.zeros((int(wanted_slots.sum()), outputs.shape[1]), np.float32)
     spread[parts_of(wanted_slots, known_rows)] = outputs[parts_of(counts, found[known_rows])]
-    return spread, cover
+    return _one_opinion(spread, cover, ids, wanted_slots, warn), cover
+
+
+def _one_opinion(
+    outputs: np.ndarray,
+    cover: np.ndarray,
+    ids: np.ndarray,
+    slots: np.ndarray | None,
+    warn: Callable[[str], object],
+) -> np.ndarray:
+    """The mean of the outputs of covered rows with equal ids, in the place of each."""
+    known = np.flatnonzero(cover)
+    _, group, sizes = np.unique(sort_keys(ids[known]), return_inverse=True, return_counts=True)
+    counts = np.ones(len(ids), np.int64) if slots is None else slots
+    starts = np.cumsum(counts) - counts
+    means, n_rows = outputs.copy(), 0
+    for places in np.split(np.argsort(group, kind="stable"), np.cumsum(sizes)[:-1]):
+        rows = known[places]
+        own = starts[rows][:, None] + np.arange(counts[rows[0]]) if len(rows) > 1 else None
+        if own is None or (outputs[own] == outputs[own[0]]).all():
+            continue
+        n_rows += len(rows)
+        means[own] = outputs[own].mean(0)
+    if n_rows:
+        warn(
+            f"{n_rows} rows have the inputs of others and other scores: each is taught, and the "
+            "ensemble scored with, the mean of their scores"
+        )
+    return means
 
 
 def _score_table_columns(task: Task, key: str | None) -> list[str]:
