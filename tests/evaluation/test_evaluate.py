@@ -10,7 +10,7 @@ import pytest
 
 from potstill.evaluation.evaluate import evaluate
 from potstill.evaluation.outcome import SeedOutcome, TaskOutcome
-from potstill.kinds import Classification
+from potstill.kinds import Classification, Ranking
 from potstill.metrics.named import metric
 from potstill.tasks.rowids import row_ids
 from potstill.tasks.sources import PYTHON_SOURCE
@@ -133,3 +133,27 @@ def test_an_ensemble_that_is_missing_in_one_seed_is_left_out() -> None:
     assert set(found["scores"]) == {"student", "multitask"}
     assert "student_vs_ensemble" not in found
     assert set(found["calibration"]) == {"student", "multitask"}
+
+
+def test_queries_without_a_score_are_not_counted() -> None:
+    """Twenty queries, five with a relevant candidate: too few for a verdict."""
+    n_queries, n_scored = 20, 5
+    truth = np.zeros((n_queries, 2))
+    truth[:n_scored, 1] = 1.0
+    good, bad = np.tile([0.0, 1.0], n_queries), np.tile([1.0, 0.0], n_queries)
+    flat = outcome("lists")
+    rows = np.arange(2 * n_queries)
+    lists = replace(
+        flat,
+        kind=Ranking(highest=1.0),
+        metric=metric("mrr"),
+        split=flat.split.take(rows),
+        inputs=[flat.inputs[0][: len(rows)]] * 2,
+        groups=rows // 2,
+        truth=truth.ravel(),
+        predictions={"student": good, "multitask": bad},
+    )
+    entry = results([lists])["tasks"]["lists"]
+    assert entry["n"] == n_scored
+    assert entry["student_vs_multitask"]["low"] > 0
+    assert entry["verdict"] == "no difference"

@@ -24,7 +24,9 @@ from potstill.core.errors import (
     UsageError,
 )
 from potstill.core.progress import Progress
+from potstill.pipeline.estimate import estimate
 from potstill.pipeline.loading import load_tasks
+from potstill.pipeline.looking import look
 from tests.pipeline.toy_runs import SPLITS, Keys, toy_run, toy_task, with_key, write_run
 from tests.toys import toy_rows
 
@@ -297,6 +299,26 @@ def test_a_disk_that_is_too_small_stops_the_run_before_training(
         todo="potstill clean.*output",
     )
     assert not (tmp_path / "runs" / "stages").exists()
+
+
+def test_a_run_that_goes_on_needs_no_disk_for_what_stands(
+    run: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = load_run_file(write_run(tmp_path, run))
+    tasks = load_tasks(file, seed=0, skip_bad_rows=0, progress=Progress())
+    potstill.run(run, quiet=True)
+    stages = (tmp_path / "runs" / "stages").rglob("*")
+    there = sum(path.stat().st_size for path in stages if path.is_file())
+    free = estimate(file, tasks).disk_bytes - there
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(1 << 40, 1 << 40, free))
+    potstill.run(run, quiet=True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(1 << 40, 1 << 40, free - 1))
+    with pytest.raises(ResourceError, match="GiB free"):
+        potstill.run(run, quiet=True)
+    found = look(file, Progress(quiet=True))
+    (error,) = [f.what for f in found.findings["run"] if f.severity == "error"]
+    assert "GiB of disk are free" in error
+    assert found.n_errors == 1
 
 
 @pytest.mark.parametrize("jobs", [0, -1])

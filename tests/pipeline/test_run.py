@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import time
@@ -239,6 +240,24 @@ def test_without_teachers_there_is_no_ensemble(base: Path, tmp_path: Path) -> No
     assert "teachers" not in card
     # A student that learns from labels alone is the multi-task baseline: trained once.
     assert kinds_of(made_stages(result.folder)) == {"single", "multi-task", "score"}
+
+
+def test_teachers_without_test_rows_have_dev_scores_alone(base: Path, tmp_path: Path) -> None:
+    task = toy_task()
+    del task["test"]
+    scores = [{"text": row["text"], "bad": 0.4, "good": 0.6} for row in task["train"] + task["dev"]]
+    given = copy.deepcopy(task) | {"teachers": {"scores": scores}}
+    run = toy_run(tmp_path, base, {"mood": task, "given": given})
+    run["evaluate"]["baselines"] = []
+    result = potstill.run(run)
+    details = read(result.folder / "details.json")
+    assert {m["task"] for m in details["members"]} == {"mood", "given"}
+    for member in details["members"]:
+        assert member["test"] is None
+        assert 0 <= member["dev"] <= 1
+    # Of somebody's scores nobody knows how many parameters made them.
+    assert "ensemble_params" not in result.results["cost"]
+    assert details["cost"]["ensemble"].keys() == {"ms_per_text"}
 
 
 def test_means_cover_the_tasks_with_teachers(base: Path, tmp_path: Path) -> None:

@@ -18,35 +18,27 @@ _N_TEXTS = 64
 _N_REPEATS = 3
 
 
-def ms_per_text(
-    systems: Mapping[str, Mapping[str, Sequence[AnyNetwork]]],
-    splits: Mapping[str, Split],
-    device: Device,
-) -> dict[str, float]:
-    """Milliseconds a text of each system, mean over its tasks.
+class TextTimes:
+    """Milliseconds a text, measured once for each task and shape of network.
 
-    A system reads a task's text with each of the task's networks, one after the other. Networks
-    of the same shape take the same time, so one of each shape is measured, on its own.
+    Networks of the same shape take the same time.
 
     Args:
-        systems: System to task to networks.
         splits: Task to the rows whose first few are timed.
         device: Where.
     """
-    known: dict[tuple[str, str], float] = {}
 
-    def timed(task: str, network: AnyNetwork) -> float:
+    def __init__(self, splits: Mapping[str, Split], device: Device) -> None:
+        self._splits = splits
+        self._device = device
+        self._known: dict[tuple[str, str], float] = {}
+
+    def of(self, network: AnyNetwork, task: str) -> float:
+        """Of a network that reads a task's texts."""
         key = task, network.shape
-        if key not in known:
-            known[key] = _measure(network, task, splits, device)
-        return known[key]
-
-    return {
-        name: statistics.mean(
-            sum(timed(task, network) for network in networks) for task, networks in tasks.items()
-        )
-        for name, tasks in systems.items()
-    }
+        if key not in self._known:
+            self._known[key] = _measure(network, task, self._splits, self._device)
+        return self._known[key]
 
 
 def _measure(network: AnyNetwork, task: str, splits: Mapping[str, Split], device: Device) -> float:

@@ -57,8 +57,10 @@ class TaskOutcome:
 
     @property
     def n_units(self) -> int:
-        """Rows, or queries of a ranking: what a bootstrap draws."""
-        return len(self.split if self.groups is None else np.unique(self.groups))
+        """Rows, or queries of a ranking, that have a score."""
+        if self.groups is None:
+            return len(self.split)
+        return self.kind.n_scored(self.truth, self.groups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -374,6 +374,10 @@ class Kind(ABC):
         """What metrics take as groups, from the groups of slots."""
         return groups
 
+    def n_scored(self, truth: Any, groups: np.ndarray) -> int:
+        """How many groups of slots have a score: not a list without a right answer."""
+        return len(np.unique(groups))
+
     def agreement(self, a: np.ndarray, b: np.ndarray, groups: np.ndarray | None) -> float:
         """How far two systems say the same, whatever the truth is: a share or a correlation."""
         same = np.asarray(self._same(a, b), np.float64)

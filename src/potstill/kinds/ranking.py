@@ -114,6 +114,11 @@ class Ranking(Kind):
     ) -> list[dict[str, Any]]:
         return [{"prediction": round(float(value), 6)} for value in predictions]
 
+    def n_scored(self, truth: Any, groups: np.ndarray) -> int:
+        from potstill.metrics.ranking import count_queries_without_relevant
+
+        return len(np.unique(groups)) - count_queries_without_relevant(truth, groups)
+
     def agreement(self, a: np.ndarray, b: np.ndarray, groups: np.ndarray | None) -> float:
         """Share of queries with the same first candidate (of equal scores the first row)."""
         if groups is None:

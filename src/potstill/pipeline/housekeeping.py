@@ -97,6 +97,15 @@ def list_runs(output: Path) -> Listing:
     return Listing(runs=runs, stages=stages)
 
 
+def bytes_so_far(folder: Path) -> int:
+    """Bytes of the stages that the run in ``folder`` has made or found, unfinished ones too."""
+    if not (folder / "log.jsonl").is_file():
+        return 0
+    root = folder.parent / STAGES_FOLDER
+    names = dict.fromkeys(_stages_so_far(folder, last_only=False))
+    return sum(_size(root / f"{name}{end}") for name in names for end in ("", PARTIAL_SUFFIX))
+
+
 def clean(output: Path, *, really: bool) -> tuple[list[Path], int]:
     """Remove the stages that no run uses; an unfinished run needs its own to continue.
 

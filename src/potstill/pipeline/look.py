@@ -34,8 +34,7 @@ class Look:
     @property
     def n_errors(self) -> int:
         """Findings that stop a run."""
-        found = sum(f.severity == "error" for fs in self.findings.values() for f in fs)
-        return found + (self.cost is not None and self.cost.disk_bytes > self.free_bytes)
+        return sum(f.severity == "error" for fs in self.findings.values() for f in fs)
 
     @property
     def seconds(self) -> float | None:

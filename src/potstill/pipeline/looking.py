@@ -20,7 +20,7 @@ from potstill.core.progress import Progress
 from potstill.kinds import KINDS, Classification, Kind
 from potstill.pipeline.bases import too_long_for
 from potstill.pipeline.early import refuse_early
-from potstill.pipeline.estimate import estimate, try_steps
+from potstill.pipeline.estimate import Estimate, Trial, estimate, try_steps
 from potstill.pipeline.given import given_members, look_at_given
 from potstill.pipeline.loading import load_tasks
 from potstill.pipeline.look import Look
@@ -103,6 +103,17 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
     if any(f.severity == "error" for fs in findings.values() for f in fs):
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
     trial = try_steps(run, tasks, device, progress)
+    _add_cut_texts(findings, run, tasks, trial)
+    cost = estimate(run, tasks)
+    if scarce := _disk_findings(run, cost, free):
+        findings.setdefault("run", []).extend(scarce)
+    return Look(findings=findings, cost=cost, trial=trial, free_bytes=free)
+
+
+def _add_cut_texts(
+    findings: dict[str, list[Finding]], run: RunFile, tasks: Mapping[str, Task], trial: Trial
+) -> None:
+    """Add what the student does not read."""
     asked = run.training_for("student").max_tokens
     if too_long_for(trial.max_tokens, asked):
         what = f"the student's base reads {trial.max_tokens} tokens, not `max_tokens: {asked}`"
@@ -117,7 +128,14 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
             says=task.kind.generates,
             more=trial.max_tokens >= asked,
         )
-    return Look(findings=findings, cost=estimate(run, tasks), trial=trial, free_bytes=free)
+
+
+def _disk_findings(run: RunFile, cost: Estimate, free: int) -> list[Finding]:
+    if cost.disk_bytes <= free:
+        return []
+    what = f"{free / 2**30:.2f} GiB of disk are free, of {cost.disk_bytes / 2**30:.2f} needed"
+    todo = "free some (`potstill clean`), or set another `output:`"
+    return [Finding(severity="error", what=what, where=str(run.output), todo=todo)]
 
 
 def _finding(error: PotstillError) -> Finding:

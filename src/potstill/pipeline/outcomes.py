@@ -59,8 +59,14 @@ def task_outcome(run: SeedRun, task: Task) -> TaskOutcome:
             for member, own in zip(ensemble, said, strict=True):
                 answers = run.tuned([member], task).predict(own, groups)
                 score = task.metric.score(y, answers, task.kind.score_groups(groups))
+                held = task.test is not None  # else the reported rows are those of dev
                 members.append(
-                    {"task": task.name, "member": member.name, "dev": member.dev, "test": score}
+                    {
+                        "task": task.name,
+                        "member": member.name,
+                        "dev": score if not held and member.dev is None else member.dev,
+                        "test": score if held else None,
+                    }
                 )
     return TaskOutcome(
         task=task.name,

@@ -19,6 +19,7 @@ from potstill.pipeline.bases import longest, need_agreement, too_long_for
 from potstill.pipeline.early import refuse_early
 from potstill.pipeline.estimate import estimate
 from potstill.pipeline.given import look_at_given
+from potstill.pipeline.housekeeping import bytes_so_far
 from potstill.pipeline.jobs import Executor, Job
 from potstill.pipeline.loading import load_tasks, shared_rows
 from potstill.pipeline.outcomes import gather
@@ -246,7 +247,11 @@ class Run:
         for seed in self.seeds:
             refuse_early(self.run, seed.tasks)
         cost = estimate(self.run, first.tasks)
-        need_disk(Path(self.run.output), cost.disk_bytes, "checkpoints, networks and soft targets")
+        need_disk(
+            Path(self.run.output),
+            max(cost.disk_bytes - bytes_so_far(self.folder), 0),
+            "checkpoints, networks and soft targets",
+        )
         self.progress.say(
             f"{self.run.name}-{self.id}: {len(self.run.tasks)} tasks on {self.device.name}, "
             f"{self.device.precision}"

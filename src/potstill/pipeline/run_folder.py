@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ from potstill.core.files import (
 from potstill.core.stages import METHOD_VERSION, Stage
 from potstill.evaluation.details import curve, folder_bytes, task_details
 from potstill.evaluation.evaluate import evaluate
-from potstill.evaluation.latency import ms_per_text
+from potstill.evaluation.latency import TextTimes
 from potstill.evaluation.outcome import SeedOutcome
 from potstill.evaluation.report import write_report
 from potstill.pipeline.loading import reported_counts, shared_rows
@@ -126,7 +126,7 @@ class Finished:
         chosen = self.seeds[self.best]
         cost, more_cost = self._cost(chosen, self.outcomes)
         results = evaluate(self.outcomes, cost, resamples=self.run.evaluate.resamples)
-        created = _created(folder)
+        created = _created(folder, [s.folder.name for s in self.stages])
         details = self._details(chosen, self.outcomes[self.best], more_cost, created)
         self._publish_student(folder, chosen, results)
         write_json(folder / RESULTS_FILE, results)
@@ -155,9 +155,12 @@ class Finished:
         )
         write_text(aside / "README.md", card)
         seal(aside, {"stage": "student", "digest": chosen.student.digest, "seed": chosen.seed})
-        final = folder / STUDENT_FOLDER
-        shutil.rmtree(final, ignore_errors=True)
+        final, old = folder / STUDENT_FOLDER, folder / (STUDENT_FOLDER + ".old" + PARTIAL_SUFFIX)
+        shutil.rmtree(old, ignore_errors=True)
+        if final.exists():
+            final.rename(old)  # renamed, for what is removed in part would stay in its place
         publish(aside, final)
+        shutil.rmtree(old, ignore_errors=True)
 
     def _manifest(self, folder: Path, created: str) -> dict[str, Any]:
         return {
@@ -188,38 +191,23 @@ class Finished:
         self, chosen: SeedRun, outcomes: Sequence[SeedOutcome]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The ``cost`` of results.json, and what the report shows of it."""
-        student = self._loaded(chosen.student.folder)
-        shown: dict[str, Any] = {
-            "student": {
-                "params": student.n_parameters,
-                "bytes": folder_bytes(chosen.student.folder),
-            }
+        times = TextTimes({n: task.reported for n, task in chosen.tasks.items()}, self.device)
+        # Teachers that are no networks of ours have no time here, nor has their task.
+        own = {
+            name: [m.folder for m in members]
+            for name, members in chosen.rivals.items()
+            if all(m.source == "network" for m in members)
         }
-        systems = {"student": {name: [student] for name in chosen.tasks}}
-        networks = {
-            m.folder: self._loaded(m.folder)
-            for members in chosen.rivals.values()
-            for m in members
-            if m.source == "network"
-        }
-        if networks:
-            # Teachers that are no networks of ours have no time here, nor has their task.
-            systems["ensemble"] = {
-                name: [networks[m.folder] for m in members]
-                for name, members in chosen.rivals.items()
-                if all(m.folder in networks for m in members)
-            }
-            systems["student"] = {name: [student] for name in systems["ensemble"]}
-            shown["ensemble"] = {
-                "params": sum(network.n_parameters for network in networks.values()),
-                "bytes": sum(folder_bytes(folder) for folder in networks),
-            }
-        splits = {name: task.reported for name, task in chosen.tasks.items()}
-        for name, ms in ms_per_text(systems, splits, self.device).items():
-            shown[name]["ms_per_text"] = ms
-        cost: dict[str, Any] = {"student_params": student.n_parameters}
-        if networks:
-            cost["ensemble_params"] = shown["ensemble"]["params"]
+        ensemble = self._costs(own, times)
+        named = {task: [chosen.student.folder] for task in own or chosen.tasks}
+        student = self._costs(named, times)
+        cost: dict[str, Any] = {"student_params": student["params"]}
+        shown = {"student": student}
+        if own and len(own) < len(chosen.rivals):
+            shown["ensemble"] = {"ms_per_text": ensemble["ms_per_text"]}
+        elif own:
+            shown["ensemble"] = ensemble
+            cost["ensemble_params"] = ensemble["params"]
         if self.run.student.finetune:
             folders = [chosen.finetuned(t).folder for t in chosen.all_tasks]
             cost["student_finetuned_params"] = sum(load_network(f).n_parameters for f in folders)
@@ -228,6 +216,28 @@ class Finished:
             for stage in ("teach", "label", "distill")
         }
         return cost, shown
+
+    def _costs(self, systems: Mapping[str, Sequence[Path]], times: TextTimes) -> dict[str, Any]:
+        """Parameters and bytes of some networks, and milliseconds a text, the mean over tasks.
+
+        Args:
+            systems: Task to the networks that read its texts, one after the other.
+            times: What is measured.
+        """
+        tasks_of: dict[Path, list[str]] = {}
+        for task, folders in systems.items():
+            for folder in folders:
+                tasks_of.setdefault(folder, []).append(task)
+        parameters, ms = 0, 0.0
+        for folder, tasks in tasks_of.items():
+            network = self._loaded(folder)  # one at a time: a run may have dozens
+            parameters += network.n_parameters
+            ms += sum(times.of(network, task) for task in tasks)
+        return {
+            "params": parameters,
+            "bytes": sum(folder_bytes(folder) for folder in tasks_of),
+            "ms_per_text": ms / max(len(systems), 1),
+        }
 
     def _loaded(self, folder: Path) -> AnyNetwork:
         """A network that looks for texts as the run does."""
@@ -294,10 +304,12 @@ class Finished:
         }
 
 
-def _created(folder: Path) -> str:
-    """When the run was first finished: what is only read again is not made again."""
+def _created(folder: Path, stages: Sequence[str]) -> str:
+    """When the run was first finished with these stages: what is only read is not made again."""
     with suppress(ArtefactError, KeyError):
-        return str(read_manifest(folder)["created"])
+        known = read_manifest(folder)
+        if known["stages"] == stages and known["potstill"] == __version__:
+            return str(known["created"])
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

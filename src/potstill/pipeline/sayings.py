@@ -123,7 +123,7 @@ def text_outcome(
                             "task": task.name,
                             "member": member.name,
                             "dev": dev[member.name],
-                            "test": score,
+                            "test": None if task.test is None else score,
                         }
                     )
             best = max(texts_of, key=lambda name: dev[name] or 0.0)
