@@ -20,14 +20,18 @@ from transformers import (
     BertForTokenClassification,
 )
 
-from potstill.core.errors import ArtefactError, BaseModelError, DataError, MismatchError
+from potstill.core.errors import ArtefactError, BaseModelError, DataError, MismatchError, Stopped
+from potstill.models.token_rows import TokenRows
+from potstill.targets import label as label_module
+from potstill.targets.label import label, read_labels
 from potstill.tasks.sources import Source
 from potstill.tasks.task import Task, slots_of
-from potstill.teachers.external import classifier_outputs, look_at
+from potstill.teachers import external as external_module
+from potstill.teachers.external import look_at, open_classifier
 from potstill.teachers.given_models import classifier_member
 from potstill.teachers.given_scores import scores_member, scores_outputs
 from potstill.teachers.member import Member
-from tests.tiny import CPU, toy_task
+from tests.tiny import CPU, stage_folder, toy_task
 from tests.toys import VOCABULARY, toy_rows, toy_tokenizer, write_rows
 
 TASK = toy_task(train=16, dev=8)
@@ -60,10 +64,8 @@ def classifier(
 
 def outputs_of(member: Member, task: Task, max_tokens: int = 64) -> np.ndarray:
     done: list[int] = []
-    rows = [task.train, task.dev]
-    outputs = classifier_outputs(
-        member, task, rows, device=CPU, max_tokens=max_tokens, done=done.append
-    )
+    ask = open_classifier(member, task, device=CPU, max_tokens=max_tokens, done=done.append)
+    outputs = ask({c: task.train.inputs[c] + task.dev.inputs[c] for c in task.inputs.columns})
     assert sum(done) == len(task.train) + len(task.dev)
     return outputs
 
@@ -238,6 +240,34 @@ def test_models_of_another_format_or_label_space(tmp_path: Path) -> None:
         with pytest.raises(BaseModelError, match="cannot load it|lack") as other:
             look_at(classifier_member(str(tmp_path / folder), None, "m"), task)
         assert form in other.value.wanted
+
+
+def test_labelling_by_a_model_continues_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier(tmp_path / "given", ("bad", "good"))
+    member = classifier_member(str(tmp_path / "given"), None, "given 1")
+    rows = [TASK.train]
+    whole = label(stage_folder(tmp_path / "a"), member, TASK, rows, device=CPU, what="w")
+    wanted = read_labels(whole, member, TASK, rows)
+    monkeypatch.setattr(label_module, "_PART_ROWS", 10)
+    stages = stage_folder(tmp_path / "b")
+    outputs_of, sizes = external_module._outputs, []
+
+    def counted(model: Any, order: Any, task: Task, tokens: TokenRows, *args: Any) -> Any:
+        sizes.append(len(tokens))
+        if len(sizes) == 2:
+            stages.progress.stop.requested = "Ctrl-C"
+        return outputs_of(model, order, task, tokens, *args)
+
+    monkeypatch.setattr(external_module, "_outputs", counted)
+    with pytest.raises(Stopped):
+        label(stages, member, TASK, rows, device=CPU, what="w")
+    stages.progress.stop.requested = None
+    stage = label(stages, member, TASK, rows, device=CPU, what="w")
+    assert sizes == [10, 6, 6]  # the second was broken off, the first stood
+    again = read_labels(stage, member, TASK, rows)
+    np.testing.assert_allclose(again.members, wanted.members, rtol=1e-3, atol=1e-3)
 
 
 # -- scores -------------------------------------------------------------------------------------

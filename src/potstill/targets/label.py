@@ -18,14 +18,14 @@ from potstill.core.stages import Stage, StageFolder
 from potstill.targets.parts import SCRATCH, Parts
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
 from potstill.tasks.task import Split, Task, folds, slots_of
-from potstill.teachers.external import classifier_outputs
+from potstill.teachers.external import open_classifier
 from potstill.teachers.given_scores import JOINING_VERSION, scores_outputs
 from potstill.teachers.member import Member
 from potstill.training.inference import INFERENCE_VERSION
 from potstill.training.network import load_encoder_network
 
 SHARD = "targets"
-_PART_ROWS = 8192
+_PART_ROWS = 1024
 TIMING_FILE = "timing.json"
 
 
@@ -148,18 +148,18 @@ def _opinion(
     with stages.progress.bar(what, n, keep=False) as bar:
         done = stoppable(stages, bar, what)
         if member.source == "classifier":
-            outputs = classifier_outputs(
-                member, task, rows, device=device, max_tokens=max_tokens, done=done
-            )
+            ask = open_classifier(member, task, device=device, max_tokens=max_tokens, done=done)
         else:
             network = load_encoder_network(member.folder)
 
-            def answer(start: int, end: int) -> np.ndarray:
-                part = {column: values[start:end] for column, values in inputs.items()}
+            def ask(part: Mapping[str, list[Any]]) -> np.ndarray:
                 tokens = network.tokenise(task.name, part)
                 return network.outputs(tokens, (task.name,), device, done=done)[task.name]
 
-            outputs = in_parts(folder, n, answer, bar)
+        def answer(start: int, end: int) -> np.ndarray:
+            return ask({column: values[start:end] for column, values in inputs.items()})
+
+        outputs = in_parts(folder, n, answer, bar)
     return outputs, cover_of(member, task, rows)
 
 

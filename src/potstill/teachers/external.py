@@ -8,7 +8,7 @@ scores       a table with a score per class (or ``value``), joined by inputs or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, cast
 
@@ -31,7 +31,7 @@ from potstill.models.encoder import longest_text, refuse_missing, silence
 from potstill.models.token_rows import TokenRows, padded_lengths, pick_slots
 from potstill.models.tokenizer import load_tokenizer
 from potstill.tasks.batches import token_batches
-from potstill.tasks.task import Split, Task
+from potstill.tasks.task import Task
 from potstill.teachers.given_models import need_unchanged
 from potstill.teachers.given_scores import read_scores, scores_outputs
 from potstill.teachers.given_texts import texts_of_file, try_speaker
@@ -104,16 +104,15 @@ def look_at(
     return found
 
 
-def classifier_outputs(
+def open_classifier(
     member: Member,
     task: Task,
-    rows: Sequence[Split],
     *,
     device: Device,
     max_tokens: int,
     done: Callable[[int], object],
-) -> np.ndarray:
-    """Outputs (S, C) of a model in the task's label order.
+) -> Callable[[Mapping[str, list[Any]]], np.ndarray]:
+    """Load a model; what is returned gives its outputs (S, C) for rows in the task's label order.
 
     Raises:
         BaseModelError: The folder is not a classifier that transformers can load.
@@ -124,13 +123,28 @@ def classifier_outputs(
     order = _label_order(model, member, task)
     tokenizer = load_tokenizer(member.folder)
     need_unchanged(member)
-    columns = task.inputs.columns
-    inputs: dict[str, list[Any]] = {
-        c: [v for split in rows for v in split.inputs[c]] for c in columns
-    }
     limit = longest_text(model) or max_tokens
-    tokens = task.inputs.tokenise(inputs, tokenizer, max_tokens=min(max_tokens, limit), task=None)
     model = nn.Module.to(model, device.torch).train(mode=False)
+
+    def answer(inputs: Mapping[str, list[Any]]) -> np.ndarray:
+        tokens = task.inputs.tokenise(
+            inputs, tokenizer, max_tokens=min(max_tokens, limit), task=None
+        )
+        return _outputs(model, order, task, tokens, tokenizer.padding, limit, device, done)
+
+    return answer
+
+
+def _outputs(
+    model: PreTrainedModel,
+    order: list[int],
+    task: Task,
+    tokens: TokenRows,
+    padding: int,
+    limit: int,
+    device: Device,
+    done: Callable[[int], object],
+) -> np.ndarray:
     has_types = int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
     slots = tokens.slots
     n_outputs = len(tokens) if slots is None else len(slots.first)
@@ -138,7 +152,7 @@ def classifier_outputs(
     silent = np.empty((len(tokens), len(order)), np.float32)  # what the first token of a text says
     with torch.inference_mode(), device.autocast():
         for batch_rows in token_batches(padded_lengths(tokens.lengths, limit), BUDGET_TOKENS):
-            batch = to_batch(tokens, batch_rows, tokenizer.padding, device.torch, most=limit)
+            batch = to_batch(tokens, batch_rows, padding, device.torch, most=limit)
             types = {"token_type_ids": batch.types} if has_types else {}
             found = model(input_ids=batch.ids, attention_mask=batch.mask.long(), **types)
             if task.kind.reads == "passage":
