@@ -238,7 +238,8 @@ def test_init_json(tmp_path: Path) -> None:
     write_rows(tmp_path / "mood.jsonl", toy_rows("classification", 20))
     out = tmp_path / "new.yaml"
     assert document(good("init", tmp_path / "mood.jsonl", "--out", out, "--json")) == {
-        "run_file": str(out)
+        "run_file": str(out),
+        "left_out": [],
     }
 
 

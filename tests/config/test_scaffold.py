@@ -40,7 +40,7 @@ def init(tmp_path: Path) -> Init:
         def read_head(path: Path) -> Head:
             return files[path.relative_to(tmp_path / "data").as_posix()]
 
-        text = scaffold([tmp_path / "data"], read_head=read_head, folder=tmp_path)
+        text = scaffold([tmp_path / "data"], read_head=read_head, folder=tmp_path).text
         (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
         return text, load_run_file(tmp_path / "run.yaml")
 
@@ -238,7 +238,7 @@ def test_files_elsewhere_keep_their_path(tmp_path: Path) -> None:
     far.touch()
     for folder, written in ((tmp_path / "a/x", "../b/c/train.csv"), (tmp_path / "1/2/3", str(far))):
         folder.mkdir(parents=True)
-        text = scaffold([far], read_head=lambda _: ONE, folder=folder)
+        text = scaffold([far], read_head=lambda _: ONE, folder=folder).text
         assert f"train: {written}\n" in text
         (folder / "run.yaml").write_text(text)
         run = load_run_file(folder / "run.yaml")
@@ -403,3 +403,77 @@ def test_languages_with_labels_are_no_translation(init: Init) -> None:
     rows["label"] = ["a longer yes", "a longer no"] * 4
     _, run = init({"same/train.csv": rows})
     assert run.tasks["same"].kind == "classification"
+
+
+def test_tests_without_labels_are_not_used(init: Init) -> None:
+    """As on the Hugging Face hub: their labels are all -1."""
+    stars: Head = {"text": list(SENTENCES), "score": [i / 2 for i in range(8)]}
+    hidden: Head = {"text": list(SENTENCES), "score": [-1.0] * 8}
+    text, run = init(
+        {
+            "stsb/train.parquet": stars,
+            "stsb/validation.parquet": stars,
+            "stsb/test.parquet": hidden,
+            "sst2/train.csv": {"sentence": list(SENTENCES), "label": [0, 1] * 4},
+            "sst2/test.csv": {"sentence": list(SENTENCES), "label": ["-1"] * 8},
+            "signed/train.csv": {"sentence": list(SENTENCES), "label": [-1, 1] * 4},
+            "signed/test.csv": {"sentence": list(SENTENCES), "label": [-1] * 8},
+        }
+    )
+    stsb = run.tasks["stsb"]
+    assert isinstance(stsb, RegressionTask)
+    assert (stsb.test, stsb.range) == (None, (0.0, 4.0))
+    assert stsb.dev is not None
+    assert run.tasks["sst2"].test is None
+    assert "2 classes seen: 0, 1" in text
+    assert "not used as test: every label of test.csv is -1, no label" in text
+    assert run.tasks["signed"].test is not None
+
+
+def test_class_ids_are_no_amounts() -> None:
+    rows: Head = {
+        "utterance": [f"say number {i} please" for i in range(400)],
+        "intent": [i * 5 % 77 for i in range(400)],
+    }
+    guess = guess_task({"train": rows})
+    assert not isinstance(guess, str)
+    assert guess.kind == "classification"
+    assert "77 whole numbers seen, taken for classes" in guess.notes[-1]
+    rows["score"] = rows.pop("intent")
+    amount = guess_task({"train": rows})
+    assert not isinstance(amount, str)
+    assert amount.kind == "regression"
+
+
+def test_lists_written_as_text_are_refused_by_name() -> None:
+    rows: Head = {"text": list(SENTENCES), "labels": ["['a', 'b']", "['a']"] * 4}
+    assert "column 'labels' holds lists written as text" in str(guess_task({"train": rows}))
+
+
+def test_instructions_and_their_mostly_empty_inputs(init: Init) -> None:
+    rows: Head = {
+        "instruction": [f"say {s}" for s in SENTENCES],
+        "input": ["", "", "", "", "", "", "", "more"],
+        "output": [f"answer {s}" for s in SENTENCES],
+    }
+    text, run = init({"alpaca.jsonl": rows})
+    task = run.record()["tasks"]["alpaca"]
+    assert (task["source"], task["target"]) == ("instruction", "output")
+    assert "# not used: input" in text
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").touch()
+    with pytest.raises(UsageError, match=r"typo\.csv.*\n.*no such file"):
+        scaffold([tmp_path, tmp_path / "typo.csv"], read_head=lambda _: ONE)
+
+
+def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+    for name in ("train.csv", "notes.csv", "more.ndjson"):
+        (tmp_path / name).touch()
+    heads: dict[str, Head] = {"notes.csv": {"id": [1, 2]}}
+    made = scaffold([tmp_path], read_head=lambda path: heads.get(path.name, ONE))
+    assert "more.ndjson" in made.text
+    (note,) = made.left_out
+    assert "notes.csv: no column with labels" in note
+    assert f"# Left out: {note}" in made.text

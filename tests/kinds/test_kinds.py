@@ -413,7 +413,23 @@ def test_faulty_labels_say_why(kind: Kind, value: object, reason: str) -> None:
         (Classification, [b"a", b"b"], {}, "one class only (none); the label is bytes b'a'"),
         (Regression, [2.0, 2.0], {"range": (0, 5)}, "one value only"),
         (Regression, [], {"range": (0, 5)}, "one value only"),
+        (
+            Classification,
+            ["neg", "pos"],
+            {"classes": ["negative", "positive"]},
+            "fewer than two of `classes:` (negative, positive) occur among the training labels "
+            "(neg, pos)",
+        ),
         (Ranking, [1, 1, 1], {}, "one relevance only"),
+        (Ranking, ["no", "yes", 1], {}, "2 are no numbers, the first of them 'no'"),
+        (Ranking, [1, -1, -2], {}, "2 lie outside 0 to inf, the first of them -1"),
+        (
+            Regression,
+            ["3,5", 1.0, 4.0, 5.0],
+            {"range": (0, 1)},
+            "hold fewer than two values that can be learned; 1 are no numbers, the first of them "
+            "'3,5'; 2 lie outside 0 to 1, the first of them 4.0",
+        ),
     ],
 )
 def test_labels_that_make_no_task(

@@ -87,6 +87,17 @@ def test_classes_that_differ_in_case_only(base: Path, tmp_path: Path, kind: str)
     assert "train.jsonl, line" in alike.where
 
 
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_a_split_of_one_value_has_no_correlation(base: Path, tmp_path: Path, split: str) -> None:
+    task = toy_task("regression") | {"range": [-1, 5]}
+    for row in task[split]:
+        row["score"] = -1.0
+    error = only(found(task, base, tmp_path), "error")
+    assert error.what == f"{split}: all 8 rows have the value -1"
+    assert error.where is not None
+    assert error.where.endswith(f"{split}.jsonl, line 1")
+
+
 def test_an_answer_inside_a_word(base: Path, tmp_path: Path) -> None:
     task = toy_task("span")
     row = next(row for row in task["train"] if len(row["answers"][0]) > 3)

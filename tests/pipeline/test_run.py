@@ -329,6 +329,26 @@ def test_a_ranking_with_nothing_to_rank_is_refused(base: Path, tmp_path: Path) -
         potstill.run(toy_run(tmp_path, base, {"rank": task}))
 
 
+def test_a_pool_for_all_tasks_is_one_for_those_that_read_its_columns(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = {"mood": toy_task(), "pair": toy_task("pair")}
+    pool = [{"text": "a good day"}, {"text": "a cold night"}]
+    run = toy_run(tmp_path, base, tasks) | {"distill": {"pool": pool}}
+    (seed,) = Run(parse_run(run), Progress(quiet=False)).seeds
+    assert len(seed.tasks["mood"].pool or ()) == 2
+    assert seed.tasks["pair"].pool is None
+    said = " ".join(capsys.readouterr().err.split())
+    assert "task 'pair' takes no rows of `distill: pool`: no column 'first'" in said
+    assert "hold all its rows" not in said
+    for own in (
+        with_key(run, "tasks.pair.pool", pool),  # asked of this task by name
+        with_key(run, "distill.pool", [{"txt": "a good day"}]),  # one that no task can read
+    ):
+        with pytest.raises(DataError, match="no column"):
+            Run(parse_run(own), Progress())
+
+
 def test_given_teachers_are_tried_before_others_are_trained(base: Path, tmp_path: Path) -> None:
     run = toy_run(tmp_path, base)
     scores = [{"text": row["text"], "bad": 0.2, "good": 0.8} for row in toy_task()["train"]]

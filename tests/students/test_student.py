@@ -272,6 +272,18 @@ def test_tables_are_answered_as_lists_of_dicts(student: Student) -> None:
     assert student.predict(pd.DataFrame({"text": []})) == []
 
 
+def test_of_tables_only_what_tasks_read_is_looked_at(student: Student) -> None:
+    rows = [{"text": "good film"}, {"text": "bad film"}]
+    wanted = student.predict(rows)
+    frame = pd.DataFrame({"meta": [1, "x"], "text": [row["text"] for row in rows]})
+    assert student.predict(frame) == wanted
+    assert student.predict(frame.iloc[1]) == wanted[1]["tasks"]  # one row of it
+    with pytest.raises(UsageError, match="several columns 'text'"):
+        student.predict(pd.concat([frame, frame], axis=1))
+    with pytest.raises(UsageError, match="meta"):
+        student.predict(frame[["meta"]])
+
+
 def test_tables_with_lists_are_answered_too(student: Student) -> None:
     rows = [{"tokens": ["good", "film"]}, {"tokens": ["a", "cold", "day"]}]
     wanted = student.predict(rows)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -77,10 +78,12 @@ def init(
                 wanted="a new file",
                 todo="name another with --out, or replace it with --force",
             )
-        text = scaffold(data, read_head=read_head, folder=out.resolve().parent)
-        write_text(out, text)
+        made = scaffold(data, read_head=read_head, folder=out.resolve().parent)
+        write_text(out, made.text)
+        for note in made.left_out:
+            print(f"left out: {note}", file=sys.stderr)
         answer(
-            {"run_file": str(out)},
+            {"run_file": str(out), "left_out": made.left_out},
             as_json,
             f"{out} is written. Next: potstill check {shlex.quote(str(out))}",
         )

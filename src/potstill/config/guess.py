@@ -19,7 +19,7 @@ from potstill.tasks.records import separator_hint
 Head = Mapping[str, Sequence[object]]
 """The first rows of a file, by column."""
 
-SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
+SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
 _SPLITS = {
     "train": ("train", "training"),
     "dev": ("dev", "validation", "valid", "val", "eval", "development"),
@@ -63,6 +63,7 @@ _LABELS = (
     "stars",
     "y",
 )
+_CLASS_NAMES = {"label", "labels", "class", "category", "intent"}
 _LATER = {"images": {"image", "label"}}
 _WORDS = ("tokens", "words")
 _TAGS = ("tags", "ner_tags", "pos_tags")
@@ -201,7 +202,10 @@ def guess_task(heads: Mapping[str, Head]) -> Guess | str:
         hint = separator_hint(list(train))
         return f"no column with labels among: {', '.join(train)}" + (f"; {hint}" if hint else "")
     inputs = [name for name in inputs if name != label]
-    labels = [v for head in heads.values() for v in head.get(label, ()) if not _is_missing(v)]
+    labelled = [head for head in heads.values() if not is_unlabelled(head, train, label)]
+    labels = [v for head in labelled for v in head.get(label, ()) if not _is_missing(v)]
+    if sum(_is_list_as_text(v) for v in labels) > len(labels) / 2:
+        return f"column '{label}' holds lists written as text: write jsonl or parquet with lists"
     numbers = _numbers(labels)
     query = _first(_QUERIES, inputs)
     candidate = _first([c for c in _CANDIDATES if c != query], inputs)
@@ -217,23 +221,34 @@ def guess_task(heads: Mapping[str, Head]) -> Guess | str:
     if not text:
         return f"no column with text among: {', '.join(train)}"
     keys: dict[str, object] = {"text": text[0] if len(text) == 1 else list(text), "label": label}
-    notes = (why,) if why else ()
-    distinct = sorted({str(value) for value in labels})
-    is_amount = numbers is not None and (
-        (any(isinstance(v, float) for v in labels) and not set(numbers) <= {0.0, 1.0})
-        or any(not n.is_integer() for n in numbers)
-        or len(distinct) > _MOST_CLASSES
-    )
-    if numbers is not None and is_amount:
-        low, high = round_outward(min(numbers), max(numbers))
-        seen = f"labels from {min(numbers):g} to {max(numbers):g} seen: check `range`"
-        return Guess(kind="regression", keys={**keys, "range": [low, high]}, notes=(*notes, seen))
+    return _guess_of_labels(label, labels, keys, (why,) if why else ())
+
+
+def _guess_of_labels(
+    label: str, labels: Sequence[object], keys: dict[str, object], notes: tuple[str, ...]
+) -> Guess | str:
+    """Classes or amounts, by the labels of the first rows."""
+    numbers, distinct = _numbers(labels), sorted({str(value) for value in labels})
+    many = len(distinct) > _MOST_CLASSES
+    ids = False
+    if numbers is not None:
+        whole = all(n.is_integer() for n in numbers)
+        in_floats = any(isinstance(v, float) for v in labels)
+        ids = many and whole and not in_floats and label.lower() in _CLASS_NAMES
+        fractions = not whole or (in_floats and not set(numbers) <= {0.0, 1.0})
+        if not ids and (many or fractions):
+            low, high = round_outward(min(numbers), max(numbers))
+            seen = f"labels from {min(numbers):g} to {max(numbers):g} seen: check `range`"
+            return Guess(
+                kind="regression", keys={**keys, "range": [low, high]}, notes=(*notes, seen)
+            )
     if len(distinct) > max(_MOST_CLASSES, len(labels) // 2):
         return f"column '{label}' has {len(distinct)} different values in {len(labels)} rows"
     shown = ", ".join(distinct[:8]) + (", ..." if len(distinct) > 8 else "")
-    return Guess(
-        kind="classification", keys=keys, notes=(*notes, f"{len(distinct)} classes seen: {shown}")
-    )
+    seen = f"{len(distinct)} classes seen: {shown}"
+    if ids:
+        seen = f"{len(distinct)} whole numbers seen, taken for classes; amounts are a regression"
+    return Guess(kind="classification", keys=keys, notes=(*notes, seen))
 
 
 def _are_words(values: Sequence[object]) -> bool:
@@ -293,6 +308,19 @@ def _guess_of_lists(train: Head) -> Guess | str | None:
                 notes=((why,) if why else ()) + ("lists of labels",),
             )
     return None
+
+
+def is_unlabelled(head: Head, train: Head, label: str) -> bool:
+    """Whether all labels of a split are -1, which those of train never are: a hidden test."""
+    own, known = (
+        _numbers([value for value in part.get(label, ()) if not _is_missing(value)])
+        for part in (head, train)
+    )
+    return own is not None and set(own) == {-1.0} and -1.0 not in (known or ())
+
+
+def _is_list_as_text(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("[") and value.endswith("]")
 
 
 def lacks(head: Head, columns: Sequence[str]) -> list[str]:

@@ -19,6 +19,8 @@ _PAIRS = (
     ("article", "summary"),
     ("article", "highlights"),
     ("dialogue", "summary"),
+    ("instruction", "output"),
+    ("instruction", "response"),
     ("input", "output"),
     ("prompt", "completion"),
 )
@@ -50,9 +52,11 @@ def guess_texts(heads: Mapping[str, Head], name: str) -> dict[str, Guess]:
     for first, second in _PAIRS:
         if first in lower and second in lower:
             source, target = lower[first], lower[second]
-            if _texts(train[source]) and _varied(train[target]):
+            if _mostly_there(train[source]) and _varied(train[target]):
                 keys: dict[str, object] = {"source": source, "target": target}
-                notes = (f"'{target}' is a text for '{source}'; translation is a kind of its own",)
+                why = (f"'{target}' is a text for '{source}'; translation is a kind of its own",)
+                unread = ", ".join(c for c in others if c not in (source, target))
+                notes = (*why, f"not used: {unread}") if unread else why
                 return {name: Guess(kind="generation", keys=keys, notes=notes)}
     return {}
 
@@ -60,6 +64,12 @@ def guess_texts(heads: Mapping[str, Head], name: str) -> dict[str, Guess]:
 def _texts(values: Sequence[object]) -> bool:
     present = [value for value in values if value is not None]
     return bool(present) and all(isinstance(value, str) for value in present)
+
+
+def _mostly_there(values: Sequence[object]) -> bool:
+    """Texts of which most are not empty."""
+    filled = sum(bool(str(value).strip()) for value in values if value is not None)
+    return _texts(values) and filled > len(values) / 2
 
 
 def _sentences(values: Sequence[object]) -> bool:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from potstill.config.guess import (
@@ -20,6 +20,7 @@ from potstill.config.guess import (
     find_files,
     group_files,
     guess_task,
+    is_unlabelled,
     lacks,
 )
 from potstill.config.guess_texts import guess_texts
@@ -32,7 +33,20 @@ _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
 _WORDS = {"true", "false", "null", "yes", "no", "on", "off", ".inf", ".nan", ".", "y", "n"}
 
 
-def scaffold(data: Sequence[Path], *, read_head: ReadHead, folder: Path | None = None) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaffold:
+    """A first run file.
+
+    Attributes:
+        text: What `load_run_file` accepts from its folder.
+        left_out: Files without a task in it, and why; comments of the text say so too.
+    """
+
+    text: str
+    left_out: tuple[str, ...]
+
+
+def scaffold(data: Sequence[Path], *, read_head: ReadHead, folder: Path | None = None) -> Scaffold:
     """Write a run file for data files.
 
     Args:
@@ -41,12 +55,17 @@ def scaffold(data: Sequence[Path], *, read_head: ReadHead, folder: Path | None =
         read_head: Gives the first rows of a file, by column.
         folder: Where the run file will stand; its paths are relative to it. Default: here.
 
-    Returns:
-        The text of a run file that `load_run_file` accepts from ``folder``.
-
     Raises:
-        UsageError: No task could be made out.
+        UsageError: A file is not there, or no task could be made out.
     """
+    for place in data:
+        if not place.exists():
+            raise UsageError(
+                f"DATA: {place}",
+                got="no such file or folder",
+                wanted="data files, or folders that are searched for them",
+                todo="check the path",
+            )
     folder = (Path.cwd() if folder is None else folder).absolute()
     files = find_files(data)
     groups, left = group_files(files)
@@ -97,7 +116,7 @@ def scaffold(data: Sequence[Path], *, read_head: ReadHead, folder: Path | None =
         "",
         *(_SAYING if says else _ANSWERING),
     ]
-    return "\n".join(lines) + "\n"
+    return Scaffold(text="\n".join(lines) + "\n", left_out=tuple(map(_one_line, left)))
 
 
 _ANSWERING = (
@@ -134,8 +153,11 @@ def _task(group: Group, guess: Guess, heads: dict[str, Head], folder: Path) -> s
         if path is None:
             continue
         missing = lacks(heads[split], inputs if split == "pool" else columns)
+        hidden = [c for c in labels if is_unlabelled(heads[split], heads["train"], c)]
         if missing and split != "train":
             notes.append(f"not used as {split}: {path.name} lacks {', '.join(missing)}")
+        elif hidden and split in ("dev", "test"):
+            notes.append(f"not used as {split}: every {hidden[0]} of {path.name} is -1, no label")
         else:
             keys[split] = _relative(path, folder)
     if "dev" not in keys:

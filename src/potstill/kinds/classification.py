@@ -47,10 +47,14 @@ class Classification(Kind):
             tuple(label_text(c) for c in given) if given else tuple(sorted(seen, key=label_order))
         )
         if len({as_spelled(label, classes) for label in seen} & set(classes)) < 2:
-            raise ValueError(
-                f"the training labels hold one class only ({', '.join(sorted(seen)) or 'none'})"
-                + ("" if fault is None else f"; {fault}")
-            )
+            found = ", ".join(sorted(seen)) or "none"
+            what = f"the training labels hold one class only ({found})"
+            if given and len(seen) > 1:
+                what = (
+                    f"fewer than two of `classes:` ({', '.join(classes)}) occur among the training "
+                    f"labels ({found})"
+                )
+            raise ValueError(what + ("" if fault is None else f"; {fault}"))
         positive = options.get("positive")
         chosen = None if positive is None else as_spelled(label_text(positive), classes)
         if chosen is not None and chosen not in classes:

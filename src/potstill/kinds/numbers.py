@@ -48,6 +48,29 @@ def finite_numbers(values: Iterable[object]) -> list[float]:
     return numbers
 
 
+def too_few_numbers(values: Iterable[object], low: float, high: float) -> str:
+    """How many values are no numbers or lie outside a range, each with the first; may be empty.
+
+    Args:
+        values: Labels of which too few can be learned from.
+        low: The least that is allowed.
+        high: The most.
+    """
+    odd: dict[str, list[object]] = {"are no numbers": [], f"lie outside {low:g} to {high:g}": []}
+    no_numbers, outside = odd.values()
+    for value in values:
+        numbers = finite_numbers([value])
+        if not numbers:
+            no_numbers.append(value)
+        elif not low <= numbers[0] <= high:
+            outside.append(value)
+    return "".join(
+        f"; {len(found)} {what}, the first of them {found[0]!r:.60}"
+        for what, found in odd.items()
+        if found
+    )
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities over the last axis, in the precision of ``logits``."""
     powers = np.exp(logits - logits.max(-1, keepdims=True))

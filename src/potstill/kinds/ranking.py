@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from potstill.kinds.base import Inputs, Kind, Space
-from potstill.kinds.numbers import finite_number, finite_numbers, need_groups
+from potstill.kinds.numbers import finite_number, finite_numbers, need_groups, too_few_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +35,9 @@ class Ranking(Kind):
     def learn(cls, labels: Sequence[object], options: Mapping[str, Any]) -> Self:
         values = [v for v in finite_numbers(labels) if v >= 0]
         if len(set(values)) < 2:
-            raise ValueError("the training labels hold one relevance only")
+            why = too_few_numbers(labels, 0.0, math.inf)
+            much = "fewer than two that can be learned" if why else "one relevance only"
+            raise ValueError(f"the training labels hold {much}{why}")
         return cls(highest=max(values))
 
     def encode_label(self, value: object) -> float:

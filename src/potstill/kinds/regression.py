@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from potstill.kinds.base import Inputs, Kind, Space
-from potstill.kinds.numbers import finite_number, finite_numbers
+from potstill.kinds.numbers import finite_number, finite_numbers, too_few_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,9 @@ class Regression(Kind):
         values = np.array([v for v in finite_numbers(labels) if low <= v <= high])
         scaled = (values - low) / (high - low)
         if len(np.unique(scaled)) < 2:
-            raise ValueError("the training labels hold one value only")
+            why = too_few_numbers(labels, low, high)
+            much = "fewer than two values that can be learned" if why else "one value only"
+            raise ValueError(f"the training labels hold {much}{why}")
         spread = max(float(scaled.std()), _LEAST_SPREAD)
         return cls(low=low, high=high, mean=float(scaled.mean()), spread=spread)
 

@@ -32,6 +32,10 @@ def load_tasks(
         Stopped: Stop was requested.
     """
     tasks: dict[str, Task] = {}
+    # A pool for all tasks is one for those that read its columns.
+    lacking: dict[str, list[DataError]] = {
+        name: [] for name, section in run.tasks.items() if section.pool is None
+    }
     with progress.bar("reading", len(run.tasks)) as bar:
         for name, section in run.tasks.items():
             progress.stop.check(f"before task '{name}' is read")
@@ -53,8 +57,10 @@ def load_tasks(
                 key=given.key if isinstance(given, GivenScores) else None,
                 skip_bad_rows=skip_bad_rows,
                 like=_read_alike(run, section, tasks),
+                lacking=lacking[name].append if name in lacking else None,
             )
             bar.advance()
+    _tell_lacking(run, lacking, progress)
     for name, task in list(tasks.items()):
         if any(_is(p, "others") for p in run.pool_of(name)):
             try:
@@ -68,8 +74,8 @@ def load_tasks(
             held = [split.ids for split in (task.dev, task.test) if split is not None]
             tasks[name] = replace(task, pool=join_pools(pools, held, [task.train.ids]))
     for task in tasks.values():
-        named = any(not isinstance(p, str) for p in run.pool_of(task.name))
-        if named and task.pool is None:
+        named = [p for p in run.pool_of(task.name) if not isinstance(p, str)]
+        if len(named) > len(lacking.get(task.name, ())) and task.pool is None:
             progress.warn(f"task '{task.name}' has no pool: train, dev or test hold all its rows")
         for split in (task.train, task.dev, task.test, task.pool):
             if split is not None and split.skipped:
@@ -77,6 +83,20 @@ def load_tasks(
                     f"task '{task.name}': {split.skipped} faulty rows of {split.source} skipped"
                 )
     return tasks
+
+
+def _tell_lacking(run: RunFile, lacking: Mapping[str, list[DataError]], progress: Progress) -> None:
+    """Say which tasks a pool for all tasks is none for.
+
+    Raises:
+        DataError: It is one for none.
+    """
+    asked = [n for n in lacking if any(not isinstance(p, str) for p in run.pool_of(n))]
+    if asked and all(lacking[name] for name in asked):
+        raise lacking[asked[0]][0]
+    for name in asked:
+        for error in lacking[name]:
+            progress.say(f"task '{name}' takes no rows of `distill: pool`: {error.got}")
 
 
 def _read_alike(run: RunFile, section: Section, tasks: Mapping[str, Task]) -> Task | None:

@@ -35,6 +35,7 @@ from potstill.tasks.findings import (
     count_classes,
     count_values,
     find_absent_classes,
+    find_constant_split,
     find_duplicates,
     find_empty_split,
     find_empty_texts,
@@ -309,6 +310,8 @@ def _label_findings(
         yield from find_lone_candidates(queries, values, split, rows.where)
     elif encoded:
         yield count_values(values, split)
+        if section.kind == "regression" and split != "train":
+            yield from find_constant_split(values, split, lambda i: rows.where([*encoded][i]))
 
 
 def _kept(reader: Reader, value: object) -> object:

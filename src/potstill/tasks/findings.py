@@ -179,6 +179,15 @@ def find_single_value(
     return [_error(what, where(0), f"give train rows of a second {thing}, or drop the task")]
 
 
+def find_constant_split(labels: np.ndarray, split: str, where: Where) -> list[Finding]:
+    """An error where all values of dev or test are the same: every correlation with them is 0."""
+    if len(labels) < 2 or len(np.unique(labels)) > 1:
+        return []
+    what = f"{split}: all {in_rows(len(labels))} have the value {labels[0]:g}"
+    todo = "tests whose labels are kept secret have one value: take another split, or none"
+    return [_error(what, where(0), todo)]
+
+
 def find_unfit_labels(
     column: str,
     labels: Sequence[object],

@@ -7,7 +7,7 @@ or test hold. Everything random depends on the seed alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from potstill.kinds import KINDS, Kind
 from potstill.tasks.findings import find_lone_candidates
 from potstill.tasks.inputs import READERS, Reader
 from potstill.tasks.pools import join_pools
+from potstill.tasks.records import NoColumnError
 from potstill.tasks.rowids import (
     join_key,
     sample_groups,
@@ -49,6 +50,7 @@ def load_task(
     key: str | None = None,
     skip_bad_rows: int = 0,
     like: Task | None = None,
+    lacking: Callable[[DataError], object] | None = None,
 ) -> Task:
     """Read a task.
 
@@ -70,6 +72,7 @@ def load_task(
         skip_bad_rows: How many faulty rows each source may have.
         like: A task that was read from the same file in the same way: this one takes the same rows
             of it for its share and its dev, so that both can learn from one encoder pass.
+        lacking: Called where a pool lacks the input columns, and is left out; None refuses it.
 
     Raises:
         DataError: A source or a row is faulty, a split is empty, or the labels make no task.
@@ -109,10 +112,15 @@ def load_task(
     if fixed.grouped:
         _need_lists(name, {"train": share, "dev": chosen_dev, "test": given_test})
     held_out = [s.ids for s in (chosen_dev, given_test) if s is not None]
-    pools = [
-        rest if isinstance(source, str) and source == "rest" else reader.pool(source)
-        for source in pool
-    ]
+    pools: list[Split | None] = []
+    for source in pool:
+        try:
+            named = isinstance(source, str) and source == "rest"
+            pools.append(rest if named else reader.pool(source))
+        except NoColumnError as error:
+            if lacking is None:
+                raise
+            lacking(error)
     return Task(
         name=name,
         kind=fixed,

@@ -7,10 +7,10 @@ and decodes. How outputs are computed is the business of what derives from :clas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
@@ -94,8 +94,8 @@ class Predictor(ABC):
         Tasks that read the same columns are answered from one encoder pass.
 
         Args:
-            rows: A row (column name to value), a list of rows, an Arrow table or a DataFrame;
-                columns that no task reads are ignored.
+            rows: A row (column name to value), a list of rows, an Arrow table, a DataFrame or a
+                row of it; columns that no task reads are ignored.
             tasks: Which tasks to answer; None answers each row for all whose columns it has.
 
         Returns:
@@ -112,9 +112,11 @@ class Predictor(ABC):
             >>> student.predict({"sentence": "A warm, funny film."})  # doctest: +SKIP
             {'sst2': {'prediction': 'positive', 'scores': {'negative': 0.02, 'positive': 0.98}}}
         """
+        if hasattr(rows, "iloc") and not hasattr(rows, "columns"):  # one row of a DataFrame
+            rows = cast("Any", rows).to_dict()
         if isinstance(rows, Mapping):
             return self.predict([rows], tasks)[0]["tasks"]  # type: ignore[no-any-return]
-        rows = _dicts(rows)
+        rows = _dicts(rows, {c for head in self.heads.values() for c in head.inputs.columns})
         wanted: dict[tuple[str, ...], tuple[str, ...]] = {}
         for i, row in enumerate(rows):
             columns = tuple(row)
@@ -352,20 +354,37 @@ def _head(kind: Kind, entry: Mapping[str, Any]) -> TaskHead:
     )
 
 
-def _dicts(rows: object) -> Sequence[Row]:
-    """Rows as dicts, whatever table they come in."""
+def _dicts(rows: object, columns: Collection[str]) -> Sequence[Row]:
+    """Rows as dicts, whatever table they come in; of tables only ``columns`` are read.
+
+    Raises:
+        UsageError: ``rows`` is no table, or has a column twice.
+    """
     if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
         return [with_text_names(row) for row in rows]
     if hasattr(rows, "to_pandas") and not hasattr(rows, "__arrow_c_stream__"):
         rows = rows.to_pandas()
-    is_frame = hasattr(rows, "iloc") and hasattr(rows, "columns")
+    is_frame = hasattr(rows, "iloc")
     if is_frame or hasattr(rows, "__arrow_c_stream__"):
         import pyarrow as pa  # noqa: PLC0415 (a service answers dicts only)
 
-        # an older pandas hands out no stream
-        table = pa.Table.from_pandas(rows, preserve_index=False) if is_frame else pa.table(rows)
-        found: list[Row] = table.to_pylist()
-        return found
+        table: Any = rows if is_frame else pa.table(rows)
+        names = [str(name) for name in (table.columns if is_frame else table.column_names)]
+        kept = [i for i, name in enumerate(names) if name in columns]
+        twice = sorted({names[i] for i in kept if names.count(names[i]) > 1})
+        if twice:
+            raise UsageError(
+                "rows to predict",
+                got=f"several columns '{twice[0]}'",
+                wanted="one",
+                todo="rename or drop the others: which one is meant cannot be known",
+            )
+        unread = dict.fromkeys(names)  # a message may name them
+        if not kept:
+            return [unread] * len(table)
+        if is_frame:  # an older pandas hands out no stream
+            table = pa.Table.from_pandas(table.iloc[:, kept], preserve_index=False)
+        return [unread | row for row in table.select([names[i] for i in kept]).to_pylist()]
     raise UsageError(
         "rows to predict",
         got=f"{type(rows).__name__} {rows!r:.60}",

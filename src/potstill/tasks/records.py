@@ -257,17 +257,22 @@ def how_to_mend(reasons: Iterable[str]) -> str:
     return "mend the rows"
 
 
-def no_column(column: str, there: Sequence[str], origin: Origin) -> DataError:
+class NoColumnError(DataError):
+    """A source lacks a column."""
+
+
+def no_column(column: str, there: Sequence[str], origin: Origin) -> NoColumnError:
     """The error for a source that lacks a column."""
     near = nearest(column, there)
     hint = "" if near is None else f" ('{near}' is nearest)"
     separated = separator_hint(there)
-    return origin.fault(
+    fault = origin.fault(
         column=column,
         got=missing_column(column, there),
         wanted=f"a column '{column}'",
         todo=separated or f"name a column that is there{hint}, or add the column to the data",
     )
+    return NoColumnError(fault.thing, got=fault.got, wanted=fault.wanted, todo=fault.todo)
 
 
 def separator_hint(columns: Sequence[str]) -> str:
