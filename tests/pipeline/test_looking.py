@@ -11,11 +11,12 @@ import pytest
 import potstill
 from potstill.config import load_run_file
 from potstill.core.progress import Progress
+from potstill.pipeline.estimate import base_parameters
 from potstill.pipeline.look import Look
 from potstill.pipeline.looking import look
 from potstill.tasks.findings import Finding
 from tests.pipeline.toy_runs import Keys, toy_run, toy_task, write_run
-from tests.toys import write_rows
+from tests.toys import make_base, write_rows
 
 
 def found(task: Keys, base: Path, folder: Path, skip_bad_rows: int = 0) -> list[Finding]:
@@ -225,3 +226,23 @@ def test_one_label_in_another_order_is_the_same_label(base: Path, tmp_path: Path
     copy["labels"] = several["labels"][:1]
     warnings = [f.what for f in found(task, base, tmp_path / "2") if f.severity == "warning"]
     assert any("1 input has rows of different labels" in what for what in warnings)
+
+
+def test_teachers_of_another_base_are_timed_on_their_own(base: Path, tmp_path: Path) -> None:
+    large = make_base(tmp_path / "large", width=256, layers=8)
+    run = toy_run(tmp_path / "runs", base)
+    run.pop("base")
+    run["student"] = {"base": str(base)}
+    run["teachers"] |= {"base": str(large)}
+    looked = look(load_run_file(write_run(tmp_path, run)), Progress(quiet=True))
+    assert looked.trial is not None
+    assert looked.cost is not None
+    # Nothing looks at the bundled base, which is named nowhere.
+    weights = [sum(f.stat().st_size for f in p.glob("*.safetensors")) for p in (base, large)]
+    assert weights[1] > 2 * weights[0]
+    assert base_parameters(load_run_file(tmp_path / "run.yaml")) == weights[1] // 4
+    assert looked.trial.teacher_rows_per_second < looked.trial.rows_per_second
+    assert 0 < looked.cost.teacher_rows < looked.cost.rows
+    by_hand = (looked.cost.rows - looked.cost.teacher_rows) / looked.trial.rows_per_second
+    by_hand += looked.cost.teacher_rows / looked.trial.teacher_rows_per_second
+    assert looked.seconds == pytest.approx(by_hand)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from potstill.config import RunFile
 from potstill.config.fields import SEQUENCE_BASE
+from potstill.config.training import Architecture
 from potstill.core.device import Device
 from potstill.core.progress import Progress
 from potstill.core.stages import StageFolder
@@ -38,11 +40,13 @@ class Estimate:
     Attributes:
         n_networks: Networks to train.
         rows: Rows to pass through training, epochs counted.
+        teacher_rows: Those of them that teachers learn from.
         disk_bytes: Disk for everything that stays, and the largest checkpoint.
     """
 
     n_networks: int
     rows: int
+    teacher_rows: int
     disk_bytes: int
 
 
@@ -65,6 +69,7 @@ def estimate(run: RunFile, tasks: Mapping[str, Task]) -> Estimate:
         if run.teachers.recipe in ("finetuned", "mt-dnn-kd"):
             n_networks += times * n_kept * n_taught
             rows += times * n_kept * taught * teachers.epochs
+    teacher_rows = rows
     n_networks += run.student.generations
     rows += run.student.generations * (train + pool) * student.epochs
     if "multitask" in run.evaluate.baselines:
@@ -85,8 +90,12 @@ def estimate(run: RunFile, tasks: Mapping[str, Task]) -> Estimate:
         + _COPIES_WHILE_TRAINING * size
         + _SLACK_BYTES
     )
+    n_seeds = len(run.seeds)
     return Estimate(
-        n_networks=n_networks * len(run.seeds), rows=rows * len(run.seeds), disk_bytes=disk
+        n_networks=n_networks * n_seeds,
+        rows=rows * n_seeds,
+        teacher_rows=teacher_rows * n_seeds,
+        disk_bytes=disk,
     )
 
 
@@ -100,13 +109,16 @@ def _store_bytes(run: RunFile, tasks: Mapping[str, Task]) -> int:
 
 
 def base_parameters(run: RunFile) -> int:
-    """Parameters of the run's base, from the size of its weight files, or as it will have."""
-    if run.base == SEQUENCE_BASE:
-        sides = (run.teachers.architecture, run.student.architecture)
-        sizes = [architecture_of(own, longest(run)).n_parameters(own.vocabulary) for own in sides]
-        return max(sizes)
-    folder = find_base(run.base).path
-    return sum(p.stat().st_size for p in folder.glob("*.safetensors")) // _BYTES
+    """Parameters of the largest base, from the size of its weight files, or as it will have."""
+    sizes = []
+    for base in run.bases:
+        if base == SEQUENCE_BASE:
+            sides = (run.teachers.architecture, run.student.architecture)
+            sizes += [architecture_of(s, longest(run)).n_parameters(s.vocabulary) for s in sides]
+        else:
+            weights = find_base(base).path.glob("*.safetensors")
+            sizes.append(sum(path.stat().st_size for path in weights) // _BYTES)
+    return max(sizes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +126,8 @@ class Trial:
     """What a few real steps showed.
 
     Attributes:
-        rows_per_second: Rows through a training step.
+        rows_per_second: Rows through a step of the student.
+        teacher_rows_per_second: Rows through a step of its teachers, on the mean of their networks.
         memory_bytes: Peak memory of this process.
         max_tokens: What the student reads of a text: what was asked, or what its base can.
         truncated: Task to the share of rows whose inputs lose their end.
@@ -122,62 +135,101 @@ class Trial:
     """
 
     rows_per_second: float
+    teacher_rows_per_second: float
     memory_bytes: int
     max_tokens: int
     truncated: dict[str, float]
     truncated_targets: dict[str, float]
 
+    def seconds(self, cost: Estimate) -> float:
+        """How long the training will take."""
+        others = (cost.rows - cost.teacher_rows) / self.rows_per_second
+        return others + cost.teacher_rows / self.teacher_rows_per_second
+
 
 def try_steps(run: RunFile, tasks: Mapping[str, Task], device: Device, progress: Progress) -> Trial:
     """Train on a few rows of every task, throw the result away, and say how fast it went."""
-    settings = replace(settings_for(run, "student"), epochs=1, accumulate=1)
     rng = np.random.default_rng(0)
     few = [_few(task, rng) for task in tasks.values()]
-    quiet = Progress(stop=progress.stop)
-    with TemporaryDirectory() as folder, progress.bar("a few real steps", 2) as bar:
-        stages = StageFolder(root=Path(folder) / "stages", progress=quiet)
+    rows = sum(len(task.train) for task in few)
+    own = _Side(run.student.base or run.base, run.student.architecture, run.student.layers)
+    nets = run.teacher_nets() if run.trained_tasks else ()
+    sides = {("student", own): 1}
+    for net in nets:
+        architecture = run.teachers.architecture
+        theirs = "teachers", _Side(net.base or run.base, architecture, net.layers)
+        sides[theirs] = sides.get(theirs, 0) + 1
+    alike = _pace(run, "teachers") == _pace(run, "student")
+    records: dict[tuple[str, _Side], dict[str, Any]] = {}
+    with TemporaryDirectory() as folder, progress.bar("a few real steps", len(sides)) as bar:
+        stages = StageFolder(root=Path(folder) / "stages", progress=Progress(stop=progress.stop))
         if run.generates:
             need_agreement(run, tasks, stages)
-        base, *_ = resolve_base(
-            run.student.base or run.base,
-            run.student.architecture,
-            tasks,
-            stages,
-            "",
-            longest(run),
-        )
-        plan = NetworkPlan(
-            base=base, base_digest="", layers=run.student.layers, head_dropout={}, task_weights={}
-        )
-        records = []
-        for name in ("first", "second"):  # the first also pays for what is set up once
-            place = Path(folder) / name
-            place.mkdir()
+        for name, side in sides:
+            known = records.get(("student", side)) if alike else None
+            records[name, side] = known or _try(run, name, side, few, tasks, stages, device)
+            bar.advance()
+    seconds = {key: max(record["seconds"], 1e-3) for key, record in records.items()}
+    taught = sum(seconds[key] * n for key, n in sides.items() if key[0] == "teachers")
+    record = records["student", own]
+    unit = 1 if sys.platform == "darwin" else 1024
+    rate = rows / seconds["student", own]
+    return Trial(
+        rows_per_second=rate,
+        teacher_rows_per_second=rows * len(nets) / taught if nets else rate,
+        memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        max_tokens=record["max_tokens"],
+        truncated=record["truncated"],
+        truncated_targets=record["truncated_targets"],
+    )
+
+
+def _pace(run: RunFile, side: str) -> tuple[object, ...]:
+    """Settings that a row's time hangs on."""
+    settings = settings_for(run, side)
+    return settings.batch, settings.max_tokens, settings.tasks_per_step, settings.balance
+
+
+class _Side(NamedTuple):
+    """What a network starts from."""
+
+    base: str
+    architecture: Architecture
+    layers: int | None
+
+
+def _try(
+    run: RunFile,
+    name: str,
+    side: _Side,
+    few: Sequence[Task],
+    tasks: Mapping[str, Task],
+    stages: StageFolder,
+    device: Device,
+) -> dict[str, Any]:
+    """The record of a training that is thrown away."""
+    settings = replace(settings_for(run, name), epochs=1, accumulate=1)
+    base, *_ = resolve_base(side.base, side.architecture, tasks, stages, "", longest(run))
+    plan = NetworkPlan(
+        base=base, base_digest="", layers=side.layers, head_dropout={}, task_weights={}
+    )
+    record: dict[str, Any] = {}
+    for _ in range(2):  # the first also pays for what is set up once
+        with TemporaryDirectory() as folder:
             train_network(
-                place,
+                Path(folder),
                 few,
                 plan,
                 settings,
                 extras={},
                 seed=0,
                 device=device,
-                progress=quiet,
+                progress=stages.progress,
                 name="trial",
                 record={},
             )
-            records.append(training_record(place))
-            bar.advance()
-    record = records[-1]
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    rows = sum(len(task.train) for task in few)
-    return Trial(
-        rows_per_second=rows / max(record["seconds"], 1e-3),
-        memory_bytes=peak,
-        max_tokens=record["max_tokens"],
-        truncated=record["truncated"],
-        truncated_targets=record["truncated_targets"],
-    )
+            record = training_record(Path(folder))
+    return record
 
 
 def _few(task: Task, rng: np.random.Generator) -> Task:

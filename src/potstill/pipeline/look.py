@@ -41,7 +41,7 @@ class Look:
         """How long the training will take."""
         if self.cost is None or self.trial is None:
             return None
-        return self.cost.rows / self.trial.rows_per_second
+        return self.trial.seconds(self.cost)
 
     def to_json(self) -> dict[str, Any]:
         """As the command prints it with ``--json``."""
@@ -70,10 +70,11 @@ class Look:
                 table.add_row(Text(task), mark, text)
         lines: list[Any] = [table, Text("")]
         if self.cost is not None and self.trial is not None and self.seconds is not None:
+            rate = self.cost.rows / max(self.seconds, 1e-3)
             lines.append(
                 Text(
                     f"{_counted(self.cost.n_networks, 'network')} to train, "
-                    f"{self.cost.rows:,} rows in all, at {self.trial.rows_per_second:.0f} rows/s "
+                    f"{self.cost.rows:,} rows in all, at {rate:.0f} rows/s "
                     f"about {_time(self.seconds)} of "
                     f"training; memory {self.trial.memory_bytes / 2**30:.1f} GiB; disk up to "
                     f"{self.cost.disk_bytes / 2**30:.2f} GiB of {self.free_bytes / 2**30:.1f} free"
