@@ -2,9 +2,9 @@
 
     python benchmarks/adaptation.py --data DATA --folder WORK --student STUDENT [--seeds 0,1,2]
 
-DATA holds ``snips/train.parquet`` and ``test.parquet``; the task is the intent. STUDENT is the
-folder of a student of other tasks. For 50, 200 and 1,000 labels the same fine-tune starts once
-from the student's encoder and once from the base that the student itself started from.
+DATA holds ``snips/train.parquet``, ``dev.parquet`` and ``test.parquet``; the task is the intent.
+STUDENT is the folder of a student of other tasks. For 50, 200 and 1,000 labels the same fine-tune
+starts once from the student's encoder and once from the base that the student itself started from.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     found: dict[str, list[float]] = {}
     for seed in (int(s) for s in args.seeds.split(",")):
         for size in SIZES:
-            # The same number of steps for every size, so that few labels are not also few steps.
+            # 1,500 rows pass at least, and each three times, so that few labels are not few steps.
             epochs = max(3, round(3 * SIZES[-1] / size / 2))
             for name, base in (("student", str(args.student.resolve())), ("raw", args.base)):
                 result = potstill.run(

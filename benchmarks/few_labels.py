@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kinds import SHARED_ROWS, print_table, thin
+from kinds import SHARED_ROWS, marks, print_table, thin
 
 import potstill
 from potstill.core.files import write_json
@@ -58,6 +58,7 @@ def main() -> None:
         setting += f"-temperature{args.temperature:g}"
     if args.soft_weight != 0.5:
         setting += f"-soft{args.soft_weight:g}"
+    setting += marks(parser, args, "test_rows")
     name = f"{setting}-{args.members}members-seed{args.seed.replace(',', '_')}.json"
     write_json(args.folder / "results" / "few_labels" / name, result.results)
     print_table(result.results)

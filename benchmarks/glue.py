@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from kinds import SHARED_ROWS, thin
+from kinds import SHARED_ROWS, marks, thin
 
 import potstill
 from potstill.core.files import write_json
@@ -89,8 +89,9 @@ def main() -> None:
         return
     if args.data is None:
         parser.error("--data is needed: a folder with <task>/train.parquet and dev.parquet")
+    setting = marks(parser, args, "nets", "test_rows") + ("-nolong" if args.no_long else "")
     for variant, asked in variants(args).items():
-        run_variant(args, variant, asked)
+        run_variant(args, variant, asked, setting)
 
 
 def seeds(text: str) -> int | list[int]:
@@ -124,11 +125,18 @@ def variants(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         taught = ["mnli", "qqp", "rte", "qnli"]
         recipe = {"recipe": "mt-dnn-kd", "tasks": taught, "nets": args.nets}
         recipe["select_on"] = ["mnli", "rte"]
-        training = {"epochs": args.epochs, "max_tokens": 128}
-        made = {"mt-dnn-kd": run_file(args, EIGHT, args.rows)}
-        made["mt-dnn-kd"] |= {
-            "teachers": {**recipe, "training": training},
-            "student": {**student_training(args), "finetune": True},
+        # Keys for all sides would win over the recipe's: only the epochs are the same for all.
+        asked = run_file(args, EIGHT, args.rows)
+        own = asked.pop("training")
+        student = own | student_training(args).get("training", {})
+        made = {
+            "mt-dnn-kd": asked
+            | {
+                "training": {"epochs": args.epochs},
+                "teachers": {**recipe, "training": {"max_tokens": 128}},
+                "student": {"training": student, "finetune": True},
+                "evaluate": {**asked["evaluate"], "training": own},
+            }
         }
     else:
         made = {
@@ -193,7 +201,9 @@ def test_file(args: argparse.Namespace, task: str) -> Path:
     return target
 
 
-def run_variant(args: argparse.Namespace, variant: str, asked: dict[str, Any]) -> None:
+def run_variant(
+    args: argparse.Namespace, variant: str, asked: dict[str, Any], setting: str
+) -> None:
     """Run one variant, and keep its results."""
     suffix = "" if args.rate == RATES[1] or args.experiment == "baselines" else f"-{args.rate:.0e}"
     suffix += "" if args.epochs == 3 else f"-{args.epochs}epochs"
@@ -202,6 +212,7 @@ def run_variant(args: argparse.Namespace, variant: str, asked: dict[str, Any]) -
     suffix += "" if args.batch == 32 else f"-batch{args.batch}"
     suffix += "" if args.balance == "gradients" else f"-balance-{args.balance}"
     suffix += "" if args.rows == 2500 else f"-{args.rows}rows"
+    suffix += setting
     seed = args.seed if isinstance(args.seed, int) else "_".join(map(str, args.seed))
     name = f"{variant}{suffix}-seed{seed}"
     print(f"== {args.experiment}: {name}", flush=True)

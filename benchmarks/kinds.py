@@ -64,10 +64,18 @@ def main() -> None:
     asked = snips(args) if args.experiment == "snips" else eight(args)
     result = potstill.run(asked, quiet=not sys.stderr.isatty(), jobs=args.jobs)
     some = "" if args.only is None else f"-{args.only.replace(',', '_')}-{args.rows}rows"
+    some += marks(parser, args, "epochs", "members", "test_rows", *(() if some else ("rows",)))
     some += "" if args.balance == "gradients" else f"-balance-{args.balance}"
     name = f"{args.experiment}{some}-seed{args.seed.replace(',', '_')}.json"
     write_json(args.folder / "results" / "kinds" / name, result.results)
     print_table(result.results)
+
+
+def marks(parser: argparse.ArgumentParser, args: argparse.Namespace, *names: str) -> str:
+    """What of the options differs from its default, for the name of a file of results."""
+    values = {name: getattr(args, name) for name in names}
+    changed = {n: v for n, v in values.items() if v != parser.get_default(n)}
+    return "".join(f"-{v}{n.replace('_', '')}".replace(",", "_") for n, v in changed.items())
 
 
 def files(args: argparse.Namespace, name: str) -> dict[str, Any]:

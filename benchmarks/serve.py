@@ -23,6 +23,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import statistics
 import subprocess
@@ -127,6 +128,7 @@ def make_models(folder: Path, engine: str) -> None:
             rows=None,
             seed=0,
         )
+        shutil.rmtree(folder / name, ignore_errors=True)  # of an attempt with another engine
         write_bundle(
             student.network,
             folder / name,

@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from kinds import marks
+
 import potstill
 from potstill.core.files import write_json
 
@@ -55,8 +57,9 @@ def main() -> None:
         return
     if args.data is None:
         parser.error("--data is needed: a folder with train, dev and test_2016 as parquet")
+    setting = marks(parser, args, "rate", "width", "source", "targets")
     for variant in args.only.split(","):
-        run_variant(args, variant)
+        run_variant(args, variant, setting)
 
 
 def seeds(text: str) -> int | list[int]:
@@ -91,12 +94,12 @@ def run_file(args: argparse.Namespace, variant: str) -> dict[str, Any]:
     }
 
 
-def run_variant(args: argparse.Namespace, variant: str) -> None:
+def run_variant(args: argparse.Namespace, variant: str, setting: str) -> None:
     """Run one variant, and keep its results."""
     rows = "" if args.rows is None else f"-{args.rows}rows"
     members = "" if args.members == 1 else f"-{args.members}members"
     seed = "_".join(map(str, args.seed)) if isinstance(args.seed, list) else args.seed
-    name = f"{variant}-{args.epochs}epochs{rows}{members}-seed{seed}"
+    name = f"{variant}-{args.epochs}epochs{rows}{members}{setting}-seed{seed}"
     print(f"== {name}", flush=True)
     asked = run_file(args, variant)
     result = potstill.run(asked, quiet=not sys.stderr.isatty(), jobs=args.jobs)

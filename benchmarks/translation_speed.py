@@ -3,7 +3,7 @@
     python benchmarks/translation_speed.py --student RUN/student --data FILE --rows 1000 \
         --repeats 3 --threads 1 --out results.json
 
-FILE holds a task's source column; where it holds the target's too, BLEU of each side is computed.
+FILE holds a task's source column; with ``--target COLUMN`` BLEU of each side is computed too.
 From raw texts to texts, tokenising included, loading excluded, beam search with ``--beams`` (4):
 
     ctranslate2-int8    what a bundle of the student runs, int8 weights
@@ -68,6 +68,8 @@ def main() -> None:
     task = args.task or next(iter(network.tasks))
     (source,) = network.tasks[task].inputs.columns
     table = read(args.data, args.rows)
+    if args.target is not None and args.target not in table:
+        raise SystemExit(f"--target {args.target} is none of {', '.join(table)}")
     texts = table[source]
     decoding = Decoding(beams=args.beams, length_penalty=network.decoding.length_penalty)
     sides = sides_of(network, task, args.student / "encoder", decoding, threads)

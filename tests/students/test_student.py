@@ -282,6 +282,8 @@ def test_of_tables_only_what_tasks_read_is_looked_at(student: Student) -> None:
         student.predict(pd.concat([frame, frame], axis=1))
     with pytest.raises(UsageError, match="meta"):
         student.predict(frame[["meta"]])
+    with pytest.raises(UsageError, match="parted by semicolons"):
+        student.predict({"id;text": "1;good film"})
 
 
 def test_tables_with_lists_are_answered_too(student: Student) -> None:

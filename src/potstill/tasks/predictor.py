@@ -18,7 +18,7 @@ from potstill.core.errors import UsageError
 from potstill.kinds import Kind, kind_from_json
 from potstill.models.token_rows import TokenRows
 from potstill.tasks.inputs import READERS, Columns, Reader
-from potstill.tasks.records import with_text_names
+from potstill.tasks.records import separator_hint, with_text_names
 
 if TYPE_CHECKING:  # reading files needs pyarrow, a service does not
     from potstill.tasks.sources import ArrowStream, PandasConvertible
@@ -152,7 +152,7 @@ class Predictor(ABC):
                     f"{where}task '{name}'",
                     got=f"rows with the columns {', '.join(columns) or '(none)'}",
                     wanted=", ".join(self.heads[name].inputs.columns),
-                    todo="add the columns, or leave the task out",
+                    todo=separator_hint(columns) or "add the columns, or leave the task out",
                 )
         chosen = tuple(name for name in wanted if readable[name])
         if not chosen:
@@ -161,7 +161,7 @@ class Predictor(ABC):
                 f"{where}no task can be answered",
                 got=f"rows with the columns {', '.join(columns) or '(none)'}",
                 wanted=f"the columns of a task ({needs})",
-                todo="rename the columns of the input",
+                todo=separator_hint(columns) or "rename the columns of the input",
             )
         return chosen
 
