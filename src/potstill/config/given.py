@@ -40,7 +40,10 @@ class GivenScores(Section):
     )
     key: Column | None = Field(
         default=None,
-        description="Column that joins scores and rows; null: the task's input columns.",
+        description=(
+            "Column that joins scores and rows; null: the task's input columns. Rows of equal "
+            "inputs are taught the mean of their scores."
+        ),
     )
 
     @classmethod
