@@ -17,6 +17,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, MarianMTModel
 from potstill.core.errors import ArtefactError, ResourceError
 from potstill.core.progress import Progress
 from potstill.export import choose_decoder
+from potstill.export import decoders as decoders_module
 from potstill.export.bundle import BUNDLE_FILE, pack, read_bundle
 from potstill.export.decoders import DECODERS, decoders_here, need_decoder, open_decoder
 from potstill.models.beam_search import generate
@@ -411,3 +412,11 @@ def test_a_task_of_texts_is_saved_by_its_student(tmp_path: Path) -> None:
         "tokenizer.json",
         "tokenizer_config.json",
     ]
+
+
+def test_bf16_needs_a_processor_that_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders_module, "compute_types_here", lambda: ["fp32", "int8"])
+    assert need_decoder("ctranslate2-int8").compute_type == "int8"
+    with pytest.raises(ResourceError, match="does not multiply bf16") as refused:
+        need_decoder("ctranslate2-bf16")
+    assert "--engines ctranslate2-int8" in refused.value.todo

@@ -13,6 +13,8 @@ from transformers import (
     BertModel,
     DistilBertConfig,
     DistilBertModel,
+    ModernBertConfig,
+    ModernBertModel,
     PreTrainedModel,
     RobertaConfig,
     RobertaModel,
@@ -330,3 +332,20 @@ def test_a_base_that_is_no_encoder(tmp_path: Path, base: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes())
     with pytest.raises(BaseModelError, match="cannot load"):
         load_encoder(tmp_path, pooling="mean")
+
+
+def test_layers_that_differ_are_not_left_out(tmp_path: Path) -> None:
+    """ModernBERT's first layer has a norm less, and one in three looks at the whole text."""
+    config = ModernBertConfig(
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=6,
+        num_attention_heads=2,
+        pad_token_id=0,
+    )
+    ModernBertModel(config).save_pretrained(tmp_path)
+    assert load_encoder(tmp_path, pooling="mean").n_layers == 6
+    assert load_encoder(tmp_path, pooling="mean", layers=6).n_layers == 6
+    with pytest.raises(BaseModelError, match="layers that differ"):
+        load_encoder(tmp_path, pooling="mean", layers=3)

@@ -6,6 +6,7 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -215,3 +216,27 @@ def test_threads_may_share_a_tokenizer(tokenizer: TextTokenizer) -> None:
 
     with ThreadPoolExecutor(4) as many:
         assert list(many.map(limit_of, (8, 16, 24, 32))) == [8, 16, 24, 32]
+
+
+def test_what_is_cut_off_pairs_stays_small(
+    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backend keeps every combination of the pieces of both texts, rows times."""
+    kept: list[int] = []
+    backend = tokenizer._backend
+
+    class Spy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(backend, name)
+
+        def encode_batch_fast(self, rows: Any) -> Any:
+            found = backend.encode_batch_fast(rows)
+            kept.append(sum(1 + len(one.overflowing) for one in found))
+            return found
+
+    monkeypatch.setattr(tokenizer, "_backend", Spy())
+    short = ["a " * 120] * 300  # of few letters, and of many tokens
+    tokens = tokenizer.encode(short, short, max_tokens=32)
+    assert tokens.truncated.all()
+    assert len(kept) == 3  # blocks of 128 rows
+    assert max(kept) < 128 * 16

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,6 +19,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from potstill.models.token_rows import TokenRows
+from potstill.serving import predictions
 from potstill.serving.app import create_app
 from potstill.serving.predictor import BundlePredictor
 from potstill.serving.settings import ServeSettings
@@ -184,6 +186,29 @@ def test_bodies_that_are_on_their_way_are_bounded(app: FastAPI, client: TestClie
     assert refused.status_code == 503
     assert ask(client, {"rows": [ROW]}).status_code == 200
     assert service.bytes_coming == service.bytes_read == 0
+
+
+def test_a_body_that_is_read_for_long_is_late_at_the_deadline(
+    toys: ToyBundle, predictor: BundlePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, go_on = predictions._read, threading.Event()
+
+    def slow(*args: Any) -> Any:
+        go_on.wait(20)
+        return read(*args)
+
+    app = create_app(predictor, settings_of(toys, deadline=0.3))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert ask(client, {"rows": [ROW]}).status_code in (200, 503)
+        monkeypatch.setattr(predictions, "_read", slow)
+        start = time.monotonic()
+        late = ask(client, {"rows": [ROW]})
+        took = time.monotonic() - start
+        go_on.set()
+    assert late.status_code == 503
+    assert "deadline" in late.json()["error"]["got"]
+    assert 0.3 <= took < 15
+    assert app.state.service.bytes_read == 0
 
 
 def test_what_no_task_reads_costs_no_place(app: FastAPI, client: TestClient) -> None:

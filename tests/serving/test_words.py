@@ -18,6 +18,7 @@ from potstill.core.errors import DataError
 from potstill.export.bundle import read_bundle
 from potstill.export.engines import Engine
 from potstill.models.token_rows import TokenRows
+from potstill.serving import requests
 from potstill.serving.app import create_app
 from potstill.serving.predictor import BundlePredictor
 from potstill.serving.settings import ServeSettings
@@ -328,3 +329,32 @@ def test_any_task_may_come_first(base: Path, tmp_path: Path, first: str) -> None
     row = rows_of_all_sorts()[18]
     same(loaded.predict(row), made.student.predict(row))
     assert json.dumps(loaded.predict(row), ensure_ascii=False)
+
+
+def test_what_no_asked_task_reads_may_hold_anything(
+    client: TestClient, predictor: BundlePredictor
+) -> None:
+    """As `predict` has it: callers write null for what they have not."""
+    row = {"tokens": ["good", "film"], "question": None, "context": None}
+    asked = {"rows": [row], "tasks": ["tags"]}
+    answer = client.post("/predict", json=asked)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["rows"] == json.loads(json.dumps(predictor.predict([row], ["tags"])))
+    refused = client.post("/predict", json={"rows": [row]})
+    assert refused.status_code == 422
+    assert refused.json()["error"]["thing"] == "row 0, column 'question'"
+    spaced = {"rows": [{"tokens": ["New York", "is"]}], "tasks": ["opening"]}
+    assert client.post("/predict", json=spaced).status_code == 200
+
+
+def test_a_text_of_very_many_windows_is_refused(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"question": "cat", "context": PASSAGE}
+    body = {"rows": [{"tokens": LONG}, row]}
+    assert client.post("/predict", json=body).status_code == 200
+    monkeypatch.setattr(requests, "_MOST_WINDOWS", 2)
+    refused = client.post("/predict", json={"rows": [row]})
+    assert refused.status_code == 422
+    assert "windows" in refused.json()["error"]["got"]
+    assert refused.json()["error"]["thing"].startswith("row 0")

@@ -132,7 +132,7 @@ def need_decoder(name: str) -> DecoderKind:
     """An engine that this machine can run.
 
     Raises:
-        ResourceError: Its package is not installed.
+        ResourceError: Its package is not installed, or this processor lacks its format.
         ArtefactError: It is unknown.
     """
     kind = DECODERS.get(name)
@@ -145,6 +145,14 @@ def need_decoder(name: str) -> DecoderKind:
             wanted=f"{MODULE}, which runs encoder-decoders",
             todo=f"pip install {MODULE}; with all that training needs: "
             "pip install 'potstill[translation]'",
+        )
+    # Only this one is looked for: the others are computed everywhere.
+    if kind.compute_type == "bf16" and kind.compute_type not in compute_types_here():
+        raise ResourceError(
+            f"engine '{name}'",
+            got="a processor that does not multiply bf16",
+            wanted="one that does, as where the student was exported",
+            todo="export the student here, or with --engines ctranslate2-int8",
         )
     return kind
 

@@ -180,9 +180,18 @@ class Encoder(nn.Module):
         """Keep ``n_layers`` evenly spaced layers, the last one always among them.
 
         Raises:
-            BaseModelError: The base has fewer layers than that.
+            BaseModelError: The base has fewer layers than that, or layers of different make.
         """
         have = self.n_layers
+        makes = {tuple(layer.state_dict()) for layer in _layers(self.backbone)}
+        types = set(getattr(self.backbone.config, "layer_types", None) or [])
+        if n_layers != have and (len(makes) > 1 or len(types) > 1):
+            raise BaseModelError(
+                f"`layers`, those kept of a base of type {type(self.backbone).__name__}",
+                got="layers that differ from one to the next",
+                wanted="layers of one make, of which any can be left out",
+                todo="leave `layers:` out, or choose another base",
+            )
         if not 1 <= n_layers <= have:
             raise BaseModelError(
                 "`layers`, those kept of the base",
@@ -202,6 +211,8 @@ class Encoder(nn.Module):
                 if hasattr(module, "layer_idx"):
                     setattr(module, "layer_idx", index)  # noqa: B010 (modules are typed as tensors)
         self.backbone.config.num_hidden_layers = n_layers
+        if types:
+            self.backbone.config.layer_types = self.backbone.config.layer_types[:n_layers]
 
     def grow_vocabulary(self, n_tokens: int, *, seed: int) -> None:
         """Make room for token ids up to ``n_tokens``.

@@ -18,7 +18,8 @@ from potstill.core.errors import BaseModelError
 from potstill.core.files import read_json, write_text
 from potstill.models.token_rows import Slots, TokenRows
 
-_FAR = 8  # characters a token: a longer text is shortened before it is cut
+_FAR = {1: 8, 2: 2}  # characters a token: longer ones of a row of 1 or 2 texts are shortened
+_BLOCK = 128  # rows that are tokenised at once: what is cut off them is kept so long
 _OLD_LAYOUT = (
     "vocab.txt",
     "vocab.json",
@@ -93,22 +94,25 @@ class TextTokenizer:
                 token, where the base has one).
         """
         room = max_tokens - (task is not None)
-        texts = zip(first) if second is None else zip(first, second, strict=True)
-        rows = self._shortened(list(texts), room)
-        with self._lock:
-            self._backend.enable_truncation(room, strategy="longest_first")
-            encoded = self._backend.encode_batch_fast(rows)
-            self._backend.no_truncation()
-        if task is None:
-            ids = [e.ids for e in encoded]
-            types = [e.type_ids for e in encoded]
-        else:
-            token = self.task_token_id(task)
-            at = [_start(e) for e in encoded]
-            ids = [[*e.ids[:a], token, *e.ids[a:]] for e, a in zip(encoded, at, strict=True)]
-            types = [
-                [*e.type_ids[:a], 0, *e.type_ids[a:]] for e, a in zip(encoded, at, strict=True)
-            ]
+        texts = list(zip(first) if second is None else zip(first, second, strict=True))
+        token = None if task is None else self.task_token_id(task)
+        ids: list[list[int]] = []
+        types: list[list[int]] = []
+        cut: list[bool] = []
+        for start in range(0, len(texts), _BLOCK):
+            rows = self._shortened(texts[start : start + _BLOCK], room)
+            with self._lock:
+                self._backend.enable_truncation(room, strategy="longest_first")
+                encoded = self._backend.encode_batch_fast(rows)
+                self._backend.no_truncation()
+            cut += [bool(one.overflowing) for one in encoded]
+            for one in encoded:
+                own, kinds = one.ids, one.type_ids
+                if token is not None:
+                    at = _start(one)
+                    own, kinds = [*own[:at], token, *own[at:]], [*kinds[:at], 0, *kinds[at:]]
+                ids.append(own)
+                types.append(kinds)
         offsets = np.zeros(len(ids) + 1, np.int64)
         np.cumsum([len(row) for row in ids], out=offsets[1:])
         total = int(offsets[-1])
@@ -116,7 +120,7 @@ class TextTokenizer:
             ids=np.fromiter((t for row in ids for t in row), np.int32, total),
             types=np.fromiter((t for row in types for t in row), np.uint8, total),
             offsets=offsets,
-            truncated=np.array([bool(e.overflowing) for e in encoded], bool),
+            truncated=np.array(cut, bool),
         )
 
     def encode_words(
@@ -224,7 +228,7 @@ class TextTokenizer:
         both: two texts of 50 KB would take gigabytes. Which text of a pair is the longer decides
         which keeps an odd token, so it stays the longer.
         """
-        far = [i for i, row in enumerate(rows) if any(len(text) > _FAR * room for text in row)]
+        far = [i for i, row in enumerate(rows) if any(len(t) > _FAR[len(row)] * room for t in row)]
         pieces: Iterator[Any] = iter(())
         if far:
             texts = [text for i in far for text in rows[i]]
@@ -277,18 +281,19 @@ def _word_tokens(
             found.append((np.full(n, -1), np.full(n, -1)))
             taken += n
             continue
-        begin = np.searchsorted(finishes, starts, side="right")
-        end = np.searchsorted(begins, ends, side="left") - 1
-        if k == len(parts) - 1:
-            until = len(starts)
-        else:  # words whose first token lies before the middle of what the next window shares
+        last = k == len(parts) - 1
+        # Words behind the window are not looked for: a long text has many of either.
+        here = slice(taken, len(starts) if last else int(np.searchsorted(starts, finishes[-1])))
+        begin = np.searchsorted(finishes, starts[here], side="right")
+        if not last:  # words whose first token lies before the middle of what the next shares
             shared = int((finishes > bounds[k + 1][1][0]).sum())
             border = len(tokens) - shared + shared // 2
-            until = int(np.searchsorted(begin, border, side="left"))
-        own = slice(taken, max(until, taken))
+            begin = begin[: int(np.searchsorted(begin, border, side="left"))]
+        own = slice(taken, taken + len(begin))
         taken = own.stop
-        first = begin[own].clip(max=len(tokens) - 1)
-        found.append((tokens[first], tokens[np.maximum(end[own], first)]))
+        end = np.searchsorted(begins, ends[own], side="left") - 1
+        first = begin.clip(max=len(tokens) - 1)
+        found.append((tokens[first], tokens[np.maximum(end, first)]))
     return found
 
 

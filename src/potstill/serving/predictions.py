@@ -113,9 +113,13 @@ class Predictions:
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + service.settings.deadline
         with service.reading(len(body), deadline):
-            prepared = await loop.run_in_executor(
-                service.texts, _read, service, body, truncate, deadline
-            )
+            try:
+                async with asyncio.timeout(_left(deadline)):
+                    prepared = await loop.run_in_executor(
+                        service.texts, _read, service, body, truncate, deadline
+                    )
+            except TimeoutError:
+                raise Late from None
             outputs = service.batcher.submit(prepared.tokens, within=_left(deadline))
         service.note(prepared, len(body))
         answer = await loop.run_in_executor(

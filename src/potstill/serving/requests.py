@@ -18,7 +18,9 @@ from potstill.core.errors import DataError, UsageError
 from potstill.models.token_rows import TokenRows, join_rows
 from potstill.serving.predictor import BundlePredictor
 from potstill.tasks.inputs import Columns
-from potstill.tasks.predictor import decoded, leader, lost_ends, passes, readers_of, shared_by
+from potstill.tasks.predictor import decoded, leader, lost_ends, passes, shared_by
+
+_MOST_WINDOWS = 64  # of a row: others wait for it
 
 
 class PredictBody(BaseModel):
@@ -122,7 +124,6 @@ def prepare(
             wanted=f"at most {most_rows} in one request",
             todo="send them in several requests",
         )
-    _check_values(predictor, body.rows)
     wanted: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     groups: dict[tuple[str, ...], tuple[list[int], list[tuple[str, ...]]]] = {}
     asked = None if body.tasks is None else list(dict.fromkeys(body.tasks))
@@ -146,22 +147,6 @@ def prepare(
     return Prepared(tokens=join_rows(parts), passes=made, n_rows=len(body.rows))
 
 
-def _check_values(predictor: BundlePredictor, rows: Sequence[Mapping[str, object]]) -> None:
-    """Every column that some task reads must hold what it reads, whichever tasks are asked."""
-    readers = readers_of(predictor.heads)
-    for i, row in enumerate(rows):
-        for column in readers.keys() & row.keys():
-            value = row[column]
-            fault = readers[column].value_fault(value)
-            if fault is not None:
-                raise DataError(
-                    f"row {i}, column '{column}'",
-                    got=fault,
-                    wanted=readers[column].wanted,
-                    todo="mend it, or leave the column out",
-                )
-
-
 def _tokenise(
     predictor: BundlePredictor,
     tasks: Sequence[str],
@@ -183,6 +168,16 @@ def _tokenise(
             wanted=f"at most {predictor.max_tokens} tokens, which is what the student reads",
             todo="shorten it, or let its end be cut off: POST /predict?truncate=true",
         )
+    if tokens.windows is not None:
+        n_windows = np.diff(tokens.windows)
+        if n_windows.max(initial=0) > _MOST_WINDOWS:
+            i = chosen[int(n_windows.argmax())]
+            raise DataError(
+                f"row {i}, {', '.join(inputs.columns)}",
+                got=f"a text that is read in {n_windows.max()} windows",
+                wanted=f"at most {_MOST_WINDOWS} windows of {predictor.max_tokens} tokens",
+                todo="part the text, or ask `potstill predict`, which has no such limit",
+            )
     return tokens, texts
 
 

@@ -69,6 +69,7 @@ def serve(
     # What is wrong with the bundle is said here, once, and not by every worker.
     bundle = read_bundle(Path(settings.bundle))
     (need_engine if bundle.decoding is None else need_decoder)(bundle.engine)
+    del bundle  # its bytes, which every worker reads for itself
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise ResourceError(
