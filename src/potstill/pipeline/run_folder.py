@@ -308,7 +308,7 @@ def _created(folder: Path, stages: Sequence[str]) -> str:
     """When the run was first finished with these stages: what is only read is not made again."""
     with suppress(ArtefactError, KeyError):
         known = read_manifest(folder)
-        if known["stages"] == stages and known["potstill"] == __version__:
+        if sorted(known["stages"]) == sorted(stages) and known["potstill"] == __version__:
             return str(known["created"])
     return datetime.now(UTC).isoformat(timespec="seconds")
 
