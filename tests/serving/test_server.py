@@ -23,10 +23,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import onnx
 import psutil
 import pytest
 
 from potstill.core.errors import UsageError
+from potstill.core.files import seal
 from potstill.serving.server import serve as serve_bundle
 from potstill.serving.settings import ServeSettings
 from tests.bundles import ToyBundle
@@ -335,6 +337,30 @@ def test_a_damaged_bundle_is_named_before_anything_starts(toys: ToyBundle, tmp_p
     )
     assert done.returncode == 1
     assert "no bundle there" in done.stderr
+
+
+def test_a_bundle_that_the_engine_refuses_is_named_before_anything_starts(
+    toys: ToyBundle, tmp_path: Path
+) -> None:
+    """Whole and unharmed, and of a form that this engine does not know."""
+    later = shutil.copytree(toys.done.folder, tmp_path / "later")
+    (graph,) = later.glob("*.onnx")
+    model = onnx.load(graph)
+    for opset in model.opset_import:
+        opset.version = 99
+    graph.write_bytes(model.SerializeToString())
+    seal(later, {})
+    done = subprocess.run(
+        [str(POTSTILL), "serve", str(later), "--port", str(free_port())],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "it cannot load the graph" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "serving" not in done.stdout + done.stderr
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium here")

@@ -11,12 +11,14 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from potstill.core.errors import ResourceError, UsageError
+from potstill.core.errors import ArtefactError, ResourceError, UsageError
 from potstill.export.bundle import read_bundle
 from potstill.export.decoders import need_decoder
 from potstill.export.engines import need_engine
@@ -69,7 +71,6 @@ def serve(
     # What is wrong with the bundle is said here, once, and not by every worker.
     bundle = read_bundle(Path(settings.bundle))
     (need_engine if bundle.decoding is None else need_decoder)(bundle.engine)
-    del bundle  # its bytes, which every worker reads for itself
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise ResourceError(
@@ -78,6 +79,8 @@ def serve(
             wanted=f"{', '.join(_PACKAGES)}",
             todo="pip install 'potstill[serve]'",
         )
+    _need_opening(settings.bundle)
+    del bundle  # its bytes, which every worker reads for itself
     from granian import Granian  # noqa: PLC0415 (an extra)
     from granian.constants import HTTPModes, Interfaces  # noqa: PLC0415
     from granian.http import HTTP1Settings  # noqa: PLC0415
@@ -109,6 +112,30 @@ def serve(
         ).serve()
     finally:
         shutil.rmtree(counters, ignore_errors=True)
+
+
+def _need_opening(bundle: str) -> None:
+    """Open a bundle once, in a process that ends: an engine's threads do not survive a fork.
+
+    Raises:
+        ArtefactError: The engine refuses it, or dies of it.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        try:
+            process.submit(_open, bundle).result()
+        except BrokenProcessPool as error:
+            raise ArtefactError(
+                f"bundle {bundle}",
+                got="a model of which its engine dies on this machine",
+                wanted="one that an export wrote",
+                todo="export the student here, or with another engine",
+            ) from error
+
+
+def _open(bundle: str) -> None:
+    from potstill.serving.predictor import BundlePredictor  # noqa: PLC0415 (in a worker)
+
+    BundlePredictor.load(bundle, threads=1)
 
 
 def make_app() -> FastAPI:
