@@ -18,7 +18,8 @@ from potstill.core.errors import BaseModelError
 from potstill.core.files import read_json, write_text
 from potstill.models.token_rows import Slots, TokenRows
 
-_FAR = {1: 8, 2: 2}  # characters a token: longer ones of a row of 1 or 2 texts are shortened
+_FAR = 8  # characters a token: a longer text is shortened before it is cut
+_FAR_TOGETHER = 4  # the same of a pair: one's characters a token times the other's
 _BLOCK = 128  # rows that are tokenised at once: what is cut off them is kept so long
 _OLD_LAYOUT = (
     "vocab.txt",
@@ -228,7 +229,12 @@ class TextTokenizer:
         both: two texts of 50 KB would take gigabytes. Which text of a pair is the longer decides
         which keeps an odd token, so it stays the longer.
         """
-        far = [i for i, row in enumerate(rows) if any(len(t) > _FAR[len(row)] * room for t in row)]
+        far = [
+            i
+            for i, row in enumerate(rows)
+            if any(len(text) > _FAR * room for text in row)
+            or (len(row) == 2 and len(row[0]) * len(row[1]) > _FAR_TOGETHER * room**2)
+        ]
         pieces: Iterator[Any] = iter(())
         if far:
             texts = [text for i in far for text in rows[i]]
