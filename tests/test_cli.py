@@ -886,7 +886,7 @@ def test_a_student_without_its_run_is_exported_exactly(run_folder: Path, tmp_pat
 
 
 def test_a_time_limit_stops_and_the_same_command_continues(small: Path) -> None:
-    long = ("--set", "training.epochs=15", "--quiet", "--jobs", 1)
+    long = ("--set", "training.epochs=60", "--quiet", "--jobs", 1)
     started = time.monotonic()
     result = call("run", small, *long, "--time-limit", "0.5s")
     assert time.monotonic() - started < 10

@@ -381,7 +381,7 @@ def test_given_classes_keep_their_order() -> None:
         (THREE, "  ", "empty"),
         (THREE, "\u200b", "empty"),
         (THREE, b"a", "the label is bytes b'a', not text or a number"),
-        (THREE, "aa", "'aa' does not occur in train (known: a, b, c; nearest: 'a')"),
+        (THREE, "aa", "'aa' is none of the classes (known: a, b, c; nearest: 'a')"),
         (SCORE, None, "missing"),
         (SCORE, "", "missing"),
         (SCORE, "high", "'high', not a number"),

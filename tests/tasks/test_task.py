@@ -388,7 +388,7 @@ def test_an_unknown_label_names_file_row_and_nearest(tmp_path: Path, split: str)
     sources: dict[str, Any] = {"dev": numbers(4, 90), split: path}
     message = refused(train=numbers(20), **sources)
     assert f"{path}, line 4" in message
-    assert "'goods' does not occur in train" in message
+    assert "'goods' is none of the classes" in message
     assert "nearest: 'good'" in message
 
 

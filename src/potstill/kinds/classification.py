@@ -70,7 +70,8 @@ class Classification(Kind):
             hint = f"; nearest: '{near[0]}'" if near else ""
             known = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
             raise ValueError(
-                f"label '{text}' does not occur in train (known: {known}{hint})"
+                f"label '{text}' is none of the classes (known: {known}{hint}), "
+                "which are those of train or of `classes:`"
             ) from None
 
     def to_json(self) -> dict[str, Any]:

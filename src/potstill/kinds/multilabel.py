@@ -98,7 +98,10 @@ class Multilabel(Kind):
                 near = difflib.get_close_matches(name, self.classes, 1)
                 hint = f"; nearest: '{near[0]}'" if near else ""
                 known = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
-                raise ValueError(f"label '{name}' does not occur in train (known: {known}{hint})")
+                raise ValueError(
+                    f"label '{name}' is none of the classes (known: {known}{hint}), "
+                    "which are those of train or of `classes:`"
+                )
             if found[self.classes.index(name)]:
                 raise ValueError(f"label '{name}' stands in the list twice")
             found[self.classes.index(name)] = 1.0

@@ -293,7 +293,8 @@ def _sound_tags(value: object) -> list[str]:
 
     tags = as_words(value)
     if tags is None:
-        raise ValueError(f"the tags are {value!r:.60}, not a list of tags")
+        words = "; tags are words: O, B-name, I-name" if isinstance(value, list | tuple) else ""
+        raise ValueError(f"the tags are {value!r:.60}, not a list of tags{words}")
     fault = tag_fault(tags)
     if fault is not None:
         raise ValueError(fault)
