@@ -358,7 +358,7 @@ def test_spellings_of_true_may_be_classes_of_their_own() -> None:
     kind = Classification.learn(["True", "true", "x"], {})
     assert kind.classes == ("True", "true", "x")
     assert [kind.encode_label(label) for label in ("True", "true", True)] == [0, 1, 1]
-    with pytest.raises(ValueError, match="label 'TRUE' does not occur"):
+    with pytest.raises(ValueError, match="label 'TRUE' is none of the classes"):
         kind.encode_label("TRUE")
 
 
