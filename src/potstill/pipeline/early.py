@@ -31,7 +31,12 @@ def refuse_early(run: RunFile, tasks: Mapping[str, Task]) -> None:
         n_folds = len(run.teacher_nets())
         for k in range(n_folds):
             without_fold(learned, (k, n_folds))
-    if run.generates:
+    pools = {
+        name: task.pool
+        for name, task in tasks.items()
+        if task.pool is not None and (task.kind.grouped or task.kind.slotted)
+    }
+    if run.generates or not pools:
         return
     base = find_base(run.student.base or run.base).path
     facts = facts_of_base(str(base))
@@ -41,15 +46,14 @@ def refuse_early(run: RunFile, tasks: Mapping[str, Task]) -> None:
     tokenizer = load_tokenizer(base)
     if run.student.task_token:
         tokenizer.add_task_tokens(list(tasks))
-    for task in tasks.values():
-        if task.pool is None or not (task.kind.grouped or task.kind.slotted):
-            continue
-        longest = task.pool.take(_longest(task, task.pool))
+    for name, pool in pools.items():
+        task = tasks[name]
+        longest = pool.take(_longest(task, pool))
         tokens = task.inputs.tokenise(
             longest.inputs,
             tokenizer,
             max_tokens=limit,
-            task=task.name if run.student.task_token else None,
+            task=name if run.student.task_token else None,
         )
         refuse_unlearnable(task, tokens, groups_of(task, longest), limit, longest.where)
 
