@@ -49,6 +49,7 @@ def test_sides_have_sizes_of_their_own(load: Load, refuse: Refuse) -> None:
         ("distill: {objective: logit_mse}", "distill.objective", "likely pieces"),
         ("teachers: {recipe: mt-dnn-kd}", "teachers.recipe", "single, multitask or finetuned"),
         ("training: {head_dropout: 0.2}", "training.head_dropout", "no heads"),
+        ("training: {head_learning_rate: 1.0e-3}", "training.head_learning_rate", "no heads"),
         ("student: {training: {head_dropout: 0.2}}", "student.training.head_dropout", "no heads"),
         ("student: {task_token: true}", "student.task_token", "before every source"),
         ("student: {pooling: cls}", "student.pooling", "reads every token"),

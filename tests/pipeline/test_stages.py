@@ -72,6 +72,7 @@ CHANGES: list[tuple[str, object, set[str]]] = [
     ("device", "auto", NONE),
     ("training.epochs", 2, ALL),
     ("training.learning_rate", 1e-3, ALL),
+    ("training.head_learning_rate", 1e-2, ALL),
     ("training.batch", 4, ALL),
     ("training.max_tokens", 16, ALL),
     ("training.optimizer", "adamax", ALL),

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from potstill.kinds import Classification, Tagging
 from potstill.models.encoder import load_encoder
 from potstill.models.multitask import LinearHead, MultiTaskModel
-from potstill.training.optimiser import build_optimiser, learning_rate_at
+from potstill.training.optimiser import build_optimiser, learning_rate_at, set_learning_rate
 from potstill.training.settings import TrainSettings
 
 
@@ -91,3 +92,28 @@ def test_decay_is_apart_from_gradients(name: str) -> None:
         optimiser.step()
         moved[decay] = model.weight.detach() - before * (1 - 0.1 * decay)
     torch.testing.assert_close(moved[0.3], moved[0.0])
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamax"])
+def test_a_part_learns_at_a_rate_of_its_own(name: str) -> None:
+    """Adam's first step is the learning rate, whatever the gradient: so far does each part move."""
+    body, head = torch.nn.Linear(3, 2, bias=False), torch.nn.Linear(2, 1)
+    model = torch.nn.Sequential(body, head)
+    settings = TrainSettings(optimizer=name, weight_decay=0.0)  # type: ignore[arg-type]
+    optimiser = build_optimiser(model, settings, [], {head: 10.0})
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    set_learning_rate(optimiser, 1e-3)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    for n, parameter in model.named_parameters():
+        moved = (before[n] - parameter.detach()).mean().item()
+        assert moved == pytest.approx(1e-3 if n.startswith("0") else 1e-2, rel=1e-3), n
+
+
+def test_tags_are_learned_at_ten_times_the_rate_unless_a_rate_is_given() -> None:
+    tagging, pair = Tagging(tags=("O", "B-x", "I-x")), Classification(classes=("a", "b"))
+    asked = TrainSettings(learning_rate=1e-4)
+    assert (asked.head_times(tagging), asked.head_times(pair)) == (10.0, 1.0)
+    given = dataclasses.replace(asked, head_learning_rate=5e-4)
+    assert given.head_times(tagging) == given.head_times(pair) == pytest.approx(5.0)

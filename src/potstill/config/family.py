@@ -96,10 +96,11 @@ def check_family(
         errors.append((("student", "task_token"), refusal(wanted, todo="remove it")))
     errors += _check_sizes(architecture, sides)
     for place, section in trainings.items():
-        default = Training.model_fields["head_dropout"].default  # a shown run file has it
-        if section.given().get("head_dropout", default) != default:
-            refused = refusal("no such key: a decoder has no heads", todo="remove it")
-            errors.append(((*place.split("."), "head_dropout"), refused))
+        for key in ("head_dropout", "head_learning_rate"):
+            default = Training.model_fields[key].default  # a shown run file has it
+            if section.given().get(key, default) != default:
+                refused = refusal("no such key: a decoder has no heads", todo="remove it")
+                errors.append(((*place.split("."), key), refused))
     return errors + _check_sequences(tasks, sides, distill)
 
 

@@ -51,6 +51,13 @@ class Training(Layered):
     learning_rate: float = Field(
         default=1e-4, gt=0, le=1, description="Peak learning rate, above 0, at most 1."
     )
+    head_learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Peak learning rate of the heads, above 0, at most 1; null: `learning_rate`, "
+        "for tags 10 times as much.",
+    )
     batch: int = Field(
         default=32,
         ge=1,

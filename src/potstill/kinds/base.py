@@ -78,6 +78,7 @@ class Kind(ABC):
     slotted: ClassVar[bool] = False  # the head answers at several slots of a row
     at_last: ClassVar[tuple[int, ...]] = ()  # outputs read at a slot's last token, not its first
     generates: ClassVar[bool] = False  # a decoder says texts: outputs are texts, a row each
+    head_rate: ClassVar[float] = 1.0  # its head's learning rate, in times the encoder's
     tunes: ClassVar[bool] = False  # dev rows decide how outputs become answers: see `tune`
     storage: ClassVar[Literal["float16", "float32"]] = "float16"
     answers: ClassVar[Literal["number", "text", "texts"]] = "number"  # what a prediction is

@@ -22,6 +22,7 @@ from potstill.models.token_rows import TokenRows
 from potstill.training.feed import Feed
 from potstill.training.inference import predict_outputs, to_batch
 from potstill.training.sequence_network import SequenceNetwork, forced
+from potstill.training.settings import TrainSettings
 
 
 class Learner(ABC):
@@ -51,6 +52,10 @@ class Learner(ABC):
     @abstractmethod
     def never_decayed(self) -> list[nn.Parameter]:
         """Parameters without weight decay, beside biases and norms."""
+
+    def head_rates(self, feeds: Sequence[Feed], settings: TrainSettings) -> dict[nn.Module, float]:
+        """Parts with a learning rate of their own, and how many times the others' that is."""
+        return {}
 
     @abstractmethod
     def outputs(self, feeds: Sequence[Feed], units: np.ndarray) -> dict[str, Tensor]:
@@ -103,6 +108,9 @@ class EncoderLearner(Learner):
 
     def never_decayed(self) -> list[nn.Parameter]:
         return self.model.encoder.embedding_parameters()
+
+    def head_rates(self, feeds: Sequence[Feed], settings: TrainSettings) -> dict[nn.Module, float]:
+        return {self.model.head(feed.task): settings.head_times(feed.kind) for feed in feeds}
 
     def outputs(self, feeds: Sequence[Feed], units: np.ndarray) -> dict[str, Tensor]:
         reading = next((feed for feed in feeds if feed.kind.slotted), feeds[0])

@@ -31,7 +31,7 @@ from potstill.training.checkpoint import (
 )
 from potstill.training.feed import Feed
 from potstill.training.learner import Learner
-from potstill.training.optimiser import build_optimiser, learning_rate_at
+from potstill.training.optimiser import build_optimiser, learning_rate_at, set_learning_rate
 from potstill.training.settings import TrainSettings
 
 _LOSS_EVERY = 10  # steps a point of the recorded loss curve
@@ -181,7 +181,9 @@ class _Fit:
         self.folder = folder
         self.progress = progress
         self.name = name
-        self.optimiser = build_optimiser(model, settings, learner.never_decayed())
+        self.optimiser = build_optimiser(
+            model, settings, learner.never_decayed(), learner.head_rates(feeds, settings)
+        )
         self.step_batches = n_parts * settings.accumulate
         self.step_rows = {  # units of a task that weigh as much as a whole step
             t: rows_per_batch(f.units, settings.batch) * settings.accumulate
@@ -268,8 +270,7 @@ class _Fit:
         seed = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0]
         self.learner.noise.reseed(int(seed >> 1))
         rate = learning_rate_at(step, self.n_steps, self.settings)
-        for parameters in self.optimiser.param_groups:
-            parameters["lr"] = rate
+        set_learning_rate(self.optimiser, rate)
         for batch in group:
             feeds = self.passes[batch.task]
             outputs = self.learner.outputs(feeds, batch.units)
@@ -307,7 +308,7 @@ class _Fit:
         self._recent.clear()
         self._refuse_nan(mean)
         self.state.loss.append((step, mean))
-        rate = self.optimiser.param_groups[0]["lr"]
+        rate = learning_rate_at(step - 1, self.n_steps, self.settings)
         self.progress.log("loss", training=self.name, step=step, loss=mean, learning_rate=rate)
 
     def _recent_mean(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,20 +35,40 @@ class _DecayedAdamax(torch.optim.Adamax):
 
 
 def build_optimiser(
-    model: nn.Module, settings: TrainSettings, never_decayed: list[nn.Parameter]
+    model: nn.Module,
+    settings: TrainSettings,
+    never_decayed: Sequence[nn.Parameter],
+    rates: Mapping[nn.Module, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """AdamW or Adamax; only weight matrices are decayed, and none in ``never_decayed``."""
+    """AdamW or Adamax; only weight matrices are decayed, and none in ``never_decayed``.
+
+    Args:
+        model: What learns.
+        settings: How.
+        never_decayed: Parameters without weight decay, beside biases and norms.
+        rates: Parts that learn faster or slower, and how many times.
+    """
     skip = {id(p) for p in never_decayed}
-    named = [p for p in model.parameters() if p.requires_grad]
-    matrices = [p for p in named if p.ndim > 1 and id(p) not in skip]
-    others = [p for p in named if p.ndim <= 1 or id(p) in skip]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+    times = {id(p): rate for part, rate in (rates or {}).items() for p in part.parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for weight in model.parameters():
+        if weight.requires_grad:
+            decayed = weight.ndim > 1 and id(weight) not in skip
+            own = (settings.weight_decay if decayed else 0.0, times.get(id(weight), 1.0))
+            groups.setdefault(own, []).append(weight)
+    asked = [
+        {"params": weights, "weight_decay": decay, "times": rate}
+        for (decay, rate), weights in groups.items()
     ]
     if settings.optimizer == "adamax":
-        return _DecayedAdamax(groups, lr=settings.learning_rate)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+        return _DecayedAdamax(asked, lr=settings.learning_rate)
+    return torch.optim.AdamW(asked, lr=settings.learning_rate, fused=True)
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every part its learning rate of a step, where that of most is ``rate``."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["times"]
 
 
 def learning_rate_at(step: int, n_steps: int, settings: TrainSettings) -> float:

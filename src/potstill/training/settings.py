@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from potstill.kinds.base import Kind
 from potstill.tasks.batches import Mixing
 
 _BETWEEN_TASKS = ("mixing", "tasks_per_step", "balance")
@@ -17,6 +18,8 @@ class TrainSettings:
     Attributes:
         epochs: Passes over the data.
         learning_rate: Peak learning rate.
+        head_learning_rate: Peak learning rate of the heads; None is ``learning_rate`` times what
+            suits each kind.
         batch: Rows a step, on average (batches hold equal numbers of tokens).
         tasks_per_step: A step's rows come in up to so many batches, each of one task.
         max_tokens: Longer texts lose their end.
@@ -37,6 +40,7 @@ class TrainSettings:
 
     epochs: int = 3
     learning_rate: float = 1e-4
+    head_learning_rate: float | None = None
     batch: int = 32
     tasks_per_step: int = 4
     max_tokens: int = 128
@@ -52,6 +56,12 @@ class TrainSettings:
     balance: Literal["gradients", "none"] = "gradients"
     patience: int | None = None
     checkpoint_seconds: float = 60.0
+
+    def head_times(self, kind: Kind) -> float:
+        """The learning rate of a kind's head, in times the encoder's."""
+        if self.head_learning_rate is None:
+            return kind.head_rate
+        return self.head_learning_rate / self.learning_rate
 
     def facts(self, n_tasks: int | None = None) -> dict[str, object]:
         """What a stage's digest and record hold: all that can change a number.
