@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import pytest
 import potstill
 from potstill.config import load_run_file
 from potstill.core.progress import Progress
+from potstill.pipeline import estimate
 from potstill.pipeline.estimate import base_parameters
 from potstill.pipeline.look import Look
 from potstill.pipeline.looking import look
 from potstill.tasks.findings import Finding
+from potstill.tasks.task import Task
+from potstill.training.prepare import train_network
 from tests.pipeline.toy_runs import Keys, toy_run, toy_task, write_run
 from tests.toys import make_base, write_rows
 
@@ -246,3 +250,22 @@ def test_teachers_of_another_base_are_timed_on_their_own(base: Path, tmp_path: P
     by_hand = (looked.cost.rows - looked.cost.teacher_rows) / looked.trial.rows_per_second
     by_hand += looked.cost.teacher_rows / looked.trial.teacher_rows_per_second
     assert looked.seconds == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(("seconds", "rows"), [(1e-6, 32), (1e6, 60)])
+def test_slow_networks_try_fewer_rows(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, rows: int
+) -> None:
+    tried: list[int] = []
+
+    def watched(folder: Path, few: Sequence[Task], *args: Any, **keys: Any) -> None:
+        tried.append(sum(len(task.train) for task in few))
+        train_network(folder, few, *args, **keys)
+
+    monkeypatch.setattr(estimate, "train_network", watched)
+    monkeypatch.setattr(estimate, "_TRIAL_SECONDS", seconds)
+    run = toy_run(tmp_path / "runs", base, {"mood": toy_task("classification", train=60)})
+    looked = look(load_run_file(write_run(tmp_path, run)), Progress(quiet=True))
+    assert tried == [32, rows]
+    assert looked.trial is not None
+    assert looked.trial.rows_per_second > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,8 @@ _COPIES_WHILE_TRAINING = 5
 _CHARACTERS_A_PIECE, _BYTES_A_PIECE = 3, 32
 _SLACK_BYTES = 64 << 20
 _TRIAL_ROWS = 256  # of each task, for a few real steps
+_FIRST_TRIAL_ROWS = 32
+_TRIAL_SECONDS = 15.0  # for those of one network
 _TRIAL_DEV_ROWS = 8
 
 
@@ -149,9 +151,6 @@ class Trial:
 
 def try_steps(run: RunFile, tasks: Mapping[str, Task], device: Device, progress: Progress) -> Trial:
     """Train on a few rows of every task, throw the result away, and say how fast it went."""
-    rng = np.random.default_rng(0)
-    few = [_few(task, rng) for task in tasks.values()]
-    rows = sum(len(task.train) for task in few)
     own = _Side(run.student.base or run.base, run.student.architecture, run.student.layers)
     nets = run.teacher_nets() if run.trained_tasks else ()
     sides = {("student", own): 1}
@@ -167,16 +166,16 @@ def try_steps(run: RunFile, tasks: Mapping[str, Task], device: Device, progress:
             need_agreement(run, tasks, stages)
         for name, side in sides:
             known = records.get(("student", side)) if alike else None
-            records[name, side] = known or _try(run, name, side, few, tasks, stages, device)
+            records[name, side] = known or _try(run, name, side, tasks, stages, device)
             bar.advance()
-    seconds = {key: max(record["seconds"], 1e-3) for key, record in records.items()}
-    taught = sum(seconds[key] * n for key, n in sides.items() if key[0] == "teachers")
+    pace = {key: max(record["seconds"], 1e-3) / record["rows"] for key, record in records.items()}
+    taught = sum(pace[key] * n for key, n in sides.items() if key[0] == "teachers")
     record = records["student", own]
     unit = 1 if sys.platform == "darwin" else 1024
-    rate = rows / seconds["student", own]
+    rate = 1 / pace["student", own]
     return Trial(
         rows_per_second=rate,
-        teacher_rows_per_second=rows * len(nets) / taught if nets else rate,
+        teacher_rows_per_second=len(nets) / taught if nets else rate,
         memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
         max_tokens=record["max_tokens"],
         truncated=record["truncated"],
@@ -202,19 +201,25 @@ def _try(
     run: RunFile,
     name: str,
     side: _Side,
-    few: Sequence[Task],
     tasks: Mapping[str, Task],
     stages: StageFolder,
     device: Device,
 ) -> dict[str, Any]:
-    """The record of a training that is thrown away."""
+    """The record of a training that is thrown away.
+
+    A first one of a few rows pays for what is set up once, and says how many rows of the second
+    the time allows: networks may be large, and processors busy.
+    """
     settings = replace(settings_for(run, name), epochs=1, accumulate=1)
     base, *_ = resolve_base(side.base, side.architecture, tasks, stages, "", longest(run))
     plan = NetworkPlan(
         base=base, base_digest="", layers=side.layers, head_dropout={}, task_weights={}
     )
     record: dict[str, Any] = {}
-    for _ in range(2):  # the first also pays for what is set up once
+    n_rows = _FIRST_TRIAL_ROWS
+    for _ in range(2):
+        few = [_few(task, n_rows) for task in tasks.values()]
+        rows = sum(len(task.train) for task in few)
         with TemporaryDirectory() as folder:
             train_network(
                 Path(folder),
@@ -228,17 +233,19 @@ def _try(
                 name="trial",
                 record={},
             )
-            record = training_record(Path(folder))
+            record = training_record(Path(folder)) | {"rows": rows}
+        allowed = int(n_rows * _TRIAL_SECONDS / max(record["seconds"], 1e-3))
+        n_rows = min(max(allowed, _FIRST_TRIAL_ROWS), _TRIAL_ROWS)
     return record
 
 
-def _few(task: Task, rng: np.random.Generator) -> Task:
+def _few(task: Task, n_rows: int) -> Task:
     if task.train.groups is not None:
-        few = task.train.groups < max(1, _TRIAL_ROWS // 8)
+        few = task.train.groups < max(1, n_rows // 8)
         largest = np.bincount(task.train.groups).argmax()  # what the most memory goes to
         rows = np.flatnonzero(few | (task.train.groups == largest))
         dev = np.flatnonzero(task.dev.groups == 0) if task.dev.groups is not None else rows[:0]
     else:
-        rows = rng.permutation(len(task.train))[:_TRIAL_ROWS]
+        rows = np.random.default_rng(0).permutation(len(task.train))[:n_rows]
         dev = np.arange(min(_TRIAL_DEV_ROWS, len(task.dev)))
     return replace(task, train=task.train.take(rows), dev=task.dev.take(dev))
