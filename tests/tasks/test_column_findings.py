@@ -9,6 +9,7 @@ from potstill.tasks.column_findings import (
     find_cut_texts,
     find_doubtful_labels,
     find_no_task,
+    find_small_split,
 )
 
 
@@ -63,3 +64,13 @@ def test_cut_targets_are_counted_apart() -> None:
     assert (sources.severity, targets.severity) == ("note", "warning")
     assert targets.what.startswith("100.0% of the tried targets are longer than 64 tokens")
     assert "not to come to an end" in targets.what
+
+
+def test_a_handful_of_rows_is_a_shaky_judge() -> None:
+    assert find_small_split(50, "rows", "dev") == []
+    (dev,) = find_small_split(8, "rows", "dev")
+    assert dev.severity == "warning"
+    assert dev.what == "dev: 8 rows, a score of which chooses epochs: one is 12% of it"
+    assert dev.todo == "give dev 100 or more"
+    (test,) = find_small_split(49, "queries", "test")
+    assert test.what == "test: 49 queries, a score of which judges the student: one is 2% of it"

@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill.tasks.findings import (
-    Finding,
+from potstill.tasks.column_findings import (
     count_classes,
     count_values,
     find_absent_classes,
+    find_lone_candidates,
+)
+from potstill.tasks.findings import (
+    Finding,
     find_duplicates,
     find_empty_split,
     find_empty_texts,
-    find_lone_candidates,
     find_missing_labels,
     find_non_texts,
     find_shared_rows,

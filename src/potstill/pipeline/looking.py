@@ -25,22 +25,23 @@ from potstill.pipeline.given import given_members, look_at_given
 from potstill.pipeline.loading import load_tasks
 from potstill.pipeline.look import Look
 from potstill.tasks.column_findings import (
-    find_alike_classes,
-    find_cut_texts,
-    find_doubtful_labels,
-    find_no_task,
-)
-from potstill.tasks.findings import (
-    Finding,
     count_classes,
     count_values,
     find_absent_classes,
+    find_alike_classes,
     find_constant_split,
+    find_cut_texts,
+    find_doubtful_labels,
+    find_lone_candidates,
+    find_no_task,
+    find_small_split,
+)
+from potstill.tasks.findings import (
+    Finding,
     find_duplicates,
     find_empty_split,
     find_empty_texts,
     find_faulty_labels,
-    find_lone_candidates,
     find_missing_labels,
     find_non_texts,
     find_shared_rows,
@@ -100,6 +101,7 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
             what = f"train: {in_rows(len(task.train))} are learned from (`rows: {asked}`)"
             what += "" if task.rest is not None else ": there are no more"
             findings[name].append(Finding(severity="note", what=what, where=None, todo=""))
+        findings[name] += _small_findings(task)
         findings[name] += _given_findings(run, task)
     if any(f.severity == "error" for fs in findings.values() for f in fs):
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
@@ -268,6 +270,13 @@ def _label_faults(
     if kind is not None:
         found += find_unfit_labels(label, labels, rows.where, kind.encode_label, numeric=numeric)
     return found
+
+
+def _small_findings(task: Task) -> Iterator[Finding]:
+    for split, rows in (("dev", task.dev), ("test", task.test)):
+        if rows is not None:
+            n = len(rows) if rows.groups is None else int(rows.groups.max()) + 1
+            yield from find_small_split(n, "rows" if rows.groups is None else "queries", split)
 
 
 def _given_findings(run: RunFile, task: Task) -> list[Finding]:

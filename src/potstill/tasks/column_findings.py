@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from potstill.tasks.findings import Finding, Where, in_rows
+import numpy as np
+
+from potstill.tasks.findings import Finding, Where, an_error, in_rows
 
 _SHOWN_PLACES = 3
+_SHOWN_CLASSES = 50
+_FEW_UNITS = 50
 _SHOWN_GROUPS = 10
 _MANY = 0.02  # cut texts, above which they are no stray long ones
 
@@ -122,3 +126,106 @@ def find_cut_texts(
             )
         )
     return found
+
+
+def find_constant_split(labels: np.ndarray, split: str, where: Where) -> list[Finding]:
+    """An error where all values of dev or test are the same: every correlation with them is 0."""
+    if len(labels) < 2 or len(np.unique(labels)) > 1:
+        return []
+    what = f"{split}: all {in_rows(len(labels))} have the value {labels[0]:g}"
+    todo = "tests whose labels are kept secret have one value: take another split, or none"
+    return [an_error(what, where(0), todo)]
+
+
+def find_lone_candidates(
+    queries: Sequence[object], labels: Sequence[float] | np.ndarray, split: str, where: Where
+) -> list[Finding]:
+    """An error where no query has two candidates of different relevance; else a note with counts.
+
+    Args:
+        queries: The query of each row.
+        labels: Its relevance.
+        split: The split's name.
+        where: Place of a row.
+    """
+    relevances: dict[object, list[float]] = {}
+    for query, label in zip(queries, labels, strict=True):
+        relevances.setdefault(query, []).append(float(label))
+    rankable = sum(len(set(values)) > 1 for values in relevances.values())
+    if not rankable:
+        what = (
+            f"{split}: none of its {len(relevances)} queries has two candidates of different "
+            "relevance, so there is nothing to rank"
+        )
+        return [an_error(what, where(0), "check the query column, and give each query candidates")]
+    sizes = sorted(map(len, relevances.values()))
+    what = (
+        f"{split}: {in_rows(len(labels))} of {len(relevances)} queries, {sizes[0]} to {sizes[-1]} "
+        f"candidates each; in {rankable} queries their relevance differs"
+    )
+    return [Finding(severity="note", what=what, where=None, todo="")]
+
+
+def count_values(labels: np.ndarray, split: str) -> Finding:
+    """A note with the range of a regression's labels."""
+    what = (
+        f"{split}: {in_rows(len(labels))}, labels from {labels.min():g} to {labels.max():g}, "
+        f"{labels.mean():.3g} on the mean"
+    )
+    return Finding(severity="note", what=what, where=None, todo="")
+
+
+def count_classes(classes: Sequence[str], labels: np.ndarray, split: str) -> Finding:
+    """A note with the rows of each class, most frequent first.
+
+    Args:
+        classes: The C classes.
+        labels: (N,) class index of each row.
+        split: The split's name.
+    """
+    counts = _counts(classes, labels)
+    order = np.argsort(-counts, kind="stable")
+    shown = ", ".join(f"{classes[c]} {counts[c]}" for c in order[:_SHOWN_CLASSES])
+    dots = f", and {len(order) - _SHOWN_CLASSES} more" if len(order) > _SHOWN_CLASSES else ""
+    what = f"{split}: {in_rows(len(labels))} of {len(classes)} classes: {shown}{dots}"
+    return Finding(severity="note", what=what, where=None, todo="")
+
+
+def find_absent_classes(classes: Sequence[str], labels: np.ndarray, split: str) -> list[Finding]:
+    """A warning where a split has no row of some classes.
+
+    Args:
+        classes: The C classes of train.
+        labels: (N,) class index of each row of the split.
+        split: The split's name; ``train`` is what `rows:` left of it.
+    """
+    absent = np.flatnonzero(_counts(classes, labels) == 0)
+    if not len(absent):
+        return []
+    names = ", ".join(f"'{classes[c]}'" for c in absent[:_SHOWN_CLASSES])
+    dots = ", …" if len(absent) > _SHOWN_CLASSES else ""
+    what = f"{split} has no row of {len(absent)} of {len(classes)} classes: {names}{dots}"
+    todo = f"the score of {split} says nothing about them; a stratified {split} would"
+    if split == "train":
+        what += f", with {in_rows(len(labels))} in use"
+        todo = "no teacher and no student learns them: raise `rows:`, or take them out"
+    return [Finding(severity="warning", what=what, where=None, todo=todo)]
+
+
+def _counts(classes: Sequence[str], labels: np.ndarray) -> np.ndarray:
+    return np.bincount(np.asarray(labels, np.int64), minlength=len(classes))
+
+
+def find_small_split(n_units: int, units: str, split: str) -> list[Finding]:
+    """A warning where so little is scored that one row more or less moves every score.
+
+    Args:
+        n_units: Rows, or queries of a ranking, of the split.
+        units: What they are, in the plural.
+        split: ``dev`` or ``test``.
+    """
+    if n_units >= _FEW_UNITS:
+        return []
+    use = "chooses epochs" if split == "dev" else "judges the student"
+    what = f"{split}: {n_units} {units}, a score of which {use}: one is {1 / n_units:.0%} of it"
+    return [Finding(severity="warning", what=what, where=None, todo=f"give {split} 100 or more")]

@@ -24,7 +24,6 @@ Where = Callable[[int], str]
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 _SHOWN_PLACES = 5
 _SHOWN_REASONS = 20
-_SHOWN_CLASSES = 50
 _SHOWN_CHARACTERS = 60
 
 
@@ -49,7 +48,7 @@ def find_empty_split(n_rows: int, split: str, source: str) -> list[Finding]:
     """An error for a split without rows."""
     if n_rows:
         return []
-    return [_error(f"{split} has no rows", source, "check the file, or leave the split out")]
+    return [an_error(f"{split} has no rows", source, "check the file, or leave the split out")]
 
 
 def find_empty_texts(
@@ -73,7 +72,7 @@ def find_empty_texts(
         ]
         if empty:
             what = f"column '{name}': {in_rows(len(empty))} without text{_also(empty, where)}"
-            found.append(_error(what, where(empty[0]), "fill the texts in, or remove the rows"))
+            found.append(an_error(what, where(empty[0]), "fill the texts in, or remove the rows"))
     return found
 
 
@@ -110,7 +109,7 @@ def find_non_texts(
             todo = f"write the values as {wanted}, or name another column"
             if wanted == "text":
                 todo = "write the values as strings, or name another column under `text:`"
-            found.append(_error(what, where(odd[0]), todo))
+            found.append(an_error(what, where(odd[0]), todo))
     return found
 
 
@@ -131,7 +130,7 @@ def find_missing_labels(
         if fault is not None:
             rows[fault].append(i)
     return [
-        _error(
+        an_error(
             f"column '{column}': the label of {in_rows(len(faulty))} is {fault}, first "
             f"{_short(labels[faulty[0]])}{_also(faulty, where)}",
             where(faulty[0]),
@@ -176,16 +175,7 @@ def find_single_value(
         return []
     n = in_rows(len(labels))
     what = f"column '{column}': all {n} of train have one {thing}: '{distinct.pop()}'"
-    return [_error(what, where(0), f"give train rows of a second {thing}, or drop the task")]
-
-
-def find_constant_split(labels: np.ndarray, split: str, where: Where) -> list[Finding]:
-    """An error where all values of dev or test are the same: every correlation with them is 0."""
-    if len(labels) < 2 or len(np.unique(labels)) > 1:
-        return []
-    what = f"{split}: all {in_rows(len(labels))} have the value {labels[0]:g}"
-    todo = "tests whose labels are kept secret have one value: take another split, or none"
-    return [_error(what, where(0), todo)]
+    return [an_error(what, where(0), f"give train rows of a second {thing}, or drop the task")]
 
 
 def find_unfit_labels(
@@ -227,12 +217,12 @@ def find_unfit_labels(
         reason = reasons[same]
         what = f"column '{column}': {reason}; {in_rows(len(unfit))}{_also(unfit, where)}"
         todo = "correct the label; or the train data, the classes or the range, if those are wrong"
-        found.append(_error(what, where(unfit[0]), todo))
+        found.append(an_error(what, where(unfit[0]), todo))
     rest = list(rows.values())[_SHOWN_REASONS:]
     if rest:
         n_rows = sum(map(len, rest))
         what = f"column '{column}': {len(rest)} more kinds of unfit labels in {in_rows(n_rows)}"
-        found.append(_error(what, where(rest[0][0]), "correct those above first"))
+        found.append(an_error(what, where(rest[0][0]), "correct those above first"))
     return found
 
 
@@ -245,89 +235,14 @@ def find_faulty_labels(column: str, faults: Mapping[int, str], where: Where) -> 
         where: Place of a row.
     """
     found = [
-        _error(f"column '{column}': {why}", where(i), "correct the label, or leave the row out")
+        an_error(f"column '{column}': {why}", where(i), "correct the label, or leave the row out")
         for i, why in list(faults.items())[:_SHOWN_REASONS]
     ]
     rest = list(faults)[_SHOWN_REASONS:]
     if rest:
         what = f"column '{column}': {in_rows(len(rest))} more with faulty labels"
-        found.append(_error(what, where(rest[0]), "correct those above first"))
+        found.append(an_error(what, where(rest[0]), "correct those above first"))
     return found
-
-
-def find_lone_candidates(
-    queries: Sequence[object], labels: Sequence[float] | np.ndarray, split: str, where: Where
-) -> list[Finding]:
-    """An error where no query has two candidates of different relevance; else a note with counts.
-
-    Args:
-        queries: The query of each row.
-        labels: Its relevance.
-        split: The split's name.
-        where: Place of a row.
-    """
-    relevances: dict[object, list[float]] = {}
-    for query, label in zip(queries, labels, strict=True):
-        relevances.setdefault(query, []).append(float(label))
-    rankable = sum(len(set(values)) > 1 for values in relevances.values())
-    if not rankable:
-        what = (
-            f"{split}: none of its {len(relevances)} queries has two candidates of different "
-            "relevance, so there is nothing to rank"
-        )
-        return [_error(what, where(0), "check the query column, and give each query candidates")]
-    sizes = sorted(map(len, relevances.values()))
-    what = (
-        f"{split}: {in_rows(len(labels))} of {len(relevances)} queries, {sizes[0]} to {sizes[-1]} "
-        f"candidates each; in {rankable} queries their relevance differs"
-    )
-    return [Finding(severity="note", what=what, where=None, todo="")]
-
-
-def count_values(labels: np.ndarray, split: str) -> Finding:
-    """A note with the range of a regression's labels."""
-    what = (
-        f"{split}: {in_rows(len(labels))}, labels from {labels.min():g} to {labels.max():g}, "
-        f"{labels.mean():.3g} on the mean"
-    )
-    return Finding(severity="note", what=what, where=None, todo="")
-
-
-def count_classes(classes: Sequence[str], labels: np.ndarray, split: str) -> Finding:
-    """A note with the rows of each class, most frequent first.
-
-    Args:
-        classes: The C classes.
-        labels: (N,) class index of each row.
-        split: The split's name.
-    """
-    counts = _counts(classes, labels)
-    order = np.argsort(-counts, kind="stable")
-    shown = ", ".join(f"{classes[c]} {counts[c]}" for c in order[:_SHOWN_CLASSES])
-    dots = f", and {len(order) - _SHOWN_CLASSES} more" if len(order) > _SHOWN_CLASSES else ""
-    what = f"{split}: {in_rows(len(labels))} of {len(classes)} classes: {shown}{dots}"
-    return Finding(severity="note", what=what, where=None, todo="")
-
-
-def find_absent_classes(classes: Sequence[str], labels: np.ndarray, split: str) -> list[Finding]:
-    """A warning where a split has no row of some classes.
-
-    Args:
-        classes: The C classes of train.
-        labels: (N,) class index of each row of the split.
-        split: The split's name; ``train`` is what `rows:` left of it.
-    """
-    absent = np.flatnonzero(_counts(classes, labels) == 0)
-    if not len(absent):
-        return []
-    names = ", ".join(f"'{classes[c]}'" for c in absent[:_SHOWN_CLASSES])
-    dots = ", …" if len(absent) > _SHOWN_CLASSES else ""
-    what = f"{split} has no row of {len(absent)} of {len(classes)} classes: {names}{dots}"
-    todo = f"the score of {split} says nothing about them; a stratified {split} would"
-    if split == "train":
-        what += f", with {in_rows(len(labels))} in use"
-        todo = "no teacher and no student learns them: raise `rows:`, or take them out"
-    return [Finding(severity="warning", what=what, where=None, todo=todo)]
 
 
 def find_duplicates(
@@ -349,7 +264,7 @@ def find_duplicates(
     i = int(again[0])
     what = f"{split}: {in_rows(len(again))} with the inputs of an earlier row, first {where(i)}"
     what += f", which repeats {where(int(original[i]))}{_also(again, where)}"
-    found = [_warning(what, where(i), "remove the copies, unless they are meant to weigh more")]
+    found = [a_warning(what, where(i), "remove the copies, unless they are meant to weigh more")]
     if labels is None:
         return found
     values = labels.tolist() if isinstance(labels, np.ndarray) else labels
@@ -363,7 +278,7 @@ def find_duplicates(
             f"({_short(values[j])}) and {where(k)} ({_short(values[k])})"
             f"{_also(clashes, where)}"
         )
-        found.append(_warning(what, where(j), "decide on one label for each input"))
+        found.append(a_warning(what, where(j), "decide on one label for each input"))
     return found
 
 
@@ -395,15 +310,11 @@ def find_shared_rows(
         f"{wheres[1](i)}, which is {wheres[0](int(first[slot[i]]))}{_also(shared, wheres[1])}"
     )
     todo = f"remove them from {names[0]}: the score of {names[1]} counts rows that were seen"
-    return [_warning(what, wheres[1](i), todo)]
+    return [a_warning(what, wheres[1](i), todo)]
 
 
 def _is_blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and is_unseen(value))
-
-
-def _counts(classes: Sequence[str], labels: np.ndarray) -> np.ndarray:
-    return np.bincount(np.asarray(labels, np.int64), minlength=len(classes))
 
 
 def in_rows(n: int) -> str:
@@ -422,9 +333,11 @@ def _short(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
 
 
-def _error(what: str, where: str, todo: str) -> Finding:
+def an_error(what: str, where: str, todo: str) -> Finding:
+    """A fault that stops a run."""
     return Finding(severity="error", what=what, where=where, todo=todo)
 
 
-def _warning(what: str, where: str, todo: str) -> Finding:
+def a_warning(what: str, where: str, todo: str) -> Finding:
+    """What may spoil a run."""
     return Finding(severity="warning", what=what, where=where, todo=todo)

@@ -15,7 +15,7 @@ import numpy as np
 
 from potstill.core.errors import DataError
 from potstill.kinds import KINDS, Kind
-from potstill.tasks.findings import find_lone_candidates
+from potstill.tasks.column_findings import find_lone_candidates
 from potstill.tasks.inputs import READERS, Reader
 from potstill.tasks.pools import join_pools
 from potstill.tasks.records import NoColumnError
