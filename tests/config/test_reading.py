@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -165,8 +166,17 @@ def test_missing_file_lists_neighbours(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_run_file(tmp_path: Path) -> None:
-    with pytest.raises(RunFileError, match="a folder"):
+    with pytest.raises(RunFileError, match="a folder") as caught:
         read_document(tmp_path)
+    assert f"`potstill init {tmp_path}`" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["my rows.csv", "rows.JSONL", "rows.parquet", "rows.tsv.gz"])
+def test_data_is_no_run_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b'{"text": "a", "label": 1}\n\xff')
+    with pytest.raises(RunFileError, match="a file of data") as caught:
+        read_document(tmp_path / name)
+    assert f"`potstill init {shlex.quote(str(tmp_path / name))}`" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ date. Knows nothing of the run file's keys.
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from potstill.config.faults import (
     shortened,
 )
 
+_DATA = re.compile(r"\.(parquet|csv|tsv|jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
 _MOST_NODES = 100_000  # after aliases are followed: a few lines can stand for billions
 _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = {f"{_TAG}str", f"{_TAG}timestamp", f"{_TAG}value"}
@@ -77,7 +79,12 @@ def read_document(path: Path) -> Document:
     except OSError as error:
         why = "a folder" if path.is_dir() else f"unreadable: {error.strerror}"
         wanted, todo = "a run file in YAML", "give the path of the run file itself"
+        if path.is_dir():
+            todo += f"; `potstill init {shlex.quote(source)}` writes one from files of data"
         raise faults_error([_whole(source, why, wanted, todo)], source) from None
+    if _DATA.search(path.name):
+        todo = f"write a run file from it with `potstill init {shlex.quote(source)}`"
+        raise faults_error([_whole(source, "a file of data", "a run file in YAML", todo)], source)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
