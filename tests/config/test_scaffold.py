@@ -13,7 +13,8 @@ from potstill.config import (
     load_run_file,
     scaffold,
 )
-from potstill.config.guess import find_files, group_files, guess_task, round_outward
+from potstill.config.guess import guess_task, round_outward
+from potstill.config.guess_files import find_files, group_files
 from potstill.core.errors import DataError, UsageError
 
 Head = dict[str, list[object]]

@@ -12,17 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from potstill.config.guess import (
-    SUFFIXES,
-    Group,
-    Guess,
-    Head,
-    find_files,
-    group_files,
-    guess_task,
-    is_unlabelled,
-    lacks,
-)
+from potstill.config.guess import Guess, Head, guess_task, is_unlabelled, lacks
+from potstill.config.guess_files import SUFFIXES, Group, find_files, group_files
 from potstill.config.guess_texts import guess_texts
 from potstill.core.errors import PotstillError, UsageError
 from potstill.kinds import KINDS
