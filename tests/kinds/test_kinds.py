@@ -28,6 +28,7 @@ from potstill.kinds import (
 )
 from potstill.kinds.base import covered_mean
 from potstill.kinds.classification import label_order
+from potstill.kinds.scores import MixedScores
 
 THREE = Classification(classes=("a", "b", "c"), positive_class="b")
 SCORE = Regression(low=0.0, high=5.0, mean=0.6, spread=0.25)
@@ -491,3 +492,12 @@ def test_scores_of_others() -> None:
     for kind, row in ((THREE, {"a": 1, "b": 2}), (SCORE, {}), (LISTS, {"value": "x"})):
         with pytest.raises(ValueError, match="missing|not a number"):
             kind.from_scores([row])
+
+
+def test_rounded_probabilities_are_not_taken_for_logits() -> None:
+    fine: list[dict[str, object]] = [{"a": 0.333, "b": 0.333, "c": 0.333}] * 3
+    assert THREE.space_of_scores(fine) == "probabilities"
+    rough: list[dict[str, object]] = [{"a": 0.3, "b": 0.3, "c": 0.3}] * 3
+    with pytest.raises(MixedScores, match=r"sum to 0\.9, where all lie in 0 to 1"):
+        THREE.space_of_scores(rough)
+    assert THREE.space_of_scores([*rough, {"a": -0.1, "b": 2.0, "c": 0.0}]) == "logits"

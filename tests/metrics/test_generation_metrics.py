@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,10 @@ def rows(strings: list[str]) -> npt.NDArray[Any]:
 
 
 def official(metric: Metric, hypotheses: list[str], references: list[str]) -> float:
-    """The score of sacrebleu's public function."""
+    """The score of sacrebleu's public function, of texts in NFC."""
+    hypotheses, references = (
+        [unicodedata.normalize("NFC", text) for text in texts] for texts in (hypotheses, references)
+    )
     if metric is BLEU:
         return float(sacrebleu.corpus_bleu(hypotheses, [references]).score) / 100
     return float(sacrebleu.corpus_chrf(hypotheses, [references]).score) / 100
@@ -79,9 +83,20 @@ def test_scores_of_any_texts_equal_sacrebleu(drawn: list[tuple[str, str]]) -> No
         assert metric.low <= score <= metric.high
 
 
+@pytest.mark.parametrize("text", ["Tôi đã uống một tách cà phê sữa đá", "বাড়ি যায় বড় পাহাড়ের পথে"])
+def test_the_form_in_which_accents_are_stored_does_not_count(text: str) -> None:
+    """A student says NFC, in which two Bengali letters are two signs each; files say either."""
+    forms = [unicodedata.normalize(form, text) for form in ("NFC", "NFD")]
+    for metric in BOTH:
+        for truth in (text, *forms):
+            assert all(metric.score(rows([truth]), rows([said])) == 1 for said in forms)
+    assert sentence_chrf(forms[0], forms[1]) == sentence_chrf(text, text) == 1
+
+
 @given(texts, texts)
 def test_chrf_of_a_sentence_equals_sacrebleu(hypothesis: str, reference: str) -> None:
-    wanted = sacrebleu.sentence_chrf(hypothesis, [reference]).score / 100
+    composed = [unicodedata.normalize("NFC", text) for text in (hypothesis, reference)]
+    wanted = sacrebleu.sentence_chrf(composed[0], composed[1:]).score / 100
     assert sentence_chrf(hypothesis, reference) == pytest.approx(wanted, abs=1e-12)
     assert 0 <= sentence_chrf(hypothesis, reference) <= 1
 

@@ -13,6 +13,10 @@ from transformers import (
     BertModel,
     DistilBertConfig,
     DistilBertModel,
+    EuroBertConfig,
+    EuroBertModel,
+    GPT2Config,
+    GPT2Model,
     ModernBertConfig,
     ModernBertModel,
     PreTrainedModel,
@@ -349,3 +353,55 @@ def test_layers_that_differ_are_not_left_out(tmp_path: Path) -> None:
     assert load_encoder(tmp_path, pooling="mean", layers=6).n_layers == 6
     with pytest.raises(BaseModelError, match="layers that differ"):
         load_encoder(tmp_path, pooling="mean", layers=3)
+
+
+def test_a_decoder_is_no_encoder(tmp_path: Path) -> None:
+    GPT2Model(GPT2Config(vocab_size=40, n_embd=16, n_layer=1, n_head=2)).save_pretrained(tmp_path)
+    with pytest.raises(BaseModelError, match="its first token sees no other"):
+        load_encoder(tmp_path, pooling="cls")
+
+
+@torch.no_grad()
+def test_queries_may_share_keys(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = EuroBertConfig(
+        vocab_size=40,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        pad_token_id=0,
+        mask_token_id=1,
+    )
+    reference = EuroBertModel(config).eval()
+    reference.save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path, pooling="mean").eval()
+    ids = torch.tensor([[4, 5, 6, 7, 8]])
+    wanted = reference(input_ids=ids).last_hidden_state
+    torch.testing.assert_close(encoder(batch_of([[4, 5, 6, 7, 8]])).tokens, wanted)
+    with torch.enable_grad():
+        torch.testing.assert_close(encoder(batch_of([[4, 5, 6, 7, 8]])).tokens, wanted)
+
+
+@torch.no_grad()
+def test_narrow_weights_keep_rotary_angles(tmp_path: Path) -> None:
+    config = ModernBertConfig(
+        vocab_size=32,
+        hidden_size=64,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        pad_token_id=0,
+    )
+    ModernBertModel(config).save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path, pooling="mean").eval()
+    angles = {n: b for n, b in encoder.backbone.named_buffers() if n.endswith("inv_freq")}
+    with encoder.weights_in(torch.bfloat16):
+        assert encoder(batch_of([[4, 5, 6]])).tokens.dtype == torch.bfloat16
+    narrow = encoder._narrow
+    assert narrow is not None
+    kept = dict(narrow[1].named_buffers())
+    assert angles
+    assert all(torch.equal(kept[n], angles[n]) for n in angles)
+    assert any((b != b.bfloat16().float()).any() for b in angles.values())

@@ -74,3 +74,10 @@ def test_a_handful_of_rows_is_a_shaky_judge() -> None:
     assert dev.todo == "give dev 100 or more"
     (test,) = find_small_split(49, "queries", "test")
     assert test.what == "test: 49 queries, a score of which judges the student: one is 2% of it"
+
+
+def test_classes_that_look_the_same_are_alike() -> None:
+    cafes = {0: ["café"], 1: ["cafe\u0301"]}
+    (finding,) = find_alike_classes(cafes, where)
+    assert "or in how accents are stored: 'café' (1) and 'cafe\u0301' (1)" in finding.what
+    assert "accents" not in find_alike_classes({0: ["a"], 1: ["A"]}, where)[0].what

@@ -18,6 +18,7 @@ from potstill.tasks.rowids import (
     row_ids,
     sample_groups,
     sort_keys,
+    stratified_groups,
     stratified_sample,
 )
 
@@ -154,6 +155,23 @@ def test_rare_classes_are_paid_for_by_those_above_their_share() -> None:
     labels = ["big"] * 97 + ["x", "y", "z"]
     part = Counter(labels[i] for i in stratified_sample(labels, 10, 0))
     assert part == {"big": 7, "x": 1, "y": 1, "z": 1}
+
+
+@pytest.mark.parametrize("groups", [False, True])
+def test_strata_of_equal_size_are_drawn_by_the_seed_not_by_the_file(groups: bool) -> None:
+    labels = np.repeat(np.arange(150), 5)
+
+    def draw(seed: int) -> np.ndarray:
+        if groups:
+            return stratified_groups(labels, np.arange(len(labels)), 75, seed)
+        return stratified_sample(labels, 75, seed)
+
+    first, second = (set(labels[draw(seed)].tolist()) for seed in (0, 1))
+    assert len(first) == len(second) == 75
+    assert first != second
+    for drawn in (first, second):
+        assert 20 < sum(label < 75 for label in drawn) < 55
+    assert np.array_equal(draw(0), draw(0))
 
 
 def test_forms_of_labels_agree_and_seeds_differ() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, cast
@@ -154,6 +155,28 @@ def test_a_classifier_for_values(tmp_path: Path) -> None:
     classifier(tmp_path / "two", ("a", "b"))
     with pytest.raises(MismatchError, match="one output"):
         outputs_of(classifier_member(str(tmp_path / "two"), None, "m"), SCORE)
+
+
+def test_values_are_not_rounded_to_bf16(tmp_path: Path) -> None:
+    """Years of this century are two numbers in bf16."""
+    model = classifier(tmp_path, ("value",))
+    with torch.no_grad():
+        model.classifier.bias.fill_(2010.0)
+    model.save_pretrained(tmp_path)
+    member = classifier_member(str(tmp_path), None, "m")
+    ask = open_classifier(
+        member,
+        SCORE,
+        device=dataclasses.replace(CPU, precision="bf16"),
+        max_tokens=64,
+        done=lambda _: None,
+    )
+    scale, shift = SCORE.kind.output_line()
+    said = ask({c: SCORE.train.inputs[c] for c in SCORE.inputs.columns})[:, 0] * scale + shift
+    raw = reference(model, SCORE)[: len(said), 0]
+    assert np.ptp(raw) > 0.2
+    assert np.corrcoef(said, raw)[0, 1] > 0.99
+    assert len(np.unique(said.round(3))) > 8
 
 
 def test_folders_that_are_no_classifier(tmp_path: Path, base: Path) -> None:
@@ -340,6 +363,21 @@ def test_rows_of_one_text_are_taught_the_mean_of_their_scores(tmp_path: Path) ->
     means = [w for w in look_at(member, task) if "mean of their scores" in w]
     assert len(means) == 1
     assert means[0].startswith("2 rows have the inputs of others and other scores")
+
+
+def test_the_mean_of_probabilities_is_one_of_probabilities() -> None:
+    rows: list[dict[str, object]] = [
+        {**row, "id": i} for i, row in enumerate(toy_rows("classification", 16, 1))
+    ]
+    rows[7]["text"] = rows[2]["text"]
+    task = toy_task(train=rows, dev=rows[:8], key="id")
+    scores: list[dict[str, object]] = [{"id": i, "bad": 0.5, "good": 0.5} for i in range(16)]
+    scores[2] |= {"bad": 0.9999, "good": 0.0001}
+    scores[7] |= {"bad": 0.3, "good": 0.7}
+    outputs, _ = scores_outputs(scores_member(task, scores, "id", "m"), task, [task.train])
+    taught = task.kind.soften(outputs[None], None, 1.0)[0, :, 0]
+    assert taught[2] == taught[7] == pytest.approx((0.9999 + 0.3) / 2, abs=1e-5)
+    assert taught[0] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("nothing", [None, "", " ", float("nan")])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from potstill.kinds import Classification, Tagging
+from potstill.kinds import Classification, Kind, Multilabel, Tagging
 from potstill.models.encoder import load_encoder
 from potstill.models.multitask import LinearHead, MultiTaskModel
 from potstill.training.optimiser import build_optimiser, learning_rate_at, set_learning_rate
@@ -111,9 +111,24 @@ def test_a_part_learns_at_a_rate_of_its_own(name: str) -> None:
         assert moved == pytest.approx(1e-3 if n.startswith("0") else 1e-2, rel=1e-3), n
 
 
-def test_tags_are_learned_at_ten_times_the_rate_unless_a_rate_is_given() -> None:
-    tagging, pair = Tagging(tags=("O", "B-x", "I-x")), Classification(classes=("a", "b"))
+def names(n: int) -> tuple[str, ...]:
+    return tuple(f"c{i}" for i in range(n))
+
+
+@pytest.mark.parametrize(
+    ("kind", "times"),
+    [
+        (Classification(classes=names(9)), 1.0),
+        (Classification(classes=names(10)), 10.0),
+        (Multilabel(classes=names(12)), 10.0),
+        (Tagging(tags=("O", "B-x", "I-x")), 1.0),
+        (Tagging(tags=("O", *(f"{mark}-{n}" for n in names(6) for mark in "BI"))), 10.0),
+    ],
+)
+def test_heads_of_many_outputs_learn_faster_unless_a_rate_is_given(
+    kind: Kind, times: float
+) -> None:
     asked = TrainSettings(learning_rate=1e-4)
-    assert (asked.head_times(tagging), asked.head_times(pair)) == (10.0, 1.0)
+    assert asked.head_times(kind) == times
     given = dataclasses.replace(asked, head_learning_rate=5e-4)
-    assert given.head_times(tagging) == given.head_times(pair) == pytest.approx(5.0)
+    assert given.head_times(kind) == pytest.approx(5.0)

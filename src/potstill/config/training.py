@@ -56,7 +56,7 @@ class Training(Layered):
         gt=0,
         le=1,
         description="Peak learning rate of the heads, above 0, at most 1; null: `learning_rate`, "
-        "for tags 10 times as much.",
+        "10 times as much for a head of 10 or more classes, labels or tags.",
     )
     batch: int = Field(
         default=32,

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from potstill.metrics.metric import Metric
 
+FAST_HEAD = 10.0
+_MANY_OUTPUTS = 10
+
 Space = Literal["probabilities", "logits"]
 """Where soft targets live: combined probabilities at a temperature, or mean logits."""
 
@@ -78,7 +81,6 @@ class Kind(ABC):
     slotted: ClassVar[bool] = False  # the head answers at several slots of a row
     at_last: ClassVar[tuple[int, ...]] = ()  # outputs read at a slot's last token, not its first
     generates: ClassVar[bool] = False  # a decoder says texts: outputs are texts, a row each
-    head_rate: ClassVar[float] = 1.0  # its head's learning rate, in times the encoder's
     tunes: ClassVar[bool] = False  # dev rows decide how outputs become answers: see `tune`
     storage: ClassVar[Literal["float16", "float32"]] = "float16"
     answers: ClassVar[Literal["number", "text", "texts"]] = "number"  # what a prediction is
@@ -196,6 +198,15 @@ class Kind(ABC):
 
     # -- training -------------------------------------------------------------------------------
 
+    @property
+    def head_rate(self) -> float:
+        """Its head's learning rate, in times the encoder's.
+
+        A weight moves by about the learning rate a step: to tell many outputs apart, a fresh head
+        would need more steps than a fine-tune has (measured: docs/log.md, 2026-11-29).
+        """
+        return FAST_HEAD if self.n_outputs >= _MANY_OUTPUTS else 1.0
+
     @abstractmethod
     def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
         """Loss against labels: (B,), or (G,) with groups; of the order of 1 at the start."""
@@ -251,6 +262,14 @@ class Kind(ABC):
         Raises:
             ValueError: A score is missing or not a number; the text says which.
         """
+
+    def from_probabilities(self, probabilities: np.ndarray) -> np.ndarray:
+        """Outputs (S, C) whose probabilities, of :meth:`soften`, these are.
+
+        Raises:
+            NotImplementedError: The kind's scores are no probabilities.
+        """
+        raise NotImplementedError(f"scores of kind {self.name} are no probabilities")
 
     def space_of_scores(self, rows: Sequence[Mapping[str, object]]) -> Space | None:
         """As what :meth:`from_scores` reads a whole table; None where scores are values or texts.

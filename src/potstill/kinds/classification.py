@@ -126,10 +126,13 @@ class Classification(Kind):
     def from_scores(self, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
         values = self._values(rows)
         if are_distributions(values).all():
-            # A softmax forgets a row's mean; logits compared one by one do not: it is set to 0.
-            values = np.log(np.maximum(values, _LEAST_PROBABILITY))
-            values -= values.mean(1, keepdims=True)
+            values = self.from_probabilities(values)
         return values.astype(np.float32)
+
+    def from_probabilities(self, probabilities: np.ndarray) -> np.ndarray:
+        # A softmax forgets a row's mean; logits compared one by one do not: it is set to 0.
+        logs = np.log(np.maximum(probabilities, _LEAST_PROBABILITY))
+        return np.asarray(logs - logs.mean(1, keepdims=True))
 
     def space_of_scores(self, rows: Sequence[Mapping[str, object]]) -> Space:
         values = self._values(rows)

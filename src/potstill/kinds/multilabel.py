@@ -172,8 +172,11 @@ class Multilabel(Kind):
     def from_scores(self, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
         values = self._values(rows)
         if are_shares(values).all():
-            values = logit(values.clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY))
+            values = self.from_probabilities(values)
         return values.astype(np.float32)
+
+    def from_probabilities(self, probabilities: np.ndarray) -> np.ndarray:
+        return logit(probabilities.clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY))
 
     def space_of_scores(self, rows: Sequence[Mapping[str, object]]) -> Space:
         values = self._values(rows)

@@ -1,7 +1,7 @@
 """Somebody else's scores: probabilities or logits, told by the values themselves.
 
 One stray value must not turn a table of probabilities into logits unseen, so what is nearly all
-probabilities is refused.
+probabilities is refused, and so are rows of rounded ones that no longer sum to 1.
 """
 
 from __future__ import annotations
@@ -48,13 +48,14 @@ def one_space(values: np.ndarray, fits: np.ndarray, rows: np.ndarray | None = No
         rows: (S,) row of each; None where each has one of its own.
 
     Raises:
-        MixedScores: They are nearly all probabilities.
+        MixedScores: They are nearly all probabilities, or look like some that do not sum to 1.
     """
     if fits.all():
         return "probabilities"
     whole = fits.ndim == 1
     share = float(fits.mean())
-    if share <= (MANY_DISTRIBUTIONS if whole else MANY_SHARES):
+    rounded = whole and bool(are_shares(values).all())  # no logits: nearly half would be negative
+    if share <= (MANY_DISTRIBUTIONS if whole else MANY_SHARES) and not rounded:
         return "logits"
     at = int(np.flatnonzero(~fits if whole else ~fits.all(1))[0])
     if whole:
@@ -62,6 +63,8 @@ def one_space(values: np.ndarray, fits: np.ndarray, rows: np.ndarray | None = No
         shown += ", …" if values.shape[1] > 8 else ""
         got = f"scores {shown}, which sum to {values[at].sum():.9g}"
         others = f"{share:.1%} of all rows are 0 or more and sum to 1"
+        if rounded and share <= MANY_DISTRIBUTIONS:
+            others = "all lie in 0 to 1: probabilities of classes sum to 1"
     else:
         got = f"a score of {values[at][~fits[at]][0]:.9g}"
         others = f"{share:.1%} of all scores lie in 0 to 1"

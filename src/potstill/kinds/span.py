@@ -222,8 +222,11 @@ class Span(Kind):
         """``start_scores`` and ``end_scores``: a number for "no answer", then one a word."""
         values, _ = self._values(rows)
         if are_shares(values).all():
-            values = np.log(np.maximum(values, _LEAST_PROBABILITY))
+            values = self.from_probabilities(values)
         return values.astype(np.float32)
+
+    def from_probabilities(self, probabilities: np.ndarray) -> np.ndarray:
+        return np.asarray(np.log(np.maximum(probabilities, _LEAST_PROBABILITY)))
 
     def space_of_scores(self, rows: Sequence[Mapping[str, object]]) -> Space:
         values, own = self._values(rows)

@@ -51,7 +51,6 @@ class Tagging(Kind):
     reads: ClassVar[str] = "words"
     metric_names: ClassVar[tuple[str, ...]] = ("span_f1", "accuracy")
     slotted: ClassVar[bool] = True
-    head_rate: ClassVar[float] = 10.0  # measured: docs/log.md, 2026-11-29
     answers: ClassVar[Literal["number", "text", "texts"]] = "texts"
 
     tags: tuple[str, ...]
@@ -158,9 +157,13 @@ class Tagging(Kind):
         """``scores``: for each word a list of one number a tag, in the order of :attr:`tags`."""
         values, _ = self._values(rows)
         if are_distributions(values).all():
-            values = np.log(np.maximum(values, _LEAST_PROBABILITY))
-            values -= values.mean(1, keepdims=True)
+            values = self.from_probabilities(values)
         return values.astype(np.float32)
+
+    def from_probabilities(self, probabilities: np.ndarray) -> np.ndarray:
+        # A softmax forgets a row's mean; logits compared one by one do not: it is set to 0.
+        logs = np.log(np.maximum(probabilities, _LEAST_PROBABILITY))
+        return np.asarray(logs - logs.mean(1, keepdims=True))
 
     def space_of_scores(self, rows: Sequence[Mapping[str, object]]) -> Space:
         values, own = self._values(rows)

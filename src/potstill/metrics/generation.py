@@ -12,6 +12,8 @@ Reference:
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -70,7 +72,8 @@ def sentence_chrf(hypothesis: str, reference: str) -> float:
     Raises:
         ResourceError: sacrebleu is not installed.
     """
-    return _fraction(_scorer("chrf").sentence_score(hypothesis, [reference]))
+    found, right = _composed([hypothesis, reference])
+    return _fraction(_scorer("chrf").sentence_score(found, [right]))
 
 
 def _scorer(name: str, tokenizer: str = "13a") -> Any:
@@ -97,6 +100,11 @@ def _fraction(score: Any) -> float:
     return min(float(score.score) / 100, 1.0)
 
 
+def _composed(texts: Iterable[str]) -> list[str]:
+    """Texts in NFC: what looks the same is the same, however a file spells its accents."""
+    return [unicodedata.normalize("NFC", text) for text in texts]
+
+
 def _statistics(scorer: Any, truth: npt.NDArray[Any], output: npt.NDArray[Any]) -> Floats:
     """(N, K): each row's counts, of which the score of their sums is the score of the rows."""
     if truth.ndim != 1 or output.ndim != 1 or len(truth) != len(output):
@@ -106,7 +114,7 @@ def _statistics(scorer: Any, truth: npt.NDArray[Any], output: npt.NDArray[Any]) 
     for what, array in (("truth", truth), ("output", output)):
         if not all(isinstance(each, str) for each in array):
             raise ValueError(f"{what} holds values that are not strings")
-    counts = scorer._extract_corpus_statistics(output.tolist(), [truth.tolist()])
+    counts = scorer._extract_corpus_statistics(_composed(output), [_composed(truth)])
     return np.array(counts, dtype=np.float64)
 
 

@@ -48,8 +48,12 @@ def _attention(
     On a CPU the fused one has no dropout, and its gradients of short texts take several times as
     long.
 
-    Query, key, value: (B, H, T, D/H); mask: (B, 1, T, T) added to the scores, or None.
+    Query: (B, H, T, D/H); key and value the same, or of fewer heads that several queries share;
+    mask: (B, 1, T, T) added to the scores, or None.
     """
+    if key.size(1) != query.size(1):
+        shared = query.size(1) // key.size(1)
+        key, value = (each.repeat_interleave(shared, 1) for each in (key, value))
     scale = query.size(-1) ** -0.5 if scaling is None else scaling
     # Autocast would widen the scores to fp32 for the softmax, four times the (B, H, T, T) numbers
     # to move. The softmax computes in fp32 inside, whatever it reads and writes.

@@ -169,7 +169,7 @@ class Encoder(nn.Module):
         """
         now = dtype, [_state(p) for p in self.backbone.parameters()]
         if self._narrow is None or self._narrow[0] != now:
-            self._narrow = now, cast("Any", copy.deepcopy(self.backbone).eval()).to(dtype)
+            self._narrow = now, _narrowed(self.backbone, dtype)
         self._use_narrow = True
         try:
             yield
@@ -324,6 +324,14 @@ def load_encoder(
             wanted="an encoder such as BERT, RoBERTa, DistilBERT or MiniLM",
             todo="check the folder, or choose another base",
         ) from error
+    if any(getattr(module, "is_causal", False) for module in backbone.modules()):
+        raise BaseModelError(
+            f"base folder {folder}",
+            got=f"a model that writes texts ({type(backbone).__name__}): its first token sees no "
+            "other",
+            wanted="an encoder such as BERT, RoBERTa, DistilBERT or MiniLM",
+            todo="choose another base",
+        )
     return _finish(backbone, pooling, layers, dropout)
 
 
@@ -373,7 +381,7 @@ def _finish(
 def longest_text(model: PreTrainedModel) -> int | None:
     """Tokens of the longest text for which a model has positions; None for no limit."""
     limit = getattr(model.config, "max_position_embeddings", None)
-    if limit is None:
+    if limit is None or limit < 1:
         return None
     unused = 0
     for name, module in model.named_modules():
@@ -381,6 +389,16 @@ def longest_text(model: PreTrainedModel) -> int | None:
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
     return int(limit) - unused
+
+
+def _narrowed(backbone: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """A copy with weights in ``dtype``; rotary frequencies are angles a token, and stay exact."""
+    narrow = cast("Any", copy.deepcopy(backbone).eval()).to(dtype)
+    for module, own in zip(narrow.modules(), backbone.modules(), strict=True):
+        for name, buffer in own.named_buffers(recurse=False):
+            if name.endswith("inv_freq"):
+                setattr(module, name, buffer.clone())
+    return cast("PreTrainedModel", narrow)
 
 
 def _state(parameter: nn.Parameter) -> tuple[int, int, torch.device]:

@@ -6,6 +6,7 @@ there.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -48,7 +49,9 @@ def find_alike_classes(classes: Mapping[int, Sequence[str]], where: Where) -> li
     counts = Counter(name for names in classes.values() for name in names)
     alike: dict[str, list[str]] = {}
     for name, _ in counts.most_common():
-        alike.setdefault("".join(name.casefold().split()), []).append(name)
+        alike.setdefault(unicodedata.normalize("NFC", "".join(name.casefold().split())), []).append(
+            name
+        )
     groups = [names for names in alike.values() if len(names) > 1]
     if not groups:
         return []
@@ -58,10 +61,13 @@ def find_alike_classes(classes: Mapping[int, Sequence[str]], where: Where) -> li
     )
     more = f"; and {len(groups) - _SHOWN_GROUPS} more" if len(groups) > _SHOWN_GROUPS else ""
     rarest = groups[0][-1]
+    every = [name for names in groups for name in names]
+    composed = all(unicodedata.is_normalized("NFC", name) for name in every)
+    spelled = "" if composed else ", or in how accents are stored"
     return [
         Finding(
             severity="warning",
-            what=f"train has classes that differ in case or blanks only: {shown}{more}",
+            what=f"train has classes that differ in case or blanks only{spelled}: {shown}{more}",
             where=where(next(row for row, names in classes.items() if rarest in names)),
             todo="write them alike, unless they are meant to be classes of their own",
         )

@@ -144,7 +144,7 @@ def stratified_sample(labels: Sequence[Hashable] | np.ndarray, n: int, seed: int
     sizes = np.bincount(strata)
     chosen = [
         np.random.default_rng([seed, stratum]).permutation(np.flatnonzero(strata == stratum))[:k]
-        for stratum, k in enumerate(_shares(sizes, n))
+        for stratum, k in enumerate(_shares(sizes, n, seed))
     ]
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
@@ -169,7 +169,7 @@ def stratified_groups(
     strata = _strata(labels, n)
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     drawn = np.zeros(len(sizes), bool)
-    for stratum, share in enumerate(_shares(np.bincount(strata), n)):
+    for stratum, share in enumerate(_shares(np.bincount(strata), n, seed)):
         rng = np.random.default_rng([seed, stratum])
         left = int(share)
         for g in group[rng.permutation(np.flatnonzero(strata == stratum))]:
@@ -245,12 +245,16 @@ def _strata(labels: Sequence[Hashable] | np.ndarray, n: int) -> np.ndarray:
     return np.array([strata[value] for value in values], np.int64)
 
 
-def _shares(sizes: np.ndarray, n: int) -> np.ndarray:
-    """How many of ``n`` rows each stratum gives: largest remainder, then one each if it goes."""
+def _shares(sizes: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """How many of ``n`` rows each stratum gives: largest remainder, then one each if it goes.
+
+    Where remainders are equal the seed decides: the order of strata is that of the file.
+    """
     total = int(sizes.sum())
     shares, remainders = np.divmod(sizes.astype(np.int64) * n, total)  # in integers: exact ties
     exact = sizes * (n / total)
-    shares[np.argsort(-remainders, kind="stable")[: n - int(shares.sum())]] += 1
+    chance = np.random.default_rng([seed, len(sizes)]).permutation(len(sizes))
+    shares[np.lexsort((chance, -remainders))[: n - int(shares.sum())]] += 1
     if n >= len(sizes):
         for empty in np.flatnonzero(shares == 0):
             excess = np.where(shares > 1, shares - exact, -np.inf)

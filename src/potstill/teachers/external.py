@@ -124,6 +124,7 @@ def open_classifier(
     tokenizer = load_tokenizer(member.folder)
     need_unchanged(member)
     limit = longest_text(model) or max_tokens
+    _answer_exactly(model)
     model = nn.Module.to(model, device.torch).train(mode=False)
 
     def answer(inputs: Mapping[str, list[Any]]) -> np.ndarray:
@@ -133,6 +134,28 @@ def open_classifier(
         return _outputs(model, order, task, tokens, tokenizer.padding, limit, device, done)
 
     return answer
+
+
+def _answer_exactly(model: PreTrainedModel) -> None:
+    """Compute the last layer in fp32: bf16 has no more than 8 bits for a year, or for a rank."""
+    n_outputs = model.config.num_labels
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Linear) and child.out_features == n_outputs:
+                setattr(module, name, _Exact(child))
+
+
+class _Exact(nn.Module):
+    """A layer outside of autocast."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            found: torch.Tensor = self.layer(features.float())
+        return found
 
 
 def _outputs(

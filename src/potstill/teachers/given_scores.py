@@ -19,7 +19,7 @@ from potstill.tasks.task import Split, Task, slots_of
 from potstill.teachers.joining import digest_of_table, ids_of_split, ids_of_table
 from potstill.teachers.member import Member
 
-JOINING_VERSION = 2
+JOINING_VERSION = 3
 """Raised when equal tables give rows other scores."""
 
 
@@ -96,8 +96,8 @@ def read_scores(member: Member, task: Task) -> Scores:
             table.where(error.row),
             got=str(error),
             wanted="probabilities in every row, or logits in every row",
-            todo="mend the row, or write logits in all rows: log p for a probability p, or "
-            "log p - log(1 - p) where each label has its own",
+            todo="mend the row (divide it by its sum), or write logits in all rows: log p for a "
+            "probability p, or log p - log(1 - p) where each label has its own",
         ) from error
     outputs = task.kind.from_scores(dicts)
     return Scores(table=table, outputs=outputs, counts=counts, space=space)
@@ -162,10 +162,18 @@ def scores_outputs(
             todo="compare the columns of both files, or join with `teachers: {key: column}`",
         )
     ids = np.concatenate([split.ids for split in rows])
+
+    def mean(several: np.ndarray) -> np.ndarray:
+        """(S, C) of the outputs (M, S, C) of M equal rows."""
+        if read.space != "probabilities":
+            return np.asarray(several.mean(0))
+        one_row = np.zeros(several.shape[1], np.int64)
+        return task.kind.from_probabilities(task.kind.soften(several, one_row, 1.0).mean(0))
+
     slots = [own for split in rows if (own := slots_of(task, split)) is not None]
     if not slots:
         own = np.where(cover[:, None], outputs[found], np.float32(0))
-        return _one_opinion(own, cover, ids, None, warn), cover
+        return _one_opinion(own, cover, ids, None, mean, warn), cover
     wanted_slots = np.concatenate(slots)
     unfit = np.flatnonzero(cover & (counts[found] != wanted_slots))
     if len(unfit):
@@ -179,7 +187,7 @@ def scores_outputs(
     known_rows = np.flatnonzero(cover)
     spread = np.zeros((int(wanted_slots.sum()), outputs.shape[1]), np.float32)
     spread[parts_of(wanted_slots, known_rows)] = outputs[parts_of(counts, found[known_rows])]
-    return _one_opinion(spread, cover, ids, wanted_slots, warn), cover
+    return _one_opinion(spread, cover, ids, wanted_slots, mean, warn), cover
 
 
 def _one_opinion(
@@ -187,9 +195,10 @@ def _one_opinion(
     cover: np.ndarray,
     ids: np.ndarray,
     slots: np.ndarray | None,
+    mean: Callable[[np.ndarray], np.ndarray],
     warn: Callable[[str], object],
 ) -> np.ndarray:
-    """The mean of the outputs of covered rows with equal ids, in the place of each."""
+    """The mean opinion of covered rows with equal ids, in the place of each."""
     known = np.flatnonzero(cover)
     _, group, sizes = np.unique(sort_keys(ids[known]), return_inverse=True, return_counts=True)
     counts = np.ones(len(ids), np.int64) if slots is None else slots
@@ -201,7 +210,7 @@ def _one_opinion(
         if own is None or (outputs[own] == outputs[own[0]]).all():
             continue
         n_rows += len(rows)
-        means[own] = outputs[own].mean(0)
+        means[own] = mean(outputs[own])
     if n_rows:
         warn(
             f"{n_rows} rows have the inputs of others and other scores: each is taught, and the "
