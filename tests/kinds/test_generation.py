@@ -138,6 +138,17 @@ def test_a_probability_of_nothing_can_be_stored() -> None:
 # -- ensembles ----------------------------------------------------------------------------------
 
 
+def test_low_temperatures_leave_the_likeliest_piece() -> None:
+    own = opinions(0)
+    found = combine(own[None], t=0.001)[:, :N_KEPT]
+    assert np.isfinite(found).all()
+    kept = np.exp(own[:, :N_KEPT])
+    every = np.sort(np.concatenate([kept, 1 - kept.sum(1, keepdims=True)], 1), 1)
+    clear = (every[:, -1] - every[:, -2] > 0.05) & (kept.max(1) == every[:, -1])
+    np.testing.assert_allclose(found[clear].max(1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(found.sum(1).max(), 1.0, atol=1e-5)
+
+
 @given(seeds, st.sampled_from([1.0, 2.0, 5.0]))
 def test_an_ensemble_of_one_is_its_member(seed: int, temperature: float) -> None:
     own = opinions(seed)

@@ -213,7 +213,7 @@ def test_hard_loss_of_knowing_nothing_is_about_one() -> None:
     values = rng.uniform(1, 4, 500)
     kind = Regression.learn(list(values), {"range": (0, 5)})
     mean = torch.zeros(500, 1)  # outputs are standardised: 0 is the mean label
-    loss = kind.hard_loss(mean, torch.from_numpy(values).float(), None)
+    loss = kind.hard_loss(mean, torch.from_numpy(kind.flat(values, None)).float(), None)
     assert loss.mean() == pytest.approx(1.0, rel=1e-3)
     assert kind.predict(mean.numpy())[0] == pytest.approx(values.mean())
     labels = torch.tensor([0.0, 1, 2, 0, 1, 2])
@@ -485,13 +485,34 @@ def test_scores_of_others() -> None:
     assert np.isfinite(got).all()
     np.testing.assert_allclose(got.mean(1), 0.0, atol=1e-5)  # as logits that are compared are
     logits = THREE.from_scores([{"a": -1.0, "b": 2.0, "c": 0.0}])
-    np.testing.assert_array_equal(logits, np.array([[-1.0, 2.0, 0.0]]))
+    np.testing.assert_allclose(logits, np.array([[-1.0, 2.0, 0.0]]) - 1 / 3, rtol=1e-6)
     values = SCORE.from_scores([{"value": 0.0}, {"value": 4.25}])
     np.testing.assert_allclose(SCORE.predict(values), [0.0, 4.25], atol=1e-5)
     np.testing.assert_array_equal(LISTS.from_scores([{"value": 3}]), [[3.0]])
     for kind, row in ((THREE, {"a": 1, "b": 2}), (SCORE, {}), (LISTS, {"value": "x"})):
         with pytest.raises(ValueError, match="missing|not a number"):
             kind.from_scores([row])
+
+
+def test_likelihoods_of_a_language_model_survive_the_store() -> None:
+    """Far from 0 a step of fp16 is a half and more."""
+    given = np.array([[-1002.3, -1003.9, -1003.1], [-3001.0, -3000.4, -3000.9]])
+    rows = [dict(zip(THREE.classes, map(float, row), strict=True)) for row in given]
+    kept = THREE.from_store(THREE.to_store(THREE.from_scores(rows)))
+    np.testing.assert_allclose(softmax(kept, -1), softmax(given, -1), atol=1e-3)
+
+
+def test_large_labels_are_not_rounded() -> None:
+    seconds = 1_700_000_000 + np.arange(200)
+    kind = Regression.learn(list(seconds), {"range": (1_700_000_000, 1_700_000_200)})
+    labels = np.array([kind.encode_label(value) for value in seconds])
+    taught = kind.flat(labels, None).astype(np.float32)
+    assert len(np.unique(taught)) == 200
+    assert taught.std() == pytest.approx(1.0, rel=1e-4)
+    loss = kind.hard_loss(torch.zeros(200, 1), torch.from_numpy(taught), None)
+    assert loss.mean() == pytest.approx(1.0, rel=1e-3)
+    outputs = kind.from_scores([{"value": float(value)} for value in seconds])
+    np.testing.assert_allclose(outputs[:, 0], taught, atol=1e-5)
 
 
 def test_rounded_probabilities_are_not_taken_for_logits() -> None:

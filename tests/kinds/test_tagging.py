@@ -267,7 +267,7 @@ def test_scores_of_others() -> None:
     np.testing.assert_allclose(softmax(got, -1), wanted, atol=1e-5)
     np.testing.assert_allclose(got.mean(1), 0.0, atol=1e-5)  # as logits that are compared are
     logits = KIND.from_scores([{"scores": [[1.0, -2, 3, 0, 0.5]]}])
-    np.testing.assert_array_equal(logits, np.array([[1.0, -2, 3, 0, 0.5]], np.float32))
+    np.testing.assert_allclose(logits, np.array([[1.0, -2, 3, 0, 0.5]]) - 0.5, rtol=1e-6)
     assert KIND.score_columns == ("scores",)
 
 

@@ -294,6 +294,25 @@ def test_words_and_tags_of_a_csv_file_are_text_with_blanks(base: Path, tmp_path:
     assert loaded[0].digest == loaded[1].digest
 
 
+def test_rows_that_choose_in_one_task_of_a_file_are_learned_in_no_other(
+    base: Path, tmp_path: Path
+) -> None:
+    rows = [{"text": f"text {i}", "fine": f"c{i % 5}", "coarse": f"d{i % 2}"} for i in range(120)]
+    file = str(write_rows(tmp_path / "both.jsonl", rows))
+    tasks: dict[str, Keys] = {
+        name: {"kind": "classification", "train": file, "text": "text", "label": name}
+        for name in ("coarse", "fine")
+    }
+    tasks["fine"]["rows"] = 60
+    run = potstill.config.parse_run(toy_run(tmp_path / "runs", base, tasks))
+    loaded = load_tasks(run, seed=0, skip_bad_rows=0, progress=Progress())
+    fine, coarse = loaded["fine"], loaded["coarse"]
+    assert len(fine.dev) == 12
+    assert np.array_equal(fine.dev.places, coarse.dev.places)
+    assert not set(fine.train.places) & set(coarse.dev.places)
+    assert (len(fine.train), len(coarse.train)) == (60, 108)
+
+
 # -- rows in, rows out --------------------------------------------------------------------------
 
 

@@ -389,7 +389,7 @@ def test_when_a_student_is_made_anew(
 
 def test_what_does_not_matter_for_the_digest() -> None:
     settings = tiny_settings()
-    assert replace(settings, checkpoint_seconds=1.0).facts() == settings.facts()
+    assert replace(settings, checkpoint_seconds=1.0).facts({}) == settings.facts({})
     plan = tiny_plan(Path("anywhere"))
     moved = replace(plan, base="elsewhere", head_dropout={"not a task here": 0.5})
     assert moved.facts([TASK]) == plan.facts([TASK])

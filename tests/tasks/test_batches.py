@@ -189,6 +189,12 @@ def test_shares(mixing: Mixing, epoch: int, wanted: list[float]) -> None:
     assert list(shares.values()) == pytest.approx(wanted)
 
 
+def test_shares_of_a_low_temperature_do_not_overflow() -> None:
+    shares = task_shares({"big": 5000, "small": 4000}, 0.01, 0, 1)
+    assert shares["big"] == pytest.approx(1.0)
+    assert 0 < shares["small"] < 1e-9
+
+
 def test_annealing_over_one_epoch_is_proportional() -> None:
     assert task_shares({"a": 3, "b": 1}, "annealed", 0, 1) == {"a": 0.75, "b": 0.25}
 

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from potstill.core.errors import ArtefactError, BaseModelError, DataError, MismatchError, Stopped
+from potstill.kinds.scores import centred
 from potstill.models.token_rows import TokenRows
 from potstill.targets import label as label_module
 from potstill.targets.label import label, read_labels
@@ -338,8 +339,8 @@ def test_scores_are_joined_by_key(tmp_path: Path) -> None:
     member = scores_member(task, path, "id", "m")
     outputs, cover = scores_outputs(member, task, [task.train, task.pool])
     assert np.flatnonzero(cover).tolist() == [0, 1, 2, 3, 16, 17, 18, 19]
-    np.testing.assert_array_equal(outputs[2], [2.0, 2.0])
-    np.testing.assert_array_equal(outputs[19], [6.0, 3.0])
+    np.testing.assert_array_equal(outputs[2], [0.0, 0.0])  # 2 and 2: their mean is set to 0
+    np.testing.assert_array_equal(outputs[19], [1.5, -1.5])  # 6 and 3
     with pytest.raises(DataError, match="rows without that column"):
         scores_outputs(member, TASK, [TASK.train])
 
@@ -359,7 +360,7 @@ def test_rows_of_one_text_are_taught_the_mean_of_their_scores(tmp_path: Path) ->
     outputs, cover = scores_outputs(member, task, [task.train])
     assert np.flatnonzero(~cover).tolist() == [9]
     wanted = [0.0, 1, 4.5, 3, 4, 5, 6, 4.5, 8, 0, 10, 11, 11, 13, 14, 15]
-    np.testing.assert_array_equal(outputs[:, 0], wanted)
+    np.testing.assert_array_equal(np.diff(outputs)[:, 0], -np.array(wanted))
     means = [w for w in look_at(member, task) if "mean of their scores" in w]
     assert len(means) == 1
     assert means[0].startswith("2 rows have the inputs of others and other scores")
@@ -493,11 +494,11 @@ def test_scores_of_words(tmp_path: Path) -> None:
     as_text = [{**row, "tokens": " ".join(cast("list[str]", row["tokens"]))} for row in rows]
     table = pa.Table.from_pylist(rows)
     pq.write_table(table, tmp_path / "scores.parquet")
-    wanted = np.concatenate([np.array(row["scores"]) for row in rows])
+    wanted = centred(np.concatenate([np.array(row["scores"]) for row in rows]))
     for source in (path, rows, as_text, table, tmp_path / "scores.parquet"):
         outputs, cover = scores_of(source, TAGS)
         assert cover.tolist() == [True] * 16 + [False] * 8
-        np.testing.assert_allclose(outputs[: len(wanted)], wanted, rtol=1e-6)
+        np.testing.assert_allclose(outputs[: len(wanted)], wanted, rtol=1e-5, atol=1e-6)
         assert len(outputs) > len(wanted)
         assert not outputs[len(wanted) :].any()
 
@@ -510,7 +511,10 @@ def test_scores_of_words_that_cover_a_part() -> None:
     starts = np.cumsum([0, *counts])
     for i, row in zip((11, 3, 4), rows, strict=True):
         np.testing.assert_allclose(
-            outputs[starts[i] : starts[i + 1]], np.array(row["scores"]), rtol=1e-6
+            outputs[starts[i] : starts[i + 1]],
+            centred(np.array(row["scores"])),
+            rtol=1e-5,
+            atol=1e-6,
         )
     known = np.isin(np.repeat(np.arange(16), counts), [3, 4, 11])
     assert not outputs[: len(known)][~known].any()
@@ -619,8 +623,8 @@ def test_scores_of_words_are_joined_by_key() -> None:
     ]
     outputs, cover = scores_of(rows[::-1], task, key="id")
     assert cover.tolist() == [True] * 16 + [False] * 8
-    wanted = np.concatenate([np.array(row["scores"]) for row in rows])
-    np.testing.assert_allclose(outputs[: len(wanted)], wanted, rtol=1e-6)
+    wanted = centred(np.concatenate([np.array(row["scores"]) for row in rows]))
+    np.testing.assert_allclose(outputs[: len(wanted)], wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

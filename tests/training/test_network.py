@@ -18,7 +18,7 @@ from potstill.tasks.predictor import TaskHead
 from potstill.training.network import Network, load_encoder_network, new_network, save_network
 from potstill.training.prepare import best_dev, start_network, train_network, training_record
 from tests.tiny import CPU, tiny_network, tiny_plan, tiny_settings, toy_task
-from tests.training.trainings import StopAt
+from tests.training.trainings import StopAt, Training
 
 
 def answers(network: Network, task: str = "classification") -> np.ndarray:
@@ -209,3 +209,24 @@ def test_a_stopped_training_gives_the_same_files(base: Path, tmp_path: Path) -> 
 def test_rows_that_are_all_too_long(base: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="every row is longer than 4 tokens"):
         train(base, tmp_path / "run", max_tokens=4)
+
+
+def test_padding_may_have_any_id(base: Path, tmp_path: Path) -> None:
+    """A base that does not say which, and whose padding comes last in its vocabulary."""
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": None}))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    last = max(vocabulary, key=vocabulary.__getitem__)
+    vocabulary["[PAD]"], vocabulary[last] = vocabulary[last], vocabulary["[PAD]"]
+    for token in tokenizer["added_tokens"]:
+        if token["content"] == "[PAD]":
+            token["id"] = vocabulary["[PAD]"]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    training = Training(
+        base=folder, tasks=[toy_task(train=16, dev=8)], extras={}, settings=tiny_settings()
+    )
+    trained = training.run(tmp_path / "net")
+    assert len(trained.result.state.dev["classification"]) == 2

@@ -66,7 +66,8 @@ class Member(Section):
     seed: int | None = Field(
         default=None,
         ge=0,
-        description="Its seed, 0 or more; null: from the run's seed and its position.",
+        lt=2**32,
+        description="Its seed, 0 to 4294967295; null: from the run's seed and its position.",
     )
 
 

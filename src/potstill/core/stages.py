@@ -29,7 +29,7 @@ from potstill.core.files import (
 )
 from potstill.core.progress import Progress
 
-METHOD_VERSION = 6
+METHOD_VERSION = 7
 """Raised when the meaning of a stage changes, so that results of the old method are not reused."""
 
 STAGES_FOLDER = "stages"

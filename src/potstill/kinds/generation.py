@@ -215,8 +215,9 @@ class Generation(Kind):
             total = np.maximum(powers.sum(-1, keepdims=True), 1)  # above 1 by fp16's rounding only
         else:  # the rest is one class more, with the logarithm of its whole mass as logit
             rest = np.log(np.maximum(1 - np.exp(kept).sum(-1, keepdims=True), _LEAST))
-            powers = np.exp(kept / temperature)
-            total = powers.sum(-1, keepdims=True) + np.exp(rest / temperature)
+            most = np.maximum(kept.max(-1, keepdims=True), rest)
+            powers = np.exp((kept - most) / temperature)
+            total = powers.sum(-1, keepdims=True) + np.exp((rest - most) / temperature)
         return np.concatenate([powers / total, members[..., k:]], axis=-1, dtype=np.float32)
 
     def combine(

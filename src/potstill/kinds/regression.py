@@ -66,6 +66,11 @@ class Regression(Kind):
             )
         return number
 
+    def flat(self, labels: np.ndarray, slots: np.ndarray | None) -> np.ndarray:
+        """In units of the spread, from the mean: fp32 would round large labels."""
+        scaled = (labels.astype(np.float64) - self.low) / (self.high - self.low)
+        return np.asarray((scaled - self.mean) / self.spread)
+
     def strata(self, labels: np.ndarray) -> np.ndarray:
         return labels.astype(np.float64)  # whole numbers may be as many as rows
 
@@ -89,8 +94,7 @@ class Regression(Kind):
     def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
         from potstill.losses.squared_error import squared_error
 
-        scaled = (labels - self.low) / (self.high - self.low)
-        return squared_error(outputs[:, 0], (scaled - self.mean) / self.spread)
+        return squared_error(outputs[:, 0], labels)
 
     def soft_loss(
         self,

@@ -34,6 +34,15 @@ def are_distributions(values: np.ndarray) -> np.ndarray:
     return np.asarray((values >= -_SLACK).all(1) & sums)
 
 
+def centred(logits: np.ndarray) -> np.ndarray:
+    """Logits (S, C) of mean 0 a row.
+
+    A softmax forgets a row's mean; logits compared one by one do not, nor does fp16, in which the
+    log-likelihoods of a language model lose what they differ by.
+    """
+    return np.asarray(logits - logits.mean(1, keepdims=True))
+
+
 def are_shares(values: np.ndarray) -> np.ndarray:
     """Which values are probabilities of their own, elementwise."""
     return np.asarray((values >= -_SLACK) & (values <= 1 + _SLACK))

@@ -14,7 +14,7 @@ import numpy as np
 
 from potstill.kinds.base import Inputs, Key, Kind, Space
 from potstill.kinds.numbers import finite_number, need_groups, softmax
-from potstill.kinds.scores import are_distributions, one_space
+from potstill.kinds.scores import are_distributions, centred, one_space
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -157,13 +157,11 @@ class Tagging(Kind):
         """``scores``: for each word a list of one number a tag, in the order of :attr:`tags`."""
         values, _ = self._values(rows)
         if are_distributions(values).all():
-            values = self.from_probabilities(values)
-        return values.astype(np.float32)
+            return self.from_probabilities(values).astype(np.float32)
+        return centred(values).astype(np.float32)
 
     def from_probabilities(self, probabilities: np.ndarray) -> np.ndarray:
-        # A softmax forgets a row's mean; logits compared one by one do not: it is set to 0.
-        logs = np.log(np.maximum(probabilities, _LEAST_PROBABILITY))
-        return np.asarray(logs - logs.mean(1, keepdims=True))
+        return centred(np.log(np.maximum(probabilities, _LEAST_PROBABILITY)))
 
     def space_of_scores(self, rows: Sequence[Mapping[str, object]]) -> Space:
         values, own = self._values(rows)

@@ -57,6 +57,7 @@ def load_tasks(
                 key=given.key if isinstance(given, GivenScores) else None,
                 skip_bad_rows=skip_bad_rows,
                 like=_read_alike(run, section, tasks),
+                dev_like=_set_aside_alike(run, section, tasks),
                 lacking=lacking[name].append if name in lacking else None,
             )
             bar.advance()
@@ -116,6 +117,17 @@ def _read_alike(run: RunFile, section: Section, tasks: Mapping[str, Task]) -> Ta
         )
 
     return next((task for name, task in tasks.items() if alike(run.tasks[name])), None)
+
+
+def _set_aside_alike(run: RunFile, section: Section, tasks: Mapping[str, Task]) -> Task | None:
+    """The first task whose dev is set aside from the same file, by rows."""
+
+    def alike(name: str) -> bool:
+        other = run.tasks[name]
+        asides = section.dev is None and other.dev is None and _same(section.train, other.train)
+        return asides and not tasks[name].kind.grouped
+
+    return next((task for name, task in tasks.items() if alike(name)), None)
 
 
 def _same(one: object, other: object) -> bool:

@@ -20,7 +20,7 @@ from potstill.pipeline.loading import head_dropouts, pooling_of, settings_for, t
 from potstill.pipeline.sayings import text_lesson
 from potstill.students.distill import distill
 from potstill.students.lesson import Lesson, TaskDistillation
-from potstill.targets.label import ensemble_labels
+from potstill.targets.label import SHORT_TEXT, ensemble_labels
 from potstill.tasks.task import Split, Task, groups_of, rows_of_epoch, slots_of, truth_of
 from potstill.teachers.finetune import finetune
 from potstill.teachers.member import Member
@@ -148,6 +148,11 @@ class SeedRun:
         """What the ensembles say of each taught task's train and pool rows."""
         return {name: self.first_lesson(name) for name in self.members}
 
+    @property
+    def classifier_tokens(self) -> int:
+        """Given classifiers read as much of a text as the student does."""
+        return max(SHORT_TEXT, settings_for(self.run, "student").max_tokens)
+
     def first_lesson(self, task: str) -> Lesson:
         """What a task's ensemble says; the student passes it where it passes those that saw all."""
         gated = self.run.distill.stop_when_ahead is not None
@@ -161,7 +166,13 @@ class SeedRun:
         rows = [task.train] + ([] if task.pool is None else [task.pool])
         what = f"{self.prefix}labelling {task.name}"
         targets, digests = ensemble_labels(
-            self.stages, members, task, rows, device=self.device, what=what
+            self.stages,
+            members,
+            task,
+            rows,
+            device=self.device,
+            max_tokens=self.classifier_tokens,
+            what=what,
         )
         dev = self.opinions(judges, task, task.dev, f"{what} (dev)")
         score = None
@@ -183,7 +194,13 @@ class SeedRun:
     ) -> np.ndarray | None:
         """(M, S, C) outputs on a split; None where some row is not covered."""
         rows, _ = ensemble_labels(
-            self.stages, members, task, [split], device=self.device, what=what
+            self.stages,
+            members,
+            task,
+            [split],
+            device=self.device,
+            max_tokens=self.classifier_tokens,
+            what=what,
         )
         outputs, cover = rows.find(split.ids, slots_of(task, split))
         return outputs if cover.all() else None

@@ -75,7 +75,7 @@ def distill(
         "order": [task.name for task in tasks],  # heads and batches are drawn in this order
         "pools": {task.name: task.pool.digest for task in tasks if task.pool is not None},
         "plan": plan.facts(tasks),
-        "settings": settings.facts(len(tasks)),
+        "settings": settings.facts({task.name: task.kind for task in tasks}),
         "lessons": {name: list(lesson.digests) for name, lesson in sorted(lessons.items())},
         "teacher_dev": {name: lesson.teacher_dev for name, lesson in sorted(lessons.items())},
         "how": {name: asdict(how[name]) for name in sorted(lessons)},

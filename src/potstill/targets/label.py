@@ -28,6 +28,9 @@ SHARD = "targets"
 _PART_ROWS = 1024
 TIMING_FILE = "timing.json"
 
+SHORT_TEXT = 512
+"""Tokens that a classifier of somebody else reads at least, where it can."""
+
 
 def label(
     stages: StageFolder,
@@ -36,7 +39,7 @@ def label(
     rows: Sequence[Split],
     *,
     device: Device,
-    max_tokens: int = 512,
+    max_tokens: int = SHORT_TEXT,
     what: str,
 ) -> Stage:
     """Label rows of one task with one member, or find the labels that stand.
@@ -102,9 +105,10 @@ def ensemble_labels(
     rows: Sequence[Split],
     *,
     device: Device,
+    max_tokens: int = SHORT_TEXT,
     what: str,
 ) -> tuple[SoftTargets, list[str]]:
-    """Every member's opinion on rows of a task.
+    """Every member's opinion on rows of a task; arguments as of :func:`label`.
 
     Returns:
         The merged store, and the digests of the stages that it came from.
@@ -112,7 +116,13 @@ def ensemble_labels(
     made, digests = [], []
     for k, member in enumerate(members):
         stage = label(
-            stages, member, task, rows, device=device, what=f"{what}, {k + 1}/{len(members)}"
+            stages,
+            member,
+            task,
+            rows,
+            device=device,
+            max_tokens=max_tokens,
+            what=f"{what}, {k + 1}/{len(members)}",
         )
         made.append(read_labels(stage, member, task, rows))
         digests.append(stage.digest)

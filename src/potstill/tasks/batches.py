@@ -79,7 +79,8 @@ def task_shares(
         power = 1.0 - 0.8 * epoch / max(n_epochs - 1, 1)
     else:
         power = 1.0 / float(mixing)
-    weights = {task: n**power for task, n in n_units.items()}
+    largest = max(n_units.values())  # powers of large numbers overflow
+    weights = {task: (n / largest) ** power for task, n in n_units.items()}
     total = sum(weights.values())
     return {task: weight / total for task, weight in weights.items()}
 

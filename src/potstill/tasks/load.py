@@ -50,6 +50,7 @@ def load_task(
     key: str | None = None,
     skip_bad_rows: int = 0,
     like: Task | None = None,
+    dev_like: Task | None = None,
     lacking: Callable[[DataError], object] | None = None,
 ) -> Task:
     """Read a task.
@@ -72,6 +73,8 @@ def load_task(
         skip_bad_rows: How many faulty rows each source may have.
         like: A task that was read from the same file in the same way: this one takes the same rows
             of it for its share and its dev, so that both can learn from one encoder pass.
+        dev_like: A task whose dev was set aside from the same file: rows that choose there are
+            not learned here, in the same network, with another label.
         lacking: Called where a pool lacks the input columns, and is left out; None refuses it.
 
     Raises:
@@ -103,7 +106,12 @@ def load_task(
     whole = reader.encode(rows_in, fixed)
     given_test = None if test is None else reader.encode(reader.read(test, "test", True), fixed)
     if dev is None:
-        aside = None if like is None else np.isin(whole.places, like.dev.places)
+        if like is None and not fixed.grouped:
+            alone = fixed.together(list(whole.inputs.values())) is None
+            like_dev = dev_like if alone else None  # passages are not to be torn apart
+        else:
+            like_dev = like
+        aside = None if like_dev is None else np.isin(whole.places, like_dev.dev.places)
         whole, chosen_dev = _set_dev_aside(name, whole, fixed, seed, aside)
     else:
         chosen_dev = reader.encode(reader.read(dev, "dev", True), fixed)

@@ -49,7 +49,7 @@ def finetune(
         "tasks": {task.name: task.digest for task in tasks},
         "order": [task.name for task in tasks],  # heads and batches are drawn in this order
         "plan": plan.facts(tasks),
-        "settings": settings.facts(len(tasks)),
+        "settings": settings.facts({task.name: task.kind for task in tasks}),
         "seed": seed,
         "precision": device.precision,
         "fold": None if fold is None else list(fold),

@@ -19,7 +19,7 @@ from potstill.tasks.task import Split, Task, slots_of
 from potstill.teachers.joining import digest_of_table, ids_of_split, ids_of_table
 from potstill.teachers.member import Member
 
-JOINING_VERSION = 3
+JOINING_VERSION = 4
 """Raised when equal tables give rows other scores."""
 
 

@@ -82,8 +82,9 @@ def save_checkpoint(
     """Write a checkpoint; the one before it stands until this one is whole."""
     file = folder / f"checkpoint-{state.batches_done}.safetensors"
     tensors = {f"model/{name}": t for name, t in model.state_dict().items()}
+    names = _names_in_order(model, optimiser)
     for index, values in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser/{index}/{name}": t for name, t in values.items()}
+        tensors |= {f"optimiser/{names[index]}/{slot}": t for slot, t in values.items()}
     write_bytes(file, tensors_to_bytes(tensors))
     best = _best_file(folder, state.best_epoch)
     keep = [file, best] if state.best_epoch else [file]
@@ -121,12 +122,19 @@ def load_checkpoint(
         {n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")}
     )
     slots: dict[int, dict[str, Tensor]] = {}
+    places = {name: index for index, name in enumerate(_names_in_order(model, optimiser))}
     for name, tensor in tensors.items():
         if name.startswith("optimiser/"):
-            _, index, slot = name.split("/")
-            slots.setdefault(int(index), {})[slot] = tensor
+            _, weight, slot = name.split("/")
+            slots.setdefault(places[weight], {})[slot] = tensor
     optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
     return state
+
+
+def _names_in_order(model: nn.Module, optimiser: torch.optim.Optimizer) -> list[str]:
+    """Names of the weights as the optimiser counts them: group after group."""
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    return [names[id(weight)] for group in optimiser.param_groups for weight in group["params"]]
 
 
 def _best_file(folder: Path, epoch: int) -> Path:

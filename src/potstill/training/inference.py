@@ -13,7 +13,7 @@ from potstill.models.multitask import MultiTaskModel
 from potstill.models.token_rows import TokenRows, padded_lengths
 from potstill.tasks.batches import token_batches
 
-INFERENCE_VERSION = 2
+INFERENCE_VERSION = 3
 """Raised when the outputs of finished networks change: older soft targets are not reused."""
 
 BUDGET_TOKENS = 2048  # padded tokens a batch: what passes between layers fits a CPU's cache

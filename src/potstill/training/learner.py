@@ -83,20 +83,22 @@ class EncoderLearner(Learner):
     def __init__(self, model: MultiTaskModel, device: Device, padding: int) -> None:
         self.model: MultiTaskModel = model
         self.device = device
-        self.padding = padding
+        self.padding = self._padding = padding
         self._vocabulary: CompactVocabulary | None = None
 
     def begin(self, feeds: Sequence[Feed]) -> list[Feed]:
         """Leaves out the token rows that occur nowhere; see ``Encoder.compact_vocabulary``."""
         super().begin(feeds)
         tables = [f.tokens.ids for f in feeds] + [f.dev.tokens.ids for f in feeds]
-        used = np.unique(np.concatenate([*tables, [self.padding]]))
+        used = np.unique(np.concatenate([*tables, [self._padding]]))
         vocabulary = self._vocabulary = self.model.encoder.compact_vocabulary(used)
+        self.padding = int(vocabulary.renumber(np.array([self._padding]))[0])
         return [_renumber(feed, vocabulary) for feed in feeds]
 
     def end(self) -> None:
         if self._vocabulary is not None:
             self.model.encoder.expand_vocabulary(self._vocabulary)
+            self.padding = self._padding
 
     @property
     def noise(self) -> Noise:

@@ -159,7 +159,7 @@ def train_network(
         folder / TRAINING_FILE,
         {
             "name": name,
-            "settings": settings.facts(len(tasks)),
+            "settings": settings.facts({task.name: task.kind for task in tasks}),
             "seconds": round(result.state.seconds, 1),
             "max_tokens": network.max_tokens,
             "truncated": {f.task: f.truncated_inputs for f in feeds},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -63,11 +64,14 @@ class TrainSettings:
             return kind.head_rate
         return self.head_learning_rate / self.learning_rate
 
-    def facts(self, n_tasks: int | None = None) -> dict[str, object]:
+    def facts(self, kinds: Mapping[str, Kind]) -> dict[str, object]:
         """What a stage's digest and record hold: all that can change a number.
 
         Args:
-            n_tasks: Tasks of the network; what lies between tasks changes no number of one.
+            kinds: Task of the network to its kind; what lies between tasks changes no number of
+                one.
         """
-        idle = ("checkpoint_seconds", *(_BETWEEN_TASKS if n_tasks == 1 else ()))
-        return {k: v for k, v in asdict(self).items() if k not in idle}
+        idle = ("checkpoint_seconds", *(_BETWEEN_TASKS if len(kinds) == 1 else ()))
+        facts: dict[str, object] = {k: v for k, v in asdict(self).items() if k not in idle}
+        heads = {n: self.head_times(kind) for n, kind in kinds.items() if not kind.generates}
+        return facts | {"head_times": heads}
