@@ -54,7 +54,10 @@ class Task(Section):
     train: Source = Field(description="Rows to learn from: a parquet, csv, tsv or jsonl file.")
     dev: Source | None = Field(
         default=None,
-        description=("Rows that choose weights and members; null: a tenth of train is set aside."),
+        description=(
+            "Rows that choose weights and members; null: a tenth of train is set aside, of tasks of "
+            "one file the same rows."
+        ),
     )
     test: Source | None = Field(
         default=None, description="Rows whose scores are reported; null: those of dev are."
