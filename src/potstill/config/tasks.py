@@ -55,8 +55,8 @@ class Task(Section):
     dev: Source | None = Field(
         default=None,
         description=(
-            "Rows that choose weights and members; null: a tenth of train is set aside, of tasks of "
-            "one file the same rows."
+            "Rows that choose weights and members; null: a tenth of train is set aside, the same "
+            "rows in all tasks of one file."
         ),
     )
     test: Source | None = Field(

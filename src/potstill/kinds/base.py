@@ -16,7 +16,7 @@ or all candidates of a query; without groups it is the slot.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -315,10 +315,13 @@ class Kind(ABC):
         Returns:
             (S, C) fp32; slots that nobody covers are 0.
         """
-        members = members.astype(np.float32)
         if space == "logits":
             return covered_mean(members, cover)
-        return covered_mean(self.soften(members, groups, temperature), cover)
+
+        def soft(member: np.ndarray) -> np.ndarray:
+            return np.asarray(self.soften(member[None].astype(np.float32), groups, temperature)[0])
+
+        return covered_mean(map(soft, members), cover)  # one at a time: they may be gigabytes
 
     @abstractmethod
     def soften(
@@ -429,9 +432,14 @@ class Kind(ABC):
         return {}
 
 
-def covered_mean(members: np.ndarray, cover: np.ndarray) -> np.ndarray:
-    """Mean over the members that cover each slot: (M, S, C) and (M, S) to (S, C), fp32."""
-    weights = cover.astype(np.float32)
-    counts = np.maximum(weights.sum(0), 1.0)
-    total = np.einsum("mnc,mn->nc", members.astype(np.float32), weights, optimize=True)
-    return np.asarray(total / counts[:, None], np.float32)
+def covered_mean(members: Iterable[np.ndarray], cover: np.ndarray) -> np.ndarray:
+    """Mean over the members that cover each slot: M of (S, C) and (M, S) to (S, C), fp32."""
+    counts = np.maximum(cover.sum(0, dtype=np.float32), 1)
+    total: np.ndarray | None = None
+    for member, known in zip(members, cover, strict=True):
+        part = np.where(known[:, None], member, np.float32(0)).astype(np.float32, copy=False)
+        total = part if total is None else np.add(total, part, out=total)
+    if total is None:
+        raise ValueError("a mean of no members")
+    total /= counts[:, None]
+    return total

@@ -165,8 +165,7 @@ def _covered_pool(task: Task, targets: SoftTargets) -> Split | None:
     pool = task.pool
     if pool is None:
         return None
-    _, cover = targets.find(pool.ids, slots_of(task, pool))
-    known = np.asarray(cover.any(0))
+    known = np.asarray(targets.covers(pool.ids).any(0))
     if pool.groups is not None:
         known = _per_unit(known, pool.groups)[pool.groups]
     kept = pool.take(np.flatnonzero(known))

@@ -101,23 +101,31 @@ class SoftTargets:
         Raises:
             ValueError: A row has another number of slots here than in the store.
         """
-        own, wanted = sort_keys(self.ids), sort_keys(ids)
         n_slots = len(ids) if slots is None else int(slots.sum())
         found = np.zeros((len(self.members), n_slots, self.members.shape[-1]), np.float32)
-        if not len(own):
-            return found, np.zeros((len(self.members), len(ids)), bool)
-        order = np.argsort(own, kind="stable")
-        places = np.searchsorted(own[order], wanted).clip(max=len(own) - 1)
-        rows = order[places]
-        known = np.flatnonzero(own[rows] == wanted)
+        rows, known = self._places(ids)
         if self.slots is not None and (
             slots is None or not np.array_equal(self.slots[rows[known]], slots[known])
         ):
             raise ValueError("rows with another number of slots than their soft targets have")
         found[:, parts_of(slots, known)] = self.members[:, parts_of(self.slots, rows[known])]
+        return found, self.covers(ids)
+
+    def covers(self, ids: np.ndarray) -> np.ndarray:
+        """(M, K) which of K rows each member has an opinion on."""
+        rows, known = self._places(ids)
         cover = np.zeros((len(self.members), len(ids)), bool)
         cover[:, known] = self.cover[:, rows[known]]
-        return found, cover
+        return cover
+
+    def _places(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The row here of each of K rows, and which of the K are here at all."""
+        own, wanted = sort_keys(self.ids), sort_keys(ids)
+        if not len(own):
+            return np.zeros(len(ids), np.int64), np.zeros(0, np.int64)
+        order = np.argsort(own, kind="stable")
+        rows = order[np.searchsorted(own[order], wanted).clip(max=len(own) - 1)]
+        return rows, np.flatnonzero(own[rows] == wanted)
 
 
 def write_store(
