@@ -53,6 +53,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of every side; snips 5, eight 3")
     parser.add_argument("--only", help="eight: some of its tasks, with commas")
     parser.add_argument("--balance", choices=["gradients", "none"], default="gradients")
+    parser.add_argument(
+        "--head-rate", type=float, help="of all heads; 1e-4 is the encoder's; default: by outputs"
+    )
     parser.add_argument("--members", type=int, default=3, help="eight: of each ensemble")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
     args = parser.parse_args()
@@ -64,7 +67,8 @@ def main() -> None:
     asked = snips(args) if args.experiment == "snips" else eight(args)
     result = potstill.run(asked, quiet=not sys.stderr.isatty(), jobs=args.jobs)
     some = "" if args.only is None else f"-{args.only.replace(',', '_')}-{args.rows}rows"
-    some += marks(parser, args, "epochs", "members", "test_rows", *(() if some else ("rows",)))
+    names = ("epochs", "members", "test_rows", "head_rate", *(() if some else ("rows",)))
+    some += marks(parser, args, *names)
     some += "" if args.balance == "gradients" else f"-balance-{args.balance}"
     name = f"{args.experiment}{some}-seed{args.seed.replace(',', '_')}.json"
     write_json(args.folder / "results" / "kinds" / name, result.results)
@@ -116,6 +120,7 @@ def run_file(args: argparse.Namespace, epochs: int, tasks: dict[str, Any]) -> di
         "training": {
             "epochs": args.epochs or epochs,
             "learning_rate": 1e-4,
+            "head_learning_rate": args.head_rate,
             "balance": args.balance,
         },
         "tasks": tasks,
