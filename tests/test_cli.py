@@ -777,9 +777,9 @@ def test_export_writes_a_bundle_and_says_what_was_measured(
     exact = measured["onnxruntime-fp32"]
     assert exact["difference"] < 1e-4
     scores, wanted = dict(exact["scores"]), dict(bundle["student_scores"])
-    # An engine's scores are said in six decimals: that is half of the bound of stars, the one score
-    # that is not of ranks or classes.
-    assert scores.pop("stars") == pytest.approx(wanted.pop("stars"), rel=0, abs=1e-6)
+    # Of stars, the one score that is not of ranks or classes, a correlation: this toy's values are
+    # nearly constant, so that the rounding of outputs shows in it.
+    assert scores.pop("stars") == pytest.approx(wanted.pop("stars"), rel=0, abs=1e-4)
     assert scores == {task: round(score, 6) for task, score in wanted.items()}
     card = (Path(bundle["folder"]) / "README.md").read_text()
     assert "## Engine" in card
