@@ -106,12 +106,9 @@ def load_task(
     whole = reader.encode(rows_in, fixed)
     given_test = None if test is None else reader.encode(reader.read(test, "test", True), fixed)
     if dev is None:
-        if like is None and not fixed.grouped:
-            alone = fixed.together(list(whole.inputs.values())) is None
-            like_dev = dev_like if alone else None  # passages are not to be torn apart
-        else:
-            like_dev = like
-        aside = None if like_dev is None else np.isin(whole.places, like_dev.dev.places)
+        torn = fixed.grouped or fixed.together(list(whole.inputs.values())) is not None
+        other = like or (None if torn else dev_like)  # lists and passages stay in one piece
+        aside = None if other is None else np.isin(whole.places, other.dev.places)
         whole, chosen_dev = _set_dev_aside(name, whole, fixed, seed, aside)
     else:
         chosen_dev = reader.encode(reader.read(dev, "dev", True), fixed)
