@@ -66,6 +66,11 @@ def test_unknown_key_with_place_and_nearest(refuse: Refuse) -> None:
         ("seed: -1", "key 'seed'", ["the number -1"]),
         ("seed: true", "key 'seed'", ["true"]),
         ("seed: 1.5", "key 'seed'", ["the number 1.5"]),
+        (
+            f"teachers: {{each: [{{seed: {2**64}}}]}}",
+            "key 'teachers.each.0.seed'",
+            ["below 4294967296"],
+        ),
         ("training: {epochs: 0}", "key 'training.epochs'", ["at least 1", "Passes over"]),
         ("training: {epochs: 1.5}", "key 'training.epochs'", ["a whole number"]),
         ("training: {epochs: '3'}", "key 'training.epochs'", ["without quotes"]),

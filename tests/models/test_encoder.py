@@ -31,6 +31,7 @@ from potstill.models.encoder import (
     TokenBatch,
     build_encoder,
     load_encoder,
+    longest_text,
     save_encoder,
 )
 from potstill.models.multitask import LinearHead, MultiTaskModel
@@ -329,6 +330,12 @@ def test_the_longest_text_is_what_the_positions_hold(tmp_path: Path) -> None:
         encoder(batch_of([[5] * longest]))
         with pytest.raises((IndexError, RuntimeError)):
             encoder(batch_of([[5] * (longest + 1)]))
+
+
+def test_a_model_without_positions_has_no_longest_text() -> None:
+    model = tiny(BertModel)
+    model.config.max_position_embeddings = -1  # as XLNet says it
+    assert longest_text(model) is None
 
 
 def test_a_base_that_is_no_encoder(tmp_path: Path, base: Path) -> None:

@@ -46,7 +46,7 @@ def find_files(data: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for place in data:
         if place.is_dir():
-            inside = [p for p in place.rglob("*") if p.is_file() and _bare(p) is not None]
+            inside = [p for p in place.rglob("*") if p.is_file() and bare_name(p) is not None]
             found += sorted(p for p in inside if not _is_hidden(p.relative_to(place)))
         else:
             found.append(place)
@@ -57,7 +57,7 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _bare(path: Path) -> str | None:
+def bare_name(path: Path) -> str | None:
     """A data file's name without its endings; None for other files."""
     name = path.name.removesuffix(".gz")
     for suffix in SUFFIXES:
@@ -102,7 +102,7 @@ def group_files(files: Sequence[Path]) -> tuple[list[Group], list[str]]:
 
 
 def _stem(path: Path) -> str:
-    return _SHARD.sub("", _bare(path) or path.stem)
+    return _SHARD.sub("", bare_name(path) or path.stem)
 
 
 def _free_name(name: str, taken: set[str]) -> str:

@@ -26,8 +26,8 @@ from potstill.config.faults import (
     nearest,
     shortened,
 )
+from potstill.config.guess_files import bare_name
 
-_DATA = re.compile(r"\.(parquet|csv|tsv|jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
 _MOST_NODES = 100_000  # after aliases are followed: a few lines can stand for billions
 _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = {f"{_TAG}str", f"{_TAG}timestamp", f"{_TAG}value"}
@@ -72,6 +72,9 @@ def read_document(path: Path) -> Document:
         RunFileError: The file is missing, not UTF-8, not YAML, empty, or not a mapping.
     """
     source = str(path)
+    if bare_name(path) is not None and path.is_file():  # it may be gigabytes: not read
+        todo = f"write a run file from it with `potstill init {shlex.quote(source)}`"
+        raise faults_error([_whole(source, "a file of data", "a run file in YAML", todo)], source)
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -82,9 +85,6 @@ def read_document(path: Path) -> Document:
         if path.is_dir():
             todo += f"; `potstill init {shlex.quote(source)}` writes one from files of data"
         raise faults_error([_whole(source, why, wanted, todo)], source) from None
-    if _DATA.search(path.name):
-        todo = f"write a run file from it with `potstill init {shlex.quote(source)}`"
-        raise faults_error([_whole(source, "a file of data", "a run file in YAML", todo)], source)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -56,7 +56,7 @@ class Task(Section):
         default=None,
         description=(
             "Rows that choose weights and members; null: a tenth of train is set aside, the same "
-            "rows in all tasks of one file."
+            "rows in all tasks of one file (but lists and passages stay in one piece)."
         ),
     )
     test: Source | None = Field(

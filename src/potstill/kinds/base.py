@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from potstill.metrics.metric import Metric
 
-FAST_HEAD = 10.0
+_FAST_HEAD = 10.0
 _MANY_OUTPUTS = 10
 
 Space = Literal["probabilities", "logits"]
@@ -205,7 +205,7 @@ class Kind(ABC):
         A weight moves by about the learning rate a step: to tell many outputs apart, a fresh head
         would need more steps than a fine-tune has (measured: docs/log.md, 2026-11-29).
         """
-        return FAST_HEAD if self.n_outputs >= _MANY_OUTPUTS else 1.0
+        return _FAST_HEAD if self.n_outputs >= _MANY_OUTPUTS else 1.0
 
     @abstractmethod
     def hard_loss(self, outputs: Tensor, labels: Tensor, groups: Tensor | None) -> Tensor:
