@@ -73,7 +73,7 @@ def run_of(folder: Path, base: Path) -> dict[str, Any]:
         "training": training,
         "teachers": {"members": 1, "recipe": "finetuned"},
         "distill": {"pool": "others", "stop_when_ahead": 0.0},
-        "evaluate": {"resamples": 50, "baselines": ["multitask"]},
+        "evaluate": {"resamples": 200, "baselines": ["multitask"]},
     }
 
 

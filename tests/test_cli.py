@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import json
 import os
@@ -178,6 +179,43 @@ def test_a_fault_of_ours_is_1_without_traceback(
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ZeroDivisionError: oh")
     assert "--debug" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "thing", "todo"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y", "`output:`"),
+        (OSError(errno.EROFS, "Read-only file system", "/x/y"), "/x/y", "`output:`"),
+        (MemoryError(), "memory", "--jobs 1"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB."), "memory", "`accumulate: 2`"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), "memory", "--jobs 1"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_fault_of_ours(
+    small: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, thing: str, todo: str
+) -> None:
+    def broken(*arguments: object, **keys: object) -> None:
+        raise error
+
+    monkeypatch.setattr("potstill.config.load_run_file", broken)
+    result = call("run", small, "--quiet", "--jobs", 1)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {thing}\n  got:")
+    assert todo in result.stderr
+    assert "--debug" not in result.stderr
+
+
+def test_a_terminal_that_lacks_letters_is_no_fault(run_folder: Path, tmp_path: Path) -> None:
+    """Output that is redirected has the encoding of the system."""
+    copy = shutil.copytree(run_folder, tmp_path / "runs" / run_folder.name)
+    listing = [sys.executable, "-m", "potstill", "runs", str(tmp_path / "runs")]
+    (tmp_path / "runs" / "ünicöde-\N{SNOWMAN}").mkdir()
+    (tmp_path / "runs" / "ünicöde-\N{SNOWMAN}" / "log.jsonl").write_text("{}\n")
+    done = subprocess.run(
+        listing, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert copy.name.encode() in done.stdout
 
 
 WRITERS = (

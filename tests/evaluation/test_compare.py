@@ -11,6 +11,7 @@ import scipy.stats
 
 from potstill.evaluation.compare import (
     Comparison,
+    Draw,
     Interval,
     SeedPair,
     mean_interval,
@@ -30,7 +31,8 @@ def one_hot(right: np.ndarray) -> np.ndarray:
 def pair_of(a: np.ndarray, b: np.ndarray, *, rows: int = 0) -> SeedPair:
     """Two models that are right on these rows."""
     truth = np.zeros(len(a), dtype=np.int64)
-    return SeedPair(truth=truth, groups=None, a=one_hot(a), b=one_hot(b), rows=rows)
+    draw = Draw(number=rows, size=len(a))
+    return SeedPair(truth=truth, groups=None, a=one_hot(a), b=one_hot(b), draw=draw)
 
 
 def make_pair(rng: np.random.Generator, n_rows: int, gain: float = 0.3, rows: int = 0) -> SeedPair:
@@ -101,7 +103,7 @@ def test_queries_are_drawn_whole() -> None:
         groups=groups,
         a=pair.a.repeat(20, 0),
         b=pair.b.repeat(20, 0),
-        rows=0,
+        draw=pair.draw,
     )
     once = paired_bootstrap(ACCURACY, [pair], resamples=2000).deltas.std()
     whole = paired_bootstrap(ACCURACY, [repeated], resamples=2000).deltas.std()
@@ -116,7 +118,7 @@ def test_ranking_metric_over_queries() -> None:
         groups=groups,
         a=truth + rng.normal(size=200) / 4,
         b=truth + rng.normal(size=200) * 3,
-        rows=0,
+        draw=Draw(number=0, size=40),
     )
     assert verdict(paired_bootstrap(metric("mrr"), [pair]).interval, 40) == "helped"
 
@@ -130,7 +132,7 @@ def slow_deltas(pairs: list[SeedPair], resamples: int) -> np.ndarray:
         terms = []
         for pair in pairs:
             n = len(pair.truth)
-            rows = drawn.setdefault(pair.rows, rng.integers(n, size=n))
+            rows = drawn.setdefault(pair.draw.number, rng.integers(n, size=n))
             terms.append((pair.a[rows, 0] - pair.b[rows, 0]).mean())
         deltas.append(np.mean(terms))
     return np.array(deltas)
@@ -221,6 +223,22 @@ def test_tasks_draw_their_own_rows_unless_they_are_the_same() -> None:
 
     assert abs(np.corrcoef(compare(1), compare(2))[0, 1]) < 0.1
     assert np.array_equal(compare(1), compare(1))
+
+
+def test_a_part_of_what_is_drawn_is_drawn_with_the_rest() -> None:
+    """One task has labels for all but a row of what the other has."""
+    rng = np.random.default_rng(7)
+    right = rng.random(100) < 0.5
+    whole = pair_of(right | (np.arange(100) < 40), right)
+    part = replace(
+        whole,
+        truth=whole.truth[:99],
+        a=whole.a[:99],
+        b=whole.b[:99],
+        draw=Draw(number=0, size=100, units=np.arange(99)),
+    )
+    a, b = (paired_bootstrap(ACCURACY, [pair], resamples=500).deltas for pair in (whole, part))
+    assert np.corrcoef(a, b)[0, 1] > 0.98
 
 
 def test_the_luck_of_a_seed_stays_in_the_mean_over_tasks() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from potstill.evaluation.draws import draws_of
 from potstill.evaluation.evaluate import evaluate
 from potstill.evaluation.outcome import SeedOutcome, TaskOutcome
 from potstill.kinds import Classification, Ranking
@@ -97,6 +98,44 @@ def test_directions_of_one_text_are_the_same_rows_by_either_sign() -> None:
         assert width(found["mean"]) == pytest.approx(width(found["tasks"]["a"]), rel=0.05)
 
 
+def some_rows(made: TaskOutcome, kept: np.ndarray) -> TaskOutcome:
+    return replace(
+        made,
+        split=made.split.take(kept),
+        inputs=[[column[i] for i in kept] for column in made.inputs],
+        truth=made.truth[kept],
+        predictions={s: p[kept] for s, p in made.predictions.items()},
+    )
+
+
+def test_tasks_that_share_all_but_a_row_are_drawn_alike() -> None:
+    """A bad row of one of them was left out: their rows are no longer the same list."""
+    a, b = (outcome(name, source="data/de.csv", truth=t) for t, name in enumerate("ab"))
+    found = results([a, some_rows(b, np.arange(N - 1))])
+    assert width(found["mean"]) == pytest.approx(width(found["tasks"]["a"]), rel=0.05)
+
+
+def test_tasks_of_other_rows_of_a_file_are_drawn_on_their_own() -> None:
+    a, b = (outcome(name, source="data/de.csv", truth=t) for t, name in enumerate("ab"))
+    found = results([some_rows(a, np.arange(0, N, 2)), some_rows(b, np.arange(1, N, 2))])
+    assert width(found["mean"]) == pytest.approx(width(found["tasks"]["a"]) / 2**0.5, rel=0.15)
+
+
+def test_the_candidates_of_a_query_are_drawn_together_in_every_task() -> None:
+    """A ranking and a task of its rows: ten rows of a query fail together in both."""
+    groups = np.repeat(np.arange(N // 10), 10)[::-1].copy()
+    made = outcome("a", source="data/de.csv")
+    split = replace(made.split, groups=groups)
+    draws = draws_of({"rank": [split], "class": [made.split]})
+    rank, flat = draws["rank"][0], draws["class"][0]
+    assert rank.units is not None
+    assert flat.units is not None
+    assert (rank.number, rank.size) == (flat.number, flat.size) == (flat.number, N // 10)
+    # The units of a ranking are in the order of the queries' numbers.
+    assert rank.units[groups].tolist() == flat.units.tolist()
+    assert len(set(rank.units.tolist())) == N // 10
+
+
 def test_tasks_of_the_same_rows_are_drawn_alike_in_every_seed() -> None:
     """Each seed sets other rows aside as dev: of seed s, both tasks have the same ones."""
     seeds = [
@@ -147,7 +186,7 @@ def test_queries_without_a_score_are_not_counted() -> None:
         flat,
         kind=Ranking(highest=1.0),
         metric=metric("mrr"),
-        split=flat.split.take(rows),
+        split=replace(flat.split.take(rows), groups=rows // 2),
         inputs=[flat.inputs[0][: len(rows)]] * 2,
         groups=rows // 2,
         truth=truth.ravel(),

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from potstill.core.errors import ArtefactError
 from potstill.evaluation.leaderboard import leaderboard, leaderboard_markdown
+from potstill.evaluation.number_words import MINUS
 from potstill.evaluation.report_words import headline
 
 Document = dict[str, Any]
@@ -53,6 +54,14 @@ def printed(results: Document, width: int) -> str:
     out = io.StringIO()
     Console(file=out, width=width, color_system=None).print(leaderboard(results))
     return out.getvalue()
+
+
+@pytest.mark.parametrize("ensemble", [0.66, 0.6886, 0.6727])
+def test_a_terminal_gets_one_kind_of_minus(results: Document, ensemble: float) -> None:
+    results["mean"] |= {"ensemble": ensemble, "teacher_best": 0.69, "gain_kept": None}
+    for text in (printed(results, 120), leaderboard_markdown(results)):
+        assert "gain kept" in text.lower()
+        assert MINUS not in text
 
 
 def test_wide_form_holds_every_number_in_the_line_of_its_task(results: Document) -> None:
@@ -173,7 +182,7 @@ def test_no_percent_of_a_gain_near_nothing(results: Document) -> None:
     said = leaderboard_markdown(results).rstrip().splitlines()
     assert (
         "Gain kept: none of the ensembles' gain over multi-task training "
-        "(+0.001; the student is \N{MINUS SIGN}0.020)."
+        "(+0.001; the student is -0.020)."
     ) in said
 
 

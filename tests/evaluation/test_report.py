@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from potstill.evaluation.charts import Axis, axis_around, node, thin_out, tick_texts
+from potstill.evaluation.charts import Axis, axis_around, node, scatter_panel, thin_out, tick_texts
 from potstill.evaluation.confusion import confused_pairs, confusion_tables
 from potstill.evaluation.number_words import duration, percent, short_count, size
 from potstill.evaluation.report import MAX_KEPT, render_report, write_report
+from potstill.evaluation.run_details import read_task
 
 Document = dict[str, Any]
 
@@ -385,12 +386,12 @@ def test_outputs_without_a_blank_stay_in_their_columns(
 
 
 def test_many_classes_become_pairs_and_few_a_table() -> None:
-    table = [[5, 1], [2, 9]]
+    table = [{0: 5, 1: 1}, {0: 2, 1: 9}]
     (found,) = confusion_tables({"student": table}, ["a", "b"])
     assert (found.n_right, found.n) == (14, 17)
-    assert [[cell.n for cell in cells] for _, cells in found.rows] == table
+    assert [[cell.n for cell in cells] for _, cells in found.rows] == [[5, 1], [2, 9]]
     assert confused_pairs({"student": table}, ["a", "b"]) == []
-    big = [[20 if row == column else 0 for column in range(13)] for row in range(13)]
+    big = [{row: 20} for row in range(13)]
     big[3][5], big[2][1] = 7, 4
     pairs = confused_pairs({"student": big}, ["only one name"])
     assert [(pair.truth, pair.predicted, pair.counts) for pair in pairs] == [
@@ -398,6 +399,16 @@ def test_many_classes_become_pairs_and_few_a_table() -> None:
         ("class 2", "class 1", {"student": 4}),
     ]
     assert confusion_tables({"student": big}, []) == []
+
+
+def test_a_confusion_table_is_read_with_its_zeros_or_without() -> None:
+    dense = read_task({"confusion": {"student": [[5, 0], [2, 9]]}}).confusion
+    sparse = read_task({"confusion": {"student": [{"0": 5}, {"0": 2, "1": 9}]}}).confusion
+    assert dense == sparse == {"student": ({0: 5}, {0: 2, 1: 9})}
+
+
+def test_values_that_are_all_one_large_number_are_drawn() -> None:
+    assert "circle" in scatter_panel([1e17] * 3, [1e17] * 3, (1e17, 1e17), "student", "values")
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.07, 0.04), (1e-9, 3e-5), (0, 812_345)])

@@ -451,6 +451,16 @@ def test_faulty_labels_do_not_spoil_the_label_space() -> None:
     assert Ranking.learn([0, *odd, "x", -7, 2], {}) == Ranking(highest=2.0)
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 1e6])
+def test_numbers_keep_their_digits_in_any_unit(unit: float) -> None:
+    kind = Regression(low=0.0, high=5 * unit, mean=0.6, spread=0.25)
+    values = np.array([1.23456, 4.32109]) * unit
+    answers = [answer["prediction"] for answer in kind.decode(values)]
+    assert answers == pytest.approx(values, rel=1e-6)
+    shown = kind.details(values, {"student": values}, None)["scatter"]["student"]
+    assert shown == pytest.approx(values, rel=1e-4)
+
+
 # -- what people read ---------------------------------------------------------------------------
 
 

@@ -72,6 +72,19 @@ def test_laws(seed: int) -> None:
     assert SPEARMAN.score(truth, ranks) == pytest.approx(SPEARMAN.score(truth, output))
 
 
+@pytest.mark.parametrize("far", [1e8, 1e9, 1e15])
+def test_a_resample_without_the_row_that_makes_the_spread(far: float) -> None:
+    rng = np.random.default_rng(0)
+    truth = np.r_[np.linspace(0, 100, 20), far]
+    output = np.r_[np.linspace(0, 100, 20) + rng.normal(size=20) * 30, far]
+    counts = np.array([[1] * 20 + [0], [2] * 10 + [0] * 11])
+    for i, rows in enumerate((np.arange(20), np.arange(10).repeat(2))):
+        wanted = PEARSON.score(truth[rows], output[rows])
+        assert wanted > 0.3
+        found = PEARSON.resampled(truth, output, None, counts)
+        assert found[i] == pytest.approx(wanted, abs=1e-4)
+
+
 def test_constants_score_zero_and_warn_of_nothing() -> None:
     truth = np.array([0.1, 0.2, 0.3])
     counts = np.array([[1, 1, 1], [3, 0, 0], [0, 2, 1]])

@@ -111,7 +111,7 @@ CHANGES: list[tuple[str, object, set[str]]] = [
     ("distill.pool", False, NONE),
     ("tasks.mood.pool", False, NONE),
     ("evaluate.baselines", [], NONE),
-    ("evaluate.resamples", 10, NONE),
+    ("evaluate.resamples", 210, NONE),
     ("evaluate.training.epochs", 2, {"single"}),
     ("export.max_drop", 0.1, NONE),
     ("tasks.mood.soft_weight", 0.25, STUDENT),
@@ -232,7 +232,7 @@ def test_the_same_run_makes_nothing_wherever_it_stands(
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("evaluate.resamples", 10), ("evaluate.baselines", []), ("export.max_drop", 0.1)],
+    [("evaluate.resamples", 210), ("evaluate.baselines", []), ("export.max_drop", 0.1)],
 )
 def test_scores_are_not_made_again(
     finished: tuple[Keys, Path], tmp_path: Path, key: str, value: object

@@ -92,7 +92,7 @@ def small_run(output: Path, tasks: Keys | None = None) -> Keys:
         "training": {"epochs": 2, "batch": 16, "max_tokens": 32, "learning_rate": 1e-2},
         "decoding": {"beams": 2},
         "student": {"layers": 1},
-        "evaluate": {"resamples": 20, "match_steps": False, "baselines": ["multitask"]},
+        "evaluate": {"resamples": 200, "match_steps": False, "baselines": ["multitask"]},
     }
 
 
@@ -256,7 +256,7 @@ def test_the_same_run_again_does_nothing(copied: Path) -> None:
         # Teachers say the train rows, one stage a direction.
         (["distill.objective=sequence"], ["student", *["texts"] * 4]),
         # A resample count is no matter of any stage.
-        (["evaluate.resamples=30"], []),
+        (["evaluate.resamples=300"], []),
     ],
 )
 def test_what_a_change_of_distilling_makes_anew(

@@ -52,7 +52,7 @@ def toy_run(output: Path, base: Path, tasks: Mapping[str, Keys] | None = None) -
         # Not the student's own pooling: else the multi-task baseline is the first teacher, which
         # stands already, and nobody could see that it was made.
         "teachers": {"members": 2, "pooling": "mean"},
-        "evaluate": {"resamples": 20, "match_steps": False},
+        "evaluate": {"resamples": 200, "match_steps": False},
     }
 
 

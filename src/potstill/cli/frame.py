@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import sys
@@ -46,6 +47,8 @@ Jobs = Annotated[
         metavar="N", min=1, help="Trainings at once, in processes of their own; default: 2 on CPUs."
     ),
 ]
+
+_OF_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE}
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -143,12 +146,33 @@ def errors(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        print(
-            f"error: {type(error).__name__}: {error}\n"
-            "  next:   this is a fault of potstill: run again with --debug and report it",
-            file=sys.stderr,
+        todo = _of_machine(error) or (
+            f"{type(error).__name__}: {error}\n"
+            "  next:   this is a fault of potstill: run again with --debug and report it"
         )
+        print(f"error: {todo}", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+def _of_machine(error: Exception) -> str | None:
+    """What to say of an error that the machine makes, not potstill; None for others."""
+    if isinstance(error, OSError) and error.errno in _OF_MACHINE:
+        return (
+            f"{error.filename or 'a file'}\n  got:    {error.strerror}\n"
+            "  wanted: a place to read and write\n"
+            "  next:   look at its owner, its rights and the room on its disk, or choose another "
+            "place (of a run: `output:`)"
+        )
+    # By name: torch is not imported to say this.
+    of_torch = "OutOfMemoryError" in [each.__name__ for each in type(error).__mro__]
+    if isinstance(error, MemoryError) or of_torch or "not enough memory" in str(error):
+        return (
+            f"memory\n  got:    {str(error).splitlines()[0] if str(error) else 'none is left'}\n"
+            "  wanted: room for what is computed\n"
+            "  next:   --jobs 1 where trainings run side by side; else half the `batch:` with "
+            "`accumulate: 2`, fewer `max_tokens:`, or a smaller base"
+        )
+    return None
 
 
 def names_of(text: str | None) -> list[str] | None:

@@ -287,7 +287,7 @@ class Evaluate(Section):
         ),
     )
     resamples: int = Field(
-        default=2000, ge=10, description="Bootstrap resamples of an interval, 10 or more."
+        default=2000, ge=200, description="Bootstrap resamples of an interval, 200 or more."
     )
     training: Training = Field(
         default_factory=Training,

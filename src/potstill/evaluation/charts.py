@@ -293,7 +293,9 @@ def scatter_panel(
         what: What the panel shows, for those who do not see it.
     """
     width, height, left, bottom = 250, 250, 40, 36
-    low, high = axis if axis[1] > axis[0] else (axis[0] - 0.5, axis[0] + 0.5)
+    low, high = axis
+    if low == high:  # by a share of it, for beside a large number 0.5 is nothing
+        low, high = low - max(0.5, 1e-6 * abs(low)), low + max(0.5, 1e-6 * abs(low))
     across, up = Axis(low, high, left, width - 10), Axis(low, high, height - bottom, 8)
     marks = _grid(across, up, left=left, right=width - 10, bottom=height - bottom)
     marks.append(

@@ -5,13 +5,18 @@ Knows counts and class names, nothing of how they came about.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 MAX_CLASSES = 12
 """Above this a table does not fit a page, and its cells are mostly empty."""
 
 MAX_PAIRS = 15
+
+Counts: TypeAlias = Sequence[Mapping[int, int]]
+"""For each true class the predicted ones with their counts, where not 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +51,7 @@ class ConfusedPair:
 
 
 def confusion_tables(
-    confusion: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[str]
+    confusion: Mapping[str, Counts], labels: Sequence[str]
 ) -> list[ConfusionTable]:
     """The tables of all systems, student first; empty where there are too many classes."""
     return [
@@ -56,25 +61,21 @@ def confusion_tables(
     ]
 
 
-def confused_pairs(
-    confusion: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[str]
-) -> list[ConfusedPair]:
+def confused_pairs(confusion: Mapping[str, Counts], labels: Sequence[str]) -> list[ConfusedPair]:
     """The pairs of classes that all systems together mistake most often."""
     systems = _systems(confusion)
     if not systems or len(confusion[systems[0]]) <= MAX_CLASSES:
         return []
     first = confusion[systems[0]]
-    pairs = [
-        (truth, predicted)
-        for truth in range(len(first))
-        for predicted in range(len(first))
-        if truth != predicted and any(confusion[each][truth][predicted] for each in systems)
-    ]
-    pairs.sort(key=lambda pair: (-sum(confusion[each][pair[0]][pair[1]] for each in systems), pair))
+    wrong: Counter[tuple[int, int]] = Counter()
+    for each in systems:
+        for truth, row in enumerate(confusion[each]):
+            wrong.update({(truth, other): n for other, n in row.items() if other != truth})
+    pairs = sorted(wrong, key=lambda pair: (-wrong[pair], pair))
     found = []
     for truth, predicted in pairs[:MAX_PAIRS]:
-        n_truth = sum(first[truth])
-        counts = {each: confusion[each][truth][predicted] for each in systems}
+        n_truth = sum(first[truth].values())
+        counts = {each: confusion[each][truth].get(predicted, 0) for each in systems}
         found.append(
             ConfusedPair(
                 truth=_label(labels, truth),
@@ -87,33 +88,43 @@ def confused_pairs(
     return found
 
 
-def mistakes(confusion: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, tuple[int, int]]:
+def mistakes(confusion: Mapping[str, Counts]) -> dict[str, tuple[int, int]]:
     """Wrong rows and all rows, by system."""
     found = {}
     for system in _systems(confusion):
-        table = confusion[system]
-        total = sum(sum(row) for row in table)
-        found[system] = (total - sum(row[index] for index, row in enumerate(table)), total)
+        total, right = _totals(confusion[system])
+        found[system] = (total - right, total)
     return found
 
 
-def _table(system: str, table: Sequence[Sequence[int]], labels: Sequence[str]) -> ConfusionTable:
+def _table(system: str, table: Counts, labels: Sequence[str]) -> ConfusionTable:
     names = [_label(labels, index) for index in range(len(table))]
     rows = []
     for truth, row in enumerate(table):
-        total = max(sum(row), 1)
-        cells = [Cell(n=n, share=n / total, right=truth == place) for place, n in enumerate(row)]
+        all_of = max(sum(row.values()), 1)
+        counts = [row.get(place, 0) for place in range(len(table))]
+        cells = [
+            Cell(n=n, share=n / all_of, right=truth == place) for place, n in enumerate(counts)
+        ]
         rows.append((names[truth], cells))
+    total, right = _totals(table)
     return ConfusionTable(
         system=system,
         labels=names,
         rows=rows,
-        n_right=sum(row[index] for index, row in enumerate(table)),
-        n=sum(sum(row) for row in table),
+        n_right=right,
+        n=total,
     )
 
 
-def _systems(confusion: Mapping[str, Sequence[Sequence[int]]]) -> list[str]:
+def _totals(table: Counts) -> tuple[int, int]:
+    """All rows, and those that are right."""
+    return sum(sum(row.values()) for row in table), sum(
+        row.get(truth, 0) for truth, row in enumerate(table)
+    )
+
+
+def _systems(confusion: Mapping[str, Counts]) -> list[str]:
     return [name for name in ("student", "ensemble", "multitask") if name in confusion]
 
 

@@ -6,7 +6,6 @@ Pure: no model, no file. The layout is a contract (version 1) that other tools r
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,17 +13,17 @@ import numpy as np
 
 from potstill.evaluation.compare import (
     Comparison,
+    Draw,
     SeedPair,
     mean_interval,
     paired_bootstrap,
     verdict,
 )
+from potstill.evaluation.draws import draws_of
 from potstill.evaluation.outcome import SeedOutcome, TaskOutcome
 from potstill.evaluation.run_results import BASELINES, LEAST_GAIN, RESULTS_VERSION, SYSTEMS
 from potstill.kinds import Classification
 from potstill.metrics.named import metric as named_metric
-from potstill.tasks.rowids import digest_rows
-from potstill.tasks.sources import PYTHON_SOURCE
 
 _DIGITS = 6
 
@@ -46,9 +45,9 @@ def evaluate(
     tasks: dict[str, Any] = {}
     comparisons: dict[str, dict[str, Comparison]] = {rival: {} for rival in BASELINES}
     by_task = {name: [seed.tasks[name] for seed in seeds] for name in seeds[0].tasks}
-    rows = _row_numbers(by_task)
+    draws = draws_of({name: [o.split for o in own] for name, own in by_task.items()})
     for name, outcomes in by_task.items():
-        entry, made = _task(outcomes, resamples, rows[name])
+        entry, made = _task(outcomes, resamples, draws[name])
         tasks[name] = entry
         for rival, comparison in made.items():
             comparisons[rival][name] = comparison
@@ -67,32 +66,8 @@ def evaluate(
     return results
 
 
-def _row_numbers(by_task: Mapping[str, Sequence[TaskOutcome]]) -> dict[str, list[int]]:
-    """Task name to a number of its reported rows in each seed: the same rows have the same one.
-
-    They are the same where their inputs are, in the same order, or where they are the same rows
-    of a file, whatever is read of them: two directions of a translation.
-    """
-    same: dict[str, str] = {}  # what is known of some rows to what stands for them all
-
-    def root(name: str) -> str:
-        while (above := same.setdefault(name, name)) != name:
-            name = above
-        return name
-
-    found = {}
-    for task, outcomes in by_task.items():
-        found[task] = [digest_rows(o.split.ids, None) for o in outcomes]
-        for inputs, split in zip(found[task], (o.split for o in outcomes), strict=True):
-            if split.source != PYTHON_SOURCE:
-                places = f"places {zlib.crc32(split.places.tobytes())} {split.source}"
-                first, last = sorted((root(inputs), root(places)))  # digits of inputs come first
-                same[last] = first
-    return {task: [zlib.crc32(root(name).encode()) for name in own] for task, own in found.items()}
-
-
 def _task(
-    outcomes: Sequence[TaskOutcome], resamples: int, rows: Sequence[int]
+    outcomes: Sequence[TaskOutcome], resamples: int, draws: Sequence[Draw]
 ) -> tuple[dict[str, Any], dict[str, Comparison]]:
     first = outcomes[0]
     n_units = first.n_units
@@ -115,9 +90,9 @@ def _task(
                 groups=o.score_groups,
                 a=o.predictions["student"],
                 b=o.predictions[rival],
-                rows=number,
+                draw=draw,
             )
-            for o, number in zip(outcomes, rows, strict=True)
+            for o, draw in zip(outcomes, draws, strict=True)
         ]
         made[rival] = paired_bootstrap(first.metric, pairs, resamples)
         entry[f"student_vs_{rival}"] = _interval(made[rival])

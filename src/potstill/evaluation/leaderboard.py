@@ -68,12 +68,17 @@ def board_rows(run: RunResults) -> tuple[list[BoardRow], BoardRow | None]:
     return rows, _row(run, "mean", run.mean, run.mean_versus) if run.mean else None
 
 
-def gain_words(run: RunResults) -> str:
-    """The share of the ensembles' gain that the student kept, in one line; empty if unknown."""
+def gain_words(run: RunResults, *, plain: bool = False) -> str:
+    """The share of the ensembles' gain that the student kept, in one line; empty if unknown.
+
+    Args:
+        run: The results.
+        plain: Minus signs for terminals, as in :mod:`potstill.evaluation.number_words`.
+    """
     if not {"multitask", "ensemble", "student"} <= set(run.mean):
         return ""
     if run.gain_kept is None:
-        return f"gain kept: not claimed, {why_no_gain(run)}"
+        return f"gain kept: not claimed, {why_no_gain(run, plain=plain)}"
     whose = "the ensembles'" if len(run.mean_tasks) > 1 else "the ensemble's"
     gain = run.mean["ensemble"] - run.mean["multitask"]
     if run.gain_kept > MOST_GAIN_KEPT:
@@ -83,8 +88,8 @@ def gain_words(run: RunResults) -> str:
     else:
         share = f"{percent_of_gain(run.gain_kept)} of {whose} gain"
     own = run.mean["student"] - run.mean["multitask"]
-    student = f"; the student is {signed(own)}" if run.gain_kept < 0 else ""
-    return f"gain kept: {share} over multi-task training ({signed(gain)}{student})"
+    student = f"; the student is {signed(own, plain=plain)}" if run.gain_kept < 0 else ""
+    return f"gain kept: {share} over multi-task training ({signed(gain, plain=plain)}{student})"
 
 
 def luck_words(run: RunResults) -> str:
@@ -94,18 +99,19 @@ def luck_words(run: RunResults) -> str:
     return "one seed: intervals cover the choice of rows, not the luck of training"
 
 
-def why_no_gain(run: RunResults) -> str:
+def why_no_gain(run: RunResults, *, plain: bool = False) -> str:
     """Why no share of the ensembles' gain is claimed, where ``gain_kept`` is null."""
     several = len(run.mean_tasks) > 1
     ensembles = "the ensembles" if several else "the ensemble"
     gain = run.mean["ensemble"] - run.mean["multitask"]
     if gain < LEAST_GAIN:
-        return f"{ensembles} did not gain over multi-task training ({signed(gain)})"
+        return f"{ensembles} did not gain over multi-task training ({signed(gain, plain=plain)})"
     best = run.mean.get("teacher_best")
     if best is not None and run.mean["ensemble"] < best:
         whose = "their best members on the mean" if several else "its best member"
-        return f"{ensembles} did not beat {whose} ({signed(run.mean['ensemble'] - best)})"
-    return f"{ensembles} gained {signed(gain)} over multi-task training"
+        below = signed(run.mean["ensemble"] - best, plain=plain)
+        return f"{ensembles} did not beat {whose} ({below})"
+    return f"{ensembles} gained {signed(gain, plain=plain)} over multi-task training"
 
 
 def percent_of_gain(gain_kept: float) -> str:
@@ -157,7 +163,7 @@ def leaderboard(results: Mapping[str, Any]) -> Table:
 
 def _table(run: RunResults, systems: tuple[str, ...], lines: int = 1) -> _Board:
     rows, mean = board_rows(run)
-    notes = [gain_words(run), printable(run.mean_words), luck_words(run)]
+    notes = [gain_words(run, plain=True), printable(run.mean_words), luck_words(run)]
     if systems != run.systems:
         rest = ", ".join(SYSTEMS[each] for each in run.systems if each not in systems)
         notes.append(f"no room here for: {rest}")
@@ -216,7 +222,7 @@ def leaderboard_markdown(results: Mapping[str, Any]) -> str:
         lines.append([name, metric, _n(row), *scores, _difference(row), row.verdict or ABSENT])
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     means = _markdown(run.mean_words) if run.mean_words else ""
-    notes = [note for note in (gain_words(run), means, luck_words(run)) if note]
+    notes = [note for note in (gain_words(run, plain=True), means, luck_words(run)) if note]
     return text + "".join(f"\n{note[0].upper()}{note[1:]}.\n" for note in notes)
 
 

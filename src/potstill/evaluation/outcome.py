@@ -71,10 +71,10 @@ class SeedOutcome:
         seed: The seed.
         tasks: Task name to its outcome.
         dev_mean: Mean dev score of the student, which chooses among seeds.
-        train_seconds: Stage to seconds, as spent when each was made.
+        train_seconds: What was done to the seconds of each stage, by digest, when it was made.
     """
 
     seed: int
     tasks: Mapping[str, TaskOutcome]
     dev_mean: float
-    train_seconds: Mapping[str, float]
+    train_seconds: Mapping[str, Mapping[str, float]]

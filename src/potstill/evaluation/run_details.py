@@ -62,7 +62,7 @@ class TaskDetails:
         n_rows: Rows by split: ``train``, ``dev``, ``test``, ``pool``.
         covered: Share of training rows that have a soft target.
         soft_weight: Weight of the soft loss on labelled rows.
-        confusion: (C, C) counts by system; rows are the truth, columns the prediction.
+        confusion: By system, for each of C true classes, the counts of the predicted ones.
         truth: (N,) values of the rows drawn in the scatter.
         predicted: (N,) the same by system.
         reliability: Bins by system.
@@ -75,7 +75,7 @@ class TaskDetails:
     n_rows: Mapping[str, int]
     covered: float | None
     soft_weight: float | None
-    confusion: Mapping[str, Sequence[Sequence[int]]]
+    confusion: Mapping[str, Sequence[Mapping[int, int]]]
     truth: tuple[float, ...]
     predicted: Mapping[str, tuple[float, ...]]
     reliability: Mapping[str, tuple[Bin, ...]]
@@ -194,7 +194,11 @@ def read_task(entry: Mapping[str, Any]) -> TaskDetails:
         },
         covered=number_or_none(entry.get("covered")),
         soft_weight=number_or_none(entry.get("soft_weight")),
-        confusion={key: table for key, table in _map(entry.get("confusion")).items() if table},
+        confusion={
+            key: tuple(_counts(row) for row in table)
+            for key, table in _map(entry.get("confusion")).items()
+            if table
+        },
         truth=tuple(scatter.get("truth") or ()),
         predicted={
             key: tuple(values) for key, values in scatter.items() if key != "truth" and values
@@ -216,6 +220,12 @@ def read_task(entry: Mapping[str, Any]) -> TaskDetails:
         else None,
         warnings=_strings(entry.get("warnings")),
     )
+
+
+def _counts(row: Mapping[str, int] | Sequence[int]) -> dict[int, int]:
+    """A line of a confusion table; earlier versions wrote its zeros too."""
+    cells = row.items() if isinstance(row, Mapping) else enumerate(row)
+    return {int(column): n for column, n in cells if n}
 
 
 def _bin(entry: Mapping[str, Any]) -> Bin:

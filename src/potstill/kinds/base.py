@@ -420,7 +420,8 @@ class Kind(ABC):
     ) -> dict[str, Any]:
         """What the report draws beside the scores: parts that it knows, by name.
 
-        ``labels`` and ``confusion`` (counts, true class by predicted class, for each system);
+        ``labels`` and ``confusion`` (for each system and true class the counts of the predicted
+        ones, by number as text);
         ``reliability``; ``scatter``; ``by_label`` (label to ``n`` and to each system's score);
         ``measures`` (the same for further measures of the whole split).
 

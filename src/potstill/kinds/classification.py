@@ -202,16 +202,20 @@ class Classification(Kind):
     ) -> dict[str, Any]:
         return {
             "labels": list(self.classes),
-            "confusion": {s: _confusion(truth, p).tolist() for s, p in predictions.items()},
+            "confusion": {s: _confusion(truth, p) for s, p in predictions.items()},
             "reliability": {s: _reliability(truth, p) for s, p in predictions.items()},
         }
 
 
-def _confusion(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    n = probabilities.shape[1]
-    table = np.zeros((n, n), np.int64)
-    np.add.at(table, (truth, probabilities.argmax(1)), 1)
-    return table
+def _confusion(truth: np.ndarray, probabilities: np.ndarray) -> list[dict[str, int]]:
+    """For each true class the predicted ones with their counts: of thousands most are 0."""
+    pairs, counts = np.unique(
+        np.stack([truth, probabilities.argmax(1)]), axis=1, return_counts=True
+    )
+    rows: list[dict[str, int]] = [{} for _ in range(probabilities.shape[1])]
+    for (true, predicted), n in zip(pairs.T.tolist(), counts.tolist(), strict=True):
+        rows[true][str(predicted)] = n
+    return rows
 
 
 def _reliability(truth: np.ndarray, probabilities: np.ndarray) -> list[dict[str, float]]:

@@ -7,6 +7,7 @@ is not drowned by its neighbours in a multi-task student.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -154,7 +155,7 @@ class Regression(Kind):
         inputs: Inputs | None = None,
         groups: np.ndarray | None = None,
     ) -> list[dict[str, Any]]:
-        return [{"prediction": round(float(value), 6)} for value in predictions]
+        return [{"prediction": self._rounded(value, 6)} for value in predictions]
 
     def agreement(self, a: np.ndarray, b: np.ndarray, groups: np.ndarray | None) -> float:
         """Spearman's correlation."""
@@ -174,6 +175,11 @@ class Regression(Kind):
         series = {"truth": truth, **predictions}
         return {
             "scatter": {
-                name: [round(float(v), 4) for v in values[shown]] for name, values in series.items()
+                name: [self._rounded(v, 4) for v in values[shown]]
+                for name, values in series.items()
             }
         }
+
+    def _rounded(self, value: float, digits: int) -> float:
+        """With so many decimals, and more where the range is below 1."""
+        return round(float(value), digits - min(0, math.floor(math.log10(self.high - self.low))))

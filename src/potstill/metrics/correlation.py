@@ -48,11 +48,16 @@ def _pearson_resampled(
     x, y = _standardised(true), _standardised(predicted)
     statistics = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
     n, sum_x, sum_y, sum_xx, sum_yy, sum_xy = resampled_sums(statistics, groups, counts).T
-    return _correlation(
-        n * sum_xy - sum_x * sum_y,
-        _clean(n * sum_xx - sum_x**2, n * sum_xx),
-        _clean(n * sum_yy - sum_y**2, n * sum_yy),
-    )
+    variance_x = _clean(n * sum_xx - sum_x**2, n * sum_xx)
+    variance_y = _clean(n * sum_yy - sum_y**2, n * sum_yy)
+    found = _correlation(n * sum_xy - sum_x * sum_y, variance_x, variance_y)
+    if x.any() and y.any():
+        # Of a resample without the one row that makes the spread, one-pass sums know nothing.
+        units, _ = unit_of_rows(groups, len(x))
+        for i in np.flatnonzero((variance_x == 0) | (variance_y == 0)):
+            rows = np.repeat(np.arange(len(x)), counts[i, units].astype(np.int64))
+            found[i] = _pearson(true[rows], predicted[rows]) if len(rows) else 0.0
+    return found
 
 
 def _standardised(values: Floats) -> Floats:

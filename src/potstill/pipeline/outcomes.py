@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -112,16 +112,16 @@ def _network_outputs(run: SeedRun, stage: Stage, name: str, task: Task, split: S
     return first
 
 
-def _seconds(run: SeedRun) -> dict[str, float]:
+def _seconds(run: SeedRun) -> dict[str, dict[str, float]]:
     digests = {d for lessons, _ in run.generations for ls in lessons.values() for d in ls.digests}
-    labels = [s.folder for s in run.stages.used.values() if s.digest in digests]
+    labels = [s for s in run.stages.used.values() if s.digest in digests]
     return {
-        "teach": _trained([s.folder for s in run.teaching]),
-        "label": round(sum(read_json(folder / TIMING_FILE)["seconds"] for folder in labels), 1),
-        "distill": _trained([student.folder for _, student in run.generations]),
+        "teach": _trained(run.teaching),
+        "label": {s.digest: float(read_json(s.folder / TIMING_FILE)["seconds"]) for s in labels},
+        "distill": _trained([student for _, student in run.generations]),
     }
 
 
-def _trained(folders: list[Path]) -> float:
-    """Seconds that networks were trained for, whenever that was."""
-    return round(sum(float(training_record(f)["seconds"]) for f in folders), 1)
+def _trained(stages: Iterable[Stage]) -> dict[str, float]:
+    """Digest to the seconds that a network was trained for, whenever that was."""
+    return {s.digest: float(training_record(s.folder)["seconds"]) for s in stages}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -212,8 +213,9 @@ class Finished:
             folders = [chosen.finetuned(t).folder for t in chosen.all_tasks]
             cost["student_finetuned_params"] = sum(load_network(f).n_parameters for f in folders)
         cost["train_seconds"] = {
-            stage: round(sum(o.train_seconds[stage] for o in outcomes), 1)
-            for stage in ("teach", "label", "distill")
+            # Members of a fixed seed are the same networks in every seed of the run.
+            what: round(sum(ChainMap(*(dict(o.train_seconds[what]) for o in outcomes)).values()), 1)
+            for what in ("teach", "label", "distill")
         }
         return cost, shown
 
@@ -243,7 +245,8 @@ class Finished:
         """A network that looks for texts as the run does."""
         network = load_network(folder)
         if isinstance(network, SequenceNetwork):
-            network.decoding = decoding_of(self.run)
+            longest = network.decoding.longest  # learned, not asked for
+            network.decoding = replace(decoding_of(self.run), longest=longest)
         return network
 
     def _details(

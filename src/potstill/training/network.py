@@ -74,7 +74,8 @@ class Network:
     @property
     def shape(self) -> str:
         """What networks that take the same time have in common."""
-        return f"{self.model.encoder.backbone.config.to_json_string()} {self.n_parameters}"
+        config = self.model.encoder.backbone.config.to_json_string()
+        return f"{config} {self.n_parameters} {self.max_tokens} {self.task_token}"
 
     def tokenise(self, task: str, inputs: Columns) -> TokenRows:
         """Token ids of rows of a task, as this network reads them."""

@@ -75,7 +75,8 @@ class SequenceNetwork:
         """What networks that take the same time have in common."""
         config = self.model.config
         layers = f"{config.encoder_layers} + {config.decoder_layers} layers"
-        return f"{layers}, width {config.d_model}, {self.n_parameters}, {self.decoding}"
+        width = f"width {config.d_model}, {self.max_tokens} tokens"
+        return f"{layers}, {width}, {self.n_parameters}, {self.decoding}"
 
     def tokenise(self, task: str, inputs: Columns) -> TokenRows:
         """Sources as this network reads them."""
