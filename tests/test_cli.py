@@ -458,6 +458,26 @@ def test_clean_never_removes_what_a_run_uses(small: Path) -> None:
     good("run", small, "--quiet", "--jobs", 1)
 
 
+def test_a_clean_that_is_broken_off_leaves_no_half_of_a_stage(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good("teach", small, "--quiet", "--jobs", 1)
+    output = small.parent / "runs"
+    (run,) = (path for path in output.iterdir() if path.name != "stages")
+    shutil.rmtree(run)
+
+    def killed(folder: Path) -> None:
+        (folder / "manifest.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        assert call("clean", output, "--yes").exit_code == 1
+    good("teach", small, "--quiet", "--jobs", 1)  # made anew
+    good("clean", output, "--yes")
+    assert not list((output / "stages").glob("*.partial"))
+
+
 # -- predict ------------------------------------------------------------------------------------
 
 

@@ -306,15 +306,18 @@ def test_a_run_that_goes_on_needs_no_disk_for_what_stands(
 ) -> None:
     file = load_run_file(write_run(tmp_path, run))
     tasks = load_tasks(file, seed=0, skip_bad_rows=0, progress=Progress())
-    potstill.run(run, quiet=True)
+    done = potstill.run(run, quiet=True)
     stages = (tmp_path / "runs" / "stages").rglob("*")
     there = sum(path.stat().st_size for path in stages if path.is_file())
     free = estimate(file, tasks).disk_bytes - there
     monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(1 << 40, 1 << 40, free))
     potstill.run(run, quiet=True)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(1 << 40, 1 << 40, free - 1))
+    potstill.run(run, quiet=True)  # nothing is left to make
+    again = potstill.run(run | {"evaluate": {**run["evaluate"], "resamples": 201}}, quiet=True)
+    assert again.folder.name != done.folder.name  # nor for another run of the same stages
     with pytest.raises(ResourceError, match="GiB free"):
-        potstill.run(run, quiet=True)
+        potstill.run(run | {"distill": {"soft_weight": 0.4}}, quiet=True)
     found = look(file, Progress(quiet=True))
     (error,) = [f.what for f in found.findings["run"] if f.severity == "error"]
     assert "GiB of disk are free" in error

@@ -21,6 +21,7 @@ from potstill.core.device import resolve_device
 from potstill.core.errors import ArtefactError
 from potstill.core.progress import Progress
 from potstill.core.stages import Stage
+from potstill.pipeline import run_folder
 from potstill.pipeline.run import Run
 from potstill.teachers import recipes
 from tests.pipeline.toy_runs import (
@@ -467,6 +468,25 @@ def test_results_that_were_changed_by_hand_are_mended_by_the_run(
     good = json.loads(results.read_text())
     flip(results, 0.4)
     assert potstill.run(again).results["tasks"] == good["tasks"]
+
+
+def test_results_that_were_broken_off_are_unfinished_not_damaged(
+    finished: tuple[Keys, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = finished
+    again = copy_of(run, folder, tmp_path)
+    shutil.copytree(folder, tmp_path / folder.name)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "write_manifest", killed)
+        with pytest.raises(KeyboardInterrupt):
+            potstill.run(again)
+    with pytest.raises(ArtefactError, match="no results yet"):
+        Run(parse_run(again), Progress()).report()
+    assert potstill.run(again).folder.name == folder.name
 
 
 def test_a_report_of_a_run_that_was_not_evaluated_says_so(base: Path, tmp_path: Path) -> None:

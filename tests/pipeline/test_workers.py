@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 import potstill
-from potstill.config import parse_run
-from potstill.core.errors import PotstillError, ResourceError, Stopped
+from potstill.config import load_run_file, parse_run
+from potstill.core.errors import ArtefactError, PotstillError, ResourceError, Stopped
 from potstill.core.files import verify
 from potstill.core.progress import Progress
 from potstill.pipeline import worker, workers
@@ -81,6 +81,19 @@ def test_two_processes_give_the_results_of_one(base: Path, tmp_path: Path) -> No
         for n in ("one", "two")
     ]
     assert stages[0] == stages[1]
+
+
+@pytest.mark.timeout(120)
+def test_no_worker_trains_on_data_that_changed_since_the_run_was_opened(
+    base: Path, tmp_path: Path
+) -> None:
+    file = load_run_file(write_run(tmp_path, toy_run(Path("runs"), base)))
+    train = tmp_path / "data" / "mood" / "train.jsonl"
+    with open_run(file, Progress(quiet=True), skip_bad_rows=0, n_workers=2) as opened:
+        train.write_text("\n".join(train.read_text().splitlines()[::-1]) + "\n")
+        with pytest.raises(ArtefactError, match="other content than when the run began"):
+            opened.teach()
+    assert not list((tmp_path / "runs" / "stages").glob("network-*[0-9a-f]"))
 
 
 @pytest.mark.timeout(120)
@@ -191,7 +204,7 @@ def test_a_process_that_ends_before_its_work_is_explained(base: Path, tmp_path: 
         fake.pipe.close()
         progress.stop.requested = requested
         with pytest.raises(kind):
-            fake.team.run([JOB, JOB], deque())
+            fake.team.run([JOB, JOB], deque(), "id")
 
 
 def test_a_stop_waits_for_no_process_that_is_still_starting(base: Path, tmp_path: Path) -> None:
@@ -199,7 +212,7 @@ def test_a_stop_waits_for_no_process_that_is_still_starting(base: Path, tmp_path
     fake = Fake(progress, toy_run(tmp_path, base))
     threading.Timer(0.3, setattr, (progress.stop, "requested", "enough")).start()
     with pytest.raises(Stopped, match="before a training had begun"):
-        fake.team.run([JOB], deque())
+        fake.team.run([JOB], deque(), "id")
     assert fake.ended
 
 
@@ -215,7 +228,7 @@ def test_what_a_worker_waits_for_is_said_and_named(
         told.say_wait("teacher 1/1", "network-0")
         told.log("stage", stage="network-1")
         told.say_wait("single", "network-1")
-        assert fake.pipe.recv() == JOB
+        assert fake.pipe.recv() == (JOB, "id")
         progress.stop.requested = "enough"
         assert fake.pipe.recv() is None
         try:
@@ -226,7 +239,7 @@ def test_what_a_worker_waits_for_is_said_and_named(
     thread = threading.Thread(target=wait_then_stop)
     thread.start()
     with pytest.raises(Stopped, match="^stopped: waiting for teacher 1/1\n"):
-        fake.team.run([JOB], deque())
+        fake.team.run([JOB], deque(), "id")
     thread.join()
     assert not fake.ended
     said = capsys.readouterr().err
@@ -246,7 +259,7 @@ def test_a_fault_matters_more_than_a_stop(base: Path, tmp_path: Path) -> None:
 
     def fail_after_the_stop() -> None:
         fake.pipe.send(worker.Begun())
-        assert fake.pipe.recv() == JOB
+        assert fake.pipe.recv() == (JOB, "id")
         progress.stop.requested = "enough"
         assert fake.pipe.recv() is None
         fake.pipe.send(worker.Done(KeyError("odd")))
@@ -254,7 +267,7 @@ def test_a_fault_matters_more_than_a_stop(base: Path, tmp_path: Path) -> None:
     thread = threading.Thread(target=fail_after_the_stop)
     thread.start()
     with pytest.raises(KeyError, match="odd"):
-        fake.team.run([JOB], deque())
+        fake.team.run([JOB], deque(), "id")
     thread.join()
 
 
@@ -271,8 +284,8 @@ def test_a_team_that_lost_a_process_starts_anew(
     monkeypatch.setattr(fake.team, "close", restart)
     for news in (worker.Begun(), worker.Done()):
         again.pipe.send(news)
-    fake.team.run([JOB], deque())
-    assert again.pipe.recv() == JOB
+    fake.team.run([JOB], deque(), "id")
+    assert again.pipe.recv() == (JOB, "id")
 
 
 def test_spare_jobs_are_begun_only_beside_those_that_are_waited_for(
@@ -283,16 +296,16 @@ def test_spare_jobs_are_begun_only_beside_those_that_are_waited_for(
     spare = deque(Job(what="single", seed=0, task=name) for name in "abc")
 
     def work() -> None:
-        assert first.pipe.recv() == JOB
-        assert second.pipe.recv().task == "a"
+        assert first.pipe.recv() == (JOB, "id")
+        assert second.pipe.recv()[0].task == "a"
         second.pipe.send(worker.Done())
-        assert second.pipe.recv().task == "b"
+        assert second.pipe.recv()[0].task == "b"
         first.pipe.send(worker.Done())
         second.pipe.send(worker.Done())
 
     thread = threading.Thread(target=work)
     thread.start()
-    first.team.run([JOB], spare)
+    first.team.run([JOB], spare, "id")
     thread.join()
     assert [job.task for job in spare] == ["c"]
 
@@ -324,7 +337,7 @@ class Noting:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
 
-    def run(self, jobs: Sequence[Job], spare: deque[Job]) -> None:
+    def run(self, jobs: Sequence[Job], spare: deque[Job], run_id: str) -> None:
         self.jobs += jobs
 
 

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from potstill.core.errors import DataError
+from potstill.tasks.batches import Mixing, UnitLengths, plan_epochs
 from potstill.tasks.load import load_task
-from potstill.tasks.pools import join_pools, pool_of_others
+from potstill.tasks.pools import join_groups, join_pools, pool_of_others
 from potstill.tasks.rowids import row_ids, sort_keys
-from potstill.tasks.task import Split, Task, folds
+from potstill.tasks.task import Split, Task, folds, rows_of_training
 from tests.tiny import toy_task
 from tests.toys import LIST_ROWS, toy_rows, write_rows
 
@@ -566,3 +567,22 @@ def test_metric_is_the_kinds_first_or_the_one_that_is_named() -> None:
     )
     assert named.metric.name == "matthews"
     assert sort_keys(named.train.ids).shape == (9,)
+
+
+@pytest.mark.parametrize("mixing", ["proportional", "equal", "sqrt", "annealed", 3.0])
+def test_rows_of_a_training_are_those_of_its_plan(mixing: Mixing) -> None:
+    """Lists are few, and each has many rows: what an epoch holds hangs on how tasks are mixed."""
+    tasks = [
+        toy_task(train=40, pool=[toy_rows("classification", 100, seed=3)]),
+        toy_task("ranking", train=60),
+    ]
+    for pools in (False, True):
+        units = {}
+        for task in tasks:
+            splits = [task.train, *([task.pool] if pools and task.pool is not None else [])]
+            groups = join_groups(splits)
+            units[task.name] = UnitLengths.of(np.ones(sum(map(len, splits)), np.int64), groups)
+        plan = plan_epochs(units, batch=8, mixing=mixing, n_epochs=3, seed=0)
+        planned = sum(int(units[b.task].rows[b.units].sum()) for epoch in plan for b in epoch)
+        counted = rows_of_training(tasks, pools=pools, task_token=False, mixing=mixing, n_epochs=3)
+        assert counted == pytest.approx(planned, rel=0.03)

@@ -32,7 +32,8 @@ def whole(training: Training, tmp_path: Path) -> Trained:
     return training.run(tmp_path / "whole")
 
 
-def n_batches(training: Training, tmp_path: Path) -> int:
+def n_looks(training: Training, tmp_path: Path) -> int:
+    """How often it asks whether to stop: before each step, and after each batch of dev rows."""
     stop = StopAt(10**6)
     training.run(tmp_path / "counted", stop=stop)
     return stop.looks
@@ -45,16 +46,16 @@ def test_it_is_deterministic_and_the_seed_matters(
     assert not same_numbers(training.run(tmp_path / "other", seed=1), whole)
 
 
-def test_stopped_at_any_batch_it_ends_the_same(
+def test_stopped_at_any_look_it_ends_the_same(
     training: Training, tmp_path: Path, whole: Trained
 ) -> None:
-    for at in range(n_batches(training, tmp_path)):
+    for at in range(n_looks(training, tmp_path)):
         folder = tmp_path / f"at-{at}"
-        with pytest.raises(Stopped, match=f"{at} of") as stopped:
+        with pytest.raises(Stopped, match=r"\d of|scoring dev rows") as stopped:
             training.run(folder, stop=StopAt(at))
         assert "run the same command again" in stopped.value.todo
         assert (folder / "checkpoint.json").is_file()
-        assert same_numbers(training.run(folder), whole), f"stopped after {at} batches"
+        assert same_numbers(training.run(folder), whole), f"stopped at look {at}"
 
 
 def test_stopped_again_and_again(training: Training, tmp_path: Path, whole: Trained) -> None:
@@ -62,7 +63,7 @@ def test_stopped_again_and_again(training: Training, tmp_path: Path, whole: Trai
     while True:
         sittings += 1
         try:
-            trained = training.run(tmp_path / "one", stop=StopAt(1))  # a single step a sitting
+            trained = training.run(tmp_path / "one", stop=StopAt(2))  # two steps, or dev
         except Stopped:
             continue
         break
@@ -80,7 +81,7 @@ def test_other_settings_continue_too(training: Training, tmp_path: Path, change:
     whole = training.run(tmp_path / "whole")
     if change == "patience":
         assert whole.result.state.epochs_done < 5
-    for at in (1, 3, n_batches(training, tmp_path) - 1):
+    for at in (1, 3, n_looks(training, tmp_path) - 1):
         with pytest.raises(Stopped):
             training.run(tmp_path / f"{at}", stop=StopAt(at))
         assert same_numbers(training.run(tmp_path / f"{at}"), whole)
@@ -165,7 +166,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(often: Training, tmp_path: Path) 
 def test_a_flipped_byte_is_named_and_refused(training: Training, tmp_path: Path) -> None:
     folder = tmp_path / "stopped"
     with pytest.raises(Stopped):
-        training.run(folder, stop=StopAt(n_batches(training, tmp_path) - 1))
+        training.run(folder, stop=StopAt(n_looks(training, tmp_path) - 1))
     named = sorted(path.name for path in folder.iterdir())
     assert [name.split("-")[0] for name in named] == ["best", "checkpoint", "checkpoint.json"]
     for name in named:

@@ -109,10 +109,10 @@ def check(
         if show:
             answer(run.record(), as_json, show_run(run).rstrip())
             return
-        from potstill.core.progress import Progress
+        from potstill.core.progress import Progress, StopSignal
         from potstill.pipeline.looking import look
 
-        progress = Progress(quiet=quiet)
+        progress = Progress(quiet=quiet, stop=StopSignal(continues=False))
         with progress.stop.catch_interrupts():
             found = look(run, progress, skip_bad_rows=skip_bad_rows)
         if as_json:

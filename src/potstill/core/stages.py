@@ -112,9 +112,9 @@ class StageFolder:
             reused = folder.exists()
             if reused:
                 verify(folder)
+                self.progress.log("found", stage=folder.name, what=what)
                 reused = (folder / MANIFEST).stat().st_mtime < self.since  # else: by a worker
                 if reused:
-                    self.progress.log("reused", stage=folder.name, what=what)
                     self.progress.say(f"{what}: done before ({folder.name})")
             else:
                 self.progress.stop.check(f"before {what}")

@@ -124,7 +124,9 @@ def clean(output: Path, *, really: bool) -> tuple[list[Path], int]:
                 folders.append(folder)
                 n_bytes += entry["bytes"]
                 if really:
-                    shutil.rmtree(folder)
+                    # Renamed first: what is removed in part would stand as a damaged stage.
+                    doomed = folder.with_name(f"{folder.name}.removed{PARTIAL_SUFFIX}")
+                    shutil.rmtree(folder.rename(doomed))
     return folders, n_bytes
 
 

@@ -43,13 +43,14 @@ class Job:
 class Executor(Protocol):
     """Something that does jobs, anywhere that sees the folder of stages."""
 
-    def run(self, jobs: Sequence[Job], spare: deque[Job]) -> None:
+    def run(self, jobs: Sequence[Job], spare: deque[Job], run_id: str) -> None:
         """Do all jobs, and of ``spare`` what is begun while some of them are still being done.
 
         Args:
             jobs: What must be done before the run goes on.
             spare: What idle processes may do meanwhile; what is begun is taken out, and done at
                 the end, too.
+            run_id: Of the run with the data that they were named for.
 
         Raises the first fault, after the others have stopped.
         """

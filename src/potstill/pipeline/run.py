@@ -11,7 +11,7 @@ from potstill.config import RunFile
 from potstill.config.fields import SEQUENCE_BASE
 from potstill.core.device import Device, describe_hardware, resolve_device
 from potstill.core.errors import UsageError
-from potstill.core.files import digest_json, need_disk
+from potstill.core.files import digest_json, free_bytes, need_disk
 from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER, NotMade, Stage, StageFolder
 from potstill.models.base_folder import facts_of_base, find_base
@@ -38,6 +38,16 @@ from potstill.pipeline.seed_run import SeedRun
 from potstill.tasks.task import Task
 
 _ID_LETTERS = 8
+
+_STEPS = (
+    teacher_jobs,
+    single_jobs,
+    ensemble_jobs,
+    lesson_jobs,
+    student_jobs,
+    finetuning_jobs,
+    outcome_jobs,
+)
 
 
 class Run:
@@ -195,10 +205,28 @@ class Run:
             return
         missing = self._missing(jobs)
         if missing:
-            self._executor.run(missing, deque() if spare is None else spare)
+            self._executor.run(missing, deque() if spare is None else spare, self.id)
 
     def _missing(self, jobs: Sequence[Job]) -> list[Job]:
         return [job for job in jobs if not self._stands(job)]
+
+    def _need_disk(self) -> None:
+        """Refuse a run for which the disk is too small; what stands needs no place."""
+        output, whole = Path(self.run.output), estimate(self.run, self.seeds[0].tasks).disk_bytes
+        if free_bytes(output) >= whole - bytes_so_far(self.folder):
+            return
+        missing = False
+        for of_seed in _STEPS:
+            try:
+                with self.stages.looking():
+                    jobs = self._jobs(of_seed)
+            except NotMade:
+                missing = True
+            else:
+                missing |= bool(self._missing(jobs))
+        if missing:  # of other runs' stages those that it found are in its log now
+            left = max(whole - bytes_so_far(self.folder), 0)
+            need_disk(output, left, "checkpoints, networks and soft targets")
 
     def _stands(self, job: Job) -> bool:
         try:
@@ -246,12 +274,7 @@ class Run:
             need_agreement(self.run, seed.tasks, self.stages, seed.prefix)
         for seed in self.seeds:
             refuse_early(self.run, seed.tasks)
-        cost = estimate(self.run, first.tasks)
-        need_disk(
-            Path(self.run.output),
-            max(cost.disk_bytes - bytes_so_far(self.folder), 0),
-            "checkpoints, networks and soft targets",
-        )
+        self._need_disk()
         self.progress.say(
             f"{self.run.name}-{self.id}: {len(self.run.tasks)} tasks on {self.device.name}, "
             f"{self.device.precision}"

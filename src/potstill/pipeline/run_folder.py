@@ -129,6 +129,7 @@ class Finished:
         results = evaluate(self.outcomes, cost, resamples=self.run.evaluate.resamples)
         created = _created(folder, [s.folder.name for s in self.stages])
         details = self._details(chosen, self.outcomes[self.best], more_cost, created)
+        (folder / MANIFEST).unlink(missing_ok=True)  # broken off from here on, it is unfinished
         self._publish_student(folder, chosen, results)
         write_json(folder / RESULTS_FILE, results)
         write_json(folder / DETAILS_FILE, details)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from potstill.pipeline.sayings import text_lesson
 from potstill.students.distill import distill
 from potstill.students.lesson import Lesson, TaskDistillation
 from potstill.targets.label import SHORT_TEXT, ensemble_labels
-from potstill.tasks.task import Split, Task, groups_of, rows_of_epoch, slots_of, truth_of
+from potstill.tasks.task import Split, Task, groups_of, rows_of_training, slots_of, truth_of
 from potstill.teachers.finetune import finetune
 from potstill.teachers.member import Member
 from potstill.teachers.recipes import NetPlan, train_ensembles
@@ -335,14 +335,21 @@ class SeedRun:
         return self._multitask(settings_for(self.run, "student"), "multi-task baseline")
 
     def multitask_long(self) -> Stage | None:
-        """The same with as many epochs as make up for the student's pool rows."""
+        """The same with as many epochs as make up for the student's pool rows, or a few more."""
         if not self.run.evaluate.match_steps:
             return None
         settings = settings_for(self.run, "student")
-        token = self.student_plan.task_token
-        student = rows_of_epoch(self.all_tasks, pools=True, task_token=token)
-        plain = rows_of_epoch(self.all_tasks, pools=False, task_token=token)
-        epochs = epochs_of_equal_steps(settings.epochs, student, plain)
+        count = partial(
+            rows_of_training,
+            self.all_tasks,
+            task_token=self.student_plan.task_token,
+            mixing=settings.mixing,
+        )
+        wanted = count(pools=True, n_epochs=settings.epochs)
+        plain = count(pools=False, n_epochs=settings.epochs)
+        epochs = math.ceil(settings.epochs * wanted / plain)
+        while count(pools=False, n_epochs=epochs) < wanted:  # shares that change by epoch
+            epochs += 1
         if epochs == settings.epochs:
             return None
         longer = replace(settings, epochs=epochs)
@@ -367,16 +374,6 @@ class SeedRun:
                 base, architecture, self.tasks, self.stages, self.prefix, longest(self.run)
             )
         return self._bases[key]
-
-
-def epochs_of_equal_steps(epochs: int, student: int, plain: int) -> int:
-    """The whole epochs of ``plain`` rows that are no fewer steps than the student's.
-
-    Examples:
-        >>> epochs_of_equal_steps(3, 1150, 1000), epochs_of_equal_steps(3, 1000, 1000)
-        (4, 3)
-    """
-    return math.ceil(epochs * student / plain)
 
 
 def mean_dev(stage: Stage, tasks: list[Task]) -> float:

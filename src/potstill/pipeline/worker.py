@@ -21,6 +21,7 @@ from types import FrameType
 import torch
 
 from potstill.config import RunFile
+from potstill.core.files import changed
 from potstill.core.parent import Tie
 from potstill.core.progress import Bar, Progress, StopSignal
 from potstill.pipeline.jobs import Job
@@ -88,8 +89,8 @@ def work(tie: Tie, pipe: Connection, run: RunFile, skip_bad_rows: int, threads: 
     worker = _Worker(tie, pipe, run, skip_bad_rows)
     signal.signal(signal.SIGTERM, worker.terminate)
     with suppress(EOFError, OSError):  # the parent is gone
-        while worker.stop.requested is None and (job := pipe.recv()) is not None:
-            worker.do(job)
+        while worker.stop.requested is None and (news := pipe.recv()) is not None:
+            worker.do(*news)
 
 
 class _Worker:
@@ -102,20 +103,27 @@ class _Worker:
         self._open = partial(Run, run, _Told(self, self.stop), skip_bad_rows=skip_bad_rows)
         self._run: Run | None = None
 
-    def do(self, job: Job) -> None:
-        """Do a job and tell how it ended."""
+    def do(self, job: Job, run_id: str) -> None:
+        """Do a job of the run with an id, and tell how it ended."""
         try:
-            if self._run is None:
-                self._run = self._open()
+            run = self._opened(run_id)
             self._tie.at_work = True
             self.send(Begun())
-            self._run.do(job)
+            run.do(job)
             done = Done()
         except BaseException as error:  # noqa: BLE001 (the parent raises it; Rust's panics are none)
             done = Done(_that_travels(error), traceback.format_exc())
         finally:
             self._tie.at_work = False
         self.send(done)
+
+    def _opened(self, run_id: str) -> Run:
+        """The run with its data, which must be what the parent has read."""
+        if self._run is None:
+            self._run = self._open()
+        if self._run.id != run_id:
+            raise changed("the run's data, bases or teachers")
+        return self._run
 
     def send(self, news: News) -> None:
         """Tell the parent; where it is gone, the next look at the pipe says so."""

@@ -108,12 +108,13 @@ class LocalProcesses:
         for worker in self._team:
             worker.process.kill()
 
-    def run(self, jobs: Sequence[Job], spare: deque[Job]) -> None:
+    def run(self, jobs: Sequence[Job], spare: deque[Job], run_id: str) -> None:
         """Do all jobs, and of ``spare`` what is begun while some of them are still being done.
 
         Raises:
             Stopped: Stop was requested; the workers have saved what they had.
-            PotstillError: The first fault of a worker.
+            PotstillError: The first fault of a worker, such as data that has changed since the run
+                with this id was opened.
         """
         stop = self._progress.stop
         stop.check("before the first training")
@@ -129,9 +130,9 @@ class LocalProcesses:
                     for worker in self._team:
                         worker.stop()
                 else:
-                    self._hand_out(left)
+                    self._hand_out(left, run_id)
                     if any(worker.job in jobs for worker in self._team):
-                        self._hand_out(spare)
+                        self._hand_out(spare, run_id)
                 busy = {worker.pipe: worker for worker in self._team if worker.job is not None}
                 if not busy:
                     break
@@ -139,10 +140,10 @@ class LocalProcesses:
                     faults += self._hear(busy[pipe], bars)  # type: ignore[index]
         self._raise_first(faults)
 
-    def _hand_out(self, jobs: deque[Job]) -> None:
+    def _hand_out(self, jobs: deque[Job], run_id: str) -> None:
         for worker in self._team:
             if jobs and worker.job is None:
-                worker.start(jobs.popleft())
+                worker.start(jobs.popleft(), run_id)
 
     def _raise_first(self, faults: Sequence[BaseException]) -> None:
         for fault in faults:
@@ -199,11 +200,11 @@ class _Worker:
         """It was stopped, or is gone."""
         return self._told or not self.process.is_alive()
 
-    def start(self, job: Job) -> None:
+    def start(self, job: Job, run_id: str) -> None:
         """Give it a job; one that has not started up yet finds it then."""
         self.job, self.has_begun = job, False
         with suppress(OSError):  # it is gone: what is heard of it says so
-            self.pipe.send(job)
+            self.pipe.send((job, run_id))
 
     def stop(self) -> None:
         """End a job that has begun with a checkpoint; nobody need wait for any other."""

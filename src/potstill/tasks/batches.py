@@ -85,6 +85,17 @@ def task_shares(
     return {task: weight / total for task, weight in weights.items()}
 
 
+def units_of_epoch(
+    n_units: Mapping[str, int], mixing: Mixing, epoch: int, n_epochs: int
+) -> dict[str, int]:
+    """How many units of each task an epoch has: of all tasks together as many as there are."""
+    if mixing == "proportional":
+        return dict(n_units)
+    total = sum(n_units.values())
+    shares = task_shares(n_units, mixing, epoch, n_epochs)
+    return {task: max(1, round(share * total)) for task, share in shares.items()}
+
+
 def plan_epochs(
     units: Mapping[str, UnitLengths],
     *,
@@ -111,14 +122,13 @@ def plan_epochs(
         The batches of each epoch.
     """
     n_units = {task: len(sizes.rows) for task, sizes in units.items()}
-    total = sum(n_units.values())
     taken = dict.fromkeys(units, 0)
     epochs = []
     for epoch in range(n_epochs):
-        shares = task_shares(n_units, mixing, epoch, n_epochs)
+        drawn = units_of_epoch(n_units, mixing, epoch, n_epochs)
         planned: list[PlannedBatch] = []
         for task, sizes in units.items():
-            n = n_units[task] if mixing == "proportional" else max(1, round(shares[task] * total))
+            n = drawn[task]
             chosen = _draw(n_units[task], taken[task], n, _seeds(seed, task))
             taken[task] += n
             rng = np.random.default_rng([*_seeds(seed, task), 1, epoch])

@@ -11,6 +11,7 @@ import numpy as np
 from potstill.core.files import digest_json
 from potstill.kinds import Kind
 from potstill.metrics.metric import Metric
+from potstill.tasks.batches import Mixing, units_of_epoch
 from potstill.tasks.inputs import Reader
 from potstill.tasks.rowids import digest_rows, fold_of, row_ids
 
@@ -201,14 +202,33 @@ def shared_texts(
     return {"shared": sorted(shared)} if shared else {}
 
 
-def rows_of_epoch(tasks: Sequence[Task], *, pools: bool, task_token: bool) -> int:
-    """Rows that an epoch encodes, those of shared texts counted once."""
+def rows_of_training(
+    tasks: Sequence[Task], *, pools: bool, task_token: bool, mixing: Mixing, n_epochs: int
+) -> float:
+    """Rows that a training encodes, those of shared texts counted once; steps go by them.
+
+    Args:
+        tasks: What is learned.
+        pools: Their pools too.
+        task_token: A task-identifier token stands before each text.
+        mixing: How often tasks are visited: an epoch has as many units (rows, or lists of
+            candidates) as all tasks together, of which each has its share.
+        n_epochs: Epochs.
+    """
     shared = shared_texts(tasks, pools=pools, task_token=task_token).get("shared", [])
     again = {name for names in shared for name in names[1:]}
+    rows, units = {}, {}
+    for task in tasks:
+        if task.name not in again:
+            splits = [task.train] + ([task.pool] if pools and task.pool is not None else [])
+            rows[task.name] = sum(len(s) for s in splits)
+            units[task.name] = sum(
+                len(s) if s.groups is None else len(np.unique(s.groups)) for s in splits
+            )
     return sum(
-        len(task.train) + (len(task.pool) if pools and task.pool is not None else 0)
-        for task in tasks
-        if task.name not in again
+        n * rows[name] / units[name]
+        for epoch in range(n_epochs)
+        for name, n in units_of_epoch(units, mixing, epoch, n_epochs).items()
     )
 
 

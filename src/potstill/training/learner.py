@@ -136,7 +136,8 @@ class EncoderLearner(Learner):
             slotted=(feed.task,) if feed.kind.slotted else (),
             device=self.device,
             padding=self.padding,
-        )[feed.task]  # in seconds: no stop is looked for
+            done=done,
+        )[feed.task]
 
 
 class SequenceLearner(Learner):
