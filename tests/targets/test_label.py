@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -219,7 +219,14 @@ def test_a_changed_part_is_made_anew(
     assert made[3:] == [(4, 8)]
 
 
-def test_other_keys_are_other_rows() -> None:
+@pytest.mark.parametrize(("source", "n_stages"), [("network", 1), ("scores", 3)])
+def test_keys_are_a_part_of_what_scores_are_joined_by(
+    source: Literal["network", "scores"], n_stages: int
+) -> None:
     keyed = replace(TASK.train, keys=[str(i) for i in range(len(TASK.train))])
     moved = replace(keyed, keys=[str(i + 1) for i in range(len(TASK.train))])
-    assert len({TASK.train.digest, keyed.digest, moved.digest}) == 3
+    member = Member(name="m", folder=Path("m"), digest="d", source=source)
+    stores = [
+        label_module._facts(member, TASK, [split]).data for split in (TASK.train, keyed, moved)
+    ]
+    assert len(set(stores)) == n_stages

@@ -323,6 +323,20 @@ def test_keys_travel_with_their_rows() -> None:
         assert split.keys == [f"k{t.split()[1]}" for t in split.inputs["text"]]
 
 
+def test_keys_are_no_part_of_what_is_trained_on() -> None:
+    """Ids that are numbered anew, or that only somebody's scores need, train nothing again."""
+    plain = numbers(20, 0)
+    one, other = ([{**row, "id": f"{name}{i}"} for i, row in enumerate(plain)] for name in "ab")
+    without, a, b = (
+        toy_task(train=rows, dev=rows[:4], key=key)
+        for rows, key in ((plain, None), (one, "id"), (other, "id"))
+    )
+    assert without.digest == a.digest == b.digest
+    keyed = [task.train.keyed_digest for task in (without, a, b)]
+    assert keyed[0] == without.train.digest
+    assert len(set(keyed)) == 3
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_text_that_stands_often_does_not_fill_dev(seed: int) -> None:
     often = [{"text": "yes", "label": "good"}] * 150 + [{"text": "no", "label": "bad"}] * 50

@@ -71,22 +71,27 @@ def resolve_device(
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not here.get(kind, False):
+    n_cards = torch.cuda.device_count() if here["cuda"] else 0
+    there = [name for name, own in here.items() if own and name != "cuda"]
+    there += [f"cuda:{k}" for k in range(n_cards)]
+    is_card = kind == "cuda" and (device == "cuda" or device in there)
+    if not is_card and (kind == "cuda" or not here.get(kind, False)):
         raise ResourceError(
             f"device '{device}'",
             got="no such device on this machine",
-            wanted="one of: " + ", ".join(name for name, there in here.items() if there),
+            wanted="one of: " + ", ".join(there),
             todo="say `auto` (`device:` in a run file, else --device), or install a torch build "
             "for that device",
         )
     if precision == "auto":
-        precision = "bf16" if _has_fast_bf16(kind) else "fp32"
+        precision = "bf16" if _has_fast_bf16(device) else "fp32"
     return Device(name=device, precision=precision)
 
 
-def _has_fast_bf16(kind: str) -> bool:
+def _has_fast_bf16(device: str) -> bool:
+    kind = device.split(":", maxsplit=1)[0]
     if kind == "cuda":
-        return bool(torch.cuda.get_device_capability()[0] >= 8)
+        return bool(torch.cuda.get_device_capability(device)[0] >= 8)
     if kind == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

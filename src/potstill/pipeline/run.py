@@ -90,7 +90,7 @@ class Run:
         """Digest of the run file, its data, bases and given teachers: where the run lives."""
         asked = {k: v for k, v in self.run.record().items() if k not in ("output", "name")}
         data = [
-            [t.digest, t.reported.digest, None if t.pool is None else t.pool.digest]
+            [t.digest, *(None if s is None else s.keyed_digest for s in (t.reported, t.pool))]
             for tasks in self.tasks.values()
             for t in tasks.values()
         ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +129,9 @@ def ensemble_labels(
 
 
 def _facts(member: Member, task: Task, rows: Sequence[Split]) -> StoreFacts:
-    unlabelled = [replace(split, labels=None).digest for split in rows]
+    bare = [split.without_labels() for split in rows]
+    joined = member.source == "scores"
+    unlabelled = [split.keyed_digest if joined else split.digest for split in bare]
     return StoreFacts(
         task=task.name,
         kind=task.kind.to_json(),

@@ -99,10 +99,11 @@ def say(
     together = len(members) > 1 and all(member.fold is None for member in members)
     if given or together or device.torch.type != "cpu":
         engine = "torch"  # whoever is asked for: it would say nothing here, or slower
+    bare = [split.without_labels() for split in rows]
     facts = {
         "task": task.name,
         "token": task.kind.token,
-        "data": digest_json([_unlabelled(split) for split in rows]),
+        "data": digest_json([s.keyed_digest if from_file else s.digest for s in bare]),
         "teachers": [member.digest for member in members],
         "folds": [member.fold for member in members],
         "version": SAYING_VERSION,
@@ -308,7 +309,3 @@ def _by_cover(cover: np.ndarray) -> Iterable[tuple[list[int], np.ndarray]]:
     patterns, own = np.unique(cover, axis=1, return_inverse=True)
     for k in range(patterns.shape[1]):
         yield np.flatnonzero(patterns[:, k]).tolist(), np.flatnonzero(own.reshape(-1) == k)
-
-
-def _unlabelled(split: Split) -> str:
-    return split.without_labels().digest

@@ -52,12 +52,18 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over ids and labels in order, and over lists and keys where there are any."""
+        """SHA-256 over ids and labels in order, and over lists where there are any."""
         rows = digest_rows(self.ids, self.labels)
-        if self.groups is None and self.keys is None:
+        if self.groups is None:
             return rows
-        groups = None if self.groups is None else self.groups.tolist()
-        return digest_json({"rows": rows, "groups": groups, "keys": self.keys})
+        return digest_json({"rows": rows, "groups": self.groups.tolist(), "keys": None})
+
+    @property
+    def keyed_digest(self) -> str:
+        """The same over keys too, for what joins these rows with somebody's table."""
+        if self.keys is None:
+            return self.digest
+        return digest_json({"rows": self.digest, "keys": self.keys})
 
     def take(self, rows: np.ndarray) -> Split:
         """The rows with these indices, in this order; groups are renumbered."""

@@ -10,8 +10,8 @@ from potstill.core.files import changed, digest_file, digest_json
 from potstill.models.base_folder import STUDENT_FILE, find_base, student_of_run
 from potstill.teachers.member import Member
 
-_OF_TEXTS = ("generation_config.json", "special_tokens_map.json", "*.spm")
-"""What decides, beside weights and tokenizer, what an encoder-decoder says."""
+_OF_TEXTS = ("*.json", "*.txt", "*.spm", "*.model")
+"""What may decide, beside weights, what an encoder-decoder says: each family has its own files."""
 
 
 def classifier_member(
