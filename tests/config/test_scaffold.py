@@ -451,6 +451,36 @@ def test_lists_written_as_text_are_refused_by_name() -> None:
     assert "column 'labels' holds lists written as text" in str(guess_task({"train": rows}))
 
 
+@pytest.mark.parametrize(
+    ("rows", "column"),
+    [
+        ({"words": ['["in", "Paris"]'] * 8, "tags": ['["O", "B-city"]'] * 8}, "words"),
+        (
+            {
+                "question": ["where?"] * 8,
+                "context": ["in Paris"] * 8,
+                "answers": ["{'text': ['Paris'], 'answer_start': [3]}"] * 8,
+            },
+            "answers",
+        ),
+    ],
+)
+def test_lists_of_csv_files_are_no_words_and_no_answers(rows: Head, column: str) -> None:
+    assert f"column '{column}' holds lists written as text" in str(guess_task({"train": rows}))
+
+
+def test_a_second_task_is_named_whatever_stands_beside_it() -> None:
+    rows: Head = {
+        "words": [["in", "Paris"]] * 8,
+        "tags": [["O", "B-city"]] * 8,
+        "labels": [["a", "b"]] * 8,
+        "intent": ["ask", "say"] * 4,
+    }
+    guess = guess_task({"train": rows})
+    assert not isinstance(guess, str)
+    assert "'intent' is not used" in " ".join(guess.notes)
+
+
 def test_instructions_and_their_mostly_empty_inputs(init: Init) -> None:
     rows: Head = {
         "instruction": [f"say {s}" for s in SENTENCES],

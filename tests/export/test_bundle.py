@@ -133,7 +133,6 @@ def test_a_newer_format_is_refused(copy: Path) -> None:
     [
         {"graph": "other.onnx"},
         {"graph": "../../secret"},
-        {"tasks": {"a": {"space": {"kind": "no kind"}, "columns": ["x"], "metric": "accuracy"}}},
         {"tasks": 3},
         {"padding": "none"},
     ],
@@ -142,6 +141,14 @@ def test_facts_that_no_export_writes(copy: Path, facts: dict[str, object]) -> No
     change(copy, **facts)
     with pytest.raises(ArtefactError, match="not what an export writes"):
         read_bundle(copy)
+
+
+def test_a_kind_that_is_not_installed_here_is_named(copy: Path) -> None:
+    head = {"space": {"kind": "ordinal"}, "columns": ["x"], "metric": "accuracy"}
+    change(copy, tasks={"a": head})
+    with pytest.raises(ArtefactError, match="unknown kind 'ordinal'") as caught:
+        read_bundle(copy)
+    assert "install" in caught.value.todo
 
 
 def test_files_that_the_manifest_does_not_list_are_not_looked_at(copy: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
+from potstill.core.characters import is_unseen
 from potstill.kinds import Span, kind_from_json
 from potstill.kinds.passage import word_bounds
 from potstill.kinds.span import _MOST_WORDS
@@ -71,7 +72,13 @@ def test_words_are_in_order_and_leave_out_blanks_alone(text: str) -> None:
     inside = np.zeros(len(text), bool)
     for a, b in zip(starts, ends, strict=True):
         inside[a:b] = True
-    assert [c.isspace() for c in text] == (~inside).tolist()
+    wanted = [True] * len(text) if is_unseen(text) else [c.isspace() for c in text]
+    assert wanted == (~inside).tolist()
+
+
+def test_a_passage_of_nothing_to_see_has_no_words() -> None:
+    assert word_bounds("\u200b \ufeff")[0].tolist() == []
+    assert word_bounds("a\u200b")[0].tolist() == [0, 1]
 
 
 # -- labels -------------------------------------------------------------------------------------

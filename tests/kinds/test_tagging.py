@@ -190,7 +190,8 @@ def test_decoding() -> None:
 def test_spans_end_with_their_sentence_and_odd_tags_are_read_as_conlleval_reads_them() -> None:
     tags = ["O", "I-per", "I-loc", "I-loc", "B-loc", "I-loc"]
     first, second = KIND.decode(of_tags(*tags), [WORDS], GROUPS)
-    assert first["prediction"] == ["O", "I-per", "I-loc"]  # as the head said
+    assert first["prediction"] == ["O", "B-per", "B-loc"]  # which is IOB2, with the same spans
+    assert second["prediction"] == ["B-loc", "B-loc", "I-loc"]
     assert [(s["type"], s["first"], s["last"]) for s in first["spans"]] == [
         ("per", 1, 1),
         ("loc", 2, 2),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
+from potstill.cli.students import _tuned
+from potstill.core.errors import UsageError
 from potstill.models.token_rows import pick_slots
 from potstill.students.classifier import save_classifier
 from potstill.training.network import Network
@@ -52,6 +56,36 @@ def test_words_get_the_same_logits(network: Network, tmp_path: Path, task: str) 
     ours = network.outputs(tokens, (task,), CPU)[task]
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
     assert np.abs(ours).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("task", "tuned", "written"),
+    [
+        ("multilabel", {"thresholds": (0.25, 0.5, 0.75)}, "thresholds"),
+        ("span", {"margin": 0.5, "unanswerable": True}, "no_answer_margin"),
+    ],
+)
+def test_what_dev_chose_is_written_beside_the_weights(
+    network: Network, tmp_path: Path, task: str, tuned: dict[str, Any], written: str
+) -> None:
+    head = network.tasks[task]
+    n = len(head.kind.class_names)
+    tuned = {k: v[:n] if isinstance(v, tuple) else v for k, v in tuned.items()}
+    network.tasks[task] = replace(head, kind=replace(head.kind, **tuned))  # type: ignore[type-var]
+    folder = save_classifier(network, task, tmp_path / "x")
+    found = json.loads((folder / "config.json").read_text())[written]
+    first = next(iter(tuned.values()))
+    assert found == (dict(zip(head.kind.class_names, first, strict=True)) if n else first)
+    assert _tuned(folder).startswith(f"\nconfig.json has the {written}")
+
+
+def test_outputs_that_transformers_does_not_know_are_refused(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(network.tasks["multilabel"].kind), "problem_type", None)
+    with pytest.raises(UsageError, match="kind 'multilabel', which names no `problem_type`"):
+        save_classifier(network, "multilabel", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
 
 
 def test_several_labels_get_the_same_logits(network: Network, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from potstill.tasks.column_findings import (
     count_classes,
     count_values,
     find_absent_classes,
+    find_labels_of_all,
     find_lone_candidates,
 )
 from potstill.tasks.findings import (
@@ -70,7 +71,7 @@ def test_sound_rows_give_no_findings() -> None:
         *find_missing_labels("label", ["1", 2, 0.5], where, numeric=True),
         *find_single_value("label", labels, where),
         *find_unfit_labels("label", labels, where, encode),
-        *find_absent_classes(["n", "p"], np.array([0, 1]), "dev"),
+        *find_absent_classes(["n", "p"], np.array([1, 1]), 2, "dev"),
         *find_duplicates(ids, labels, "train", where),
         *find_shared_rows(("train", "dev"), (ids, other), (where, where)),
     ]
@@ -174,12 +175,18 @@ def test_class_counts() -> None:
 
 
 def test_absent_classes() -> None:
-    finding = only(find_absent_classes(["a", "b", "c"], np.array([1.0, 1.0]), "dev"), "warning")
+    finding = only(find_absent_classes(["a", "b", "c"], np.array([0, 2, 0]), 2, "dev"), "warning")
     assert finding.what == "dev has no row of 2 of 3 classes: 'a', 'c'"
 
 
+def test_labels_that_every_row_has() -> None:
+    finding = only(find_labels_of_all(["a", "b"], np.array([3, 4]), 4), "warning")
+    assert finding.what == "train: every row has 'b'"
+    assert find_labels_of_all(["a", "b"], np.array([3, 0]), 4) == []
+
+
 def test_classes_that_the_share_of_train_lost() -> None:
-    finding = only(find_absent_classes(["a", "b"], np.array([1.0, 1.0]), "train"), "warning")
+    finding = only(find_absent_classes(["a", "b"], np.array([0, 2]), 2, "train"), "warning")
     assert "train has no row of 1 of 2 classes: 'a', with 2 rows in use" in finding.what
     assert "rows:" in finding.todo
 

@@ -43,6 +43,7 @@ def test_every_kind_names_a_reader() -> None:
         (TEXT, "a  b", "a  b"),
         (TEXT, ["a", "b"], "a b"),
         (TEXT, ("a", "b c"), "a b c"),
+        (TEXT, [], ""),
         (WORDS, ["a", "b"], ["a", "b"]),
         (WORDS, ("a", "ü🙂"), ["a", "ü🙂"]),
         (WORDS, " a\t b\nc ", " a\t b\nc "),
@@ -63,7 +64,6 @@ def test_sound_values(reader: Reader, value: Any, kept: object) -> None:
     [
         (TEXT, None, "no value"),
         (TEXT, 3, "int 3"),
-        (TEXT, [], "list []"),
         (TEXT, ["a", 3], "list ['a', 3]"),
         (TEXT, ["a", "\0"], "NUL"),
         (WORDS, None, "no value"),
@@ -90,6 +90,16 @@ def test_values_that_cannot_be_read(reader: Reader, value: object, fault: str) -
             jsonschema.validate(value, reader.schema())
 
 
+@pytest.mark.parametrize("value", ['["in", "Paris"]', "['in', 'Paris']", ' ["in"]\n'])
+def test_a_list_that_a_table_holds_as_text_is_no_list_of_words(value: str) -> None:
+    said = WORDS.value_fault(value)
+    assert said is not None
+    assert "a list written as text" in said
+    assert "use jsonl or parquet" in said
+    assert TEXT.value_fault(value) is None  # code, say
+    assert WORDS.value_fault("[ sic ] he said") is None
+
+
 def test_half_a_character_is_no_text() -> None:
     for reader, value in ((TEXT, "\ud83d"), (WORDS, ["a", "\ud83d"]), (PASSAGE, "\ud83d")):
         assert "half a character" in str(reader.value_fault(value))
@@ -100,6 +110,7 @@ def test_half_a_character_is_no_text() -> None:
     [
         (WORDS, [None], "column 'tokens' is empty"),
         (WORDS, [[]], "column 'tokens' is empty text"),
+        (TEXT, [[]], "column 'text' is empty text"),
         (WORDS, [" "], "column 'tokens' is empty text"),
         (WORDS, [["a", ""]], "column 'tokens' holds an empty word 2, not a list of words"),
         (TEXT, [["", " "]], "column 'text' is empty text"),
@@ -358,5 +369,5 @@ def test_passages_are_lent_to_passages_alone() -> None:
     pool = pool_of_others(passages, [passages, pairs, others])
     assert pool.inputs == others.train.inputs
     for one, left in ((passages, pairs), (pairs, passages)):
-        with pytest.raises(DataError, match="no other task that reads 2 texts"):
+        with pytest.raises(DataError, match="no other task that reads as many texts .2."):
             pool_of_others(one, [one, left])

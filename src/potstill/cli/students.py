@@ -58,7 +58,8 @@ def export(
             answer(
                 {"folder": str(folder)},
                 as_json,
-                f"{folder} is written: {_auto_class(folder)}.from_pretrained loads it",
+                f"{folder} is written: {_auto_class(folder)}.from_pretrained loads it"
+                + _tuned(folder),
             )
             return
         from potstill.core.progress import Progress, StopSignal
@@ -79,6 +80,9 @@ def export(
             print(json.dumps(done.to_json(), indent=1))
             return
         from potstill.cli.tables import engine_table
+        from potstill.core.files import read_json
+        from potstill.export.bundle import BUNDLE_FILE
+        from potstill.kinds import KINDS
 
         Console().print(engine_table(done))
         print(f"bundle  {done.folder}, with {done.engine}")
@@ -89,6 +93,10 @@ def export(
             "openvino": "'potstill[serve,openvino]'",
             "ctranslate2": "'potstill[serve]' ctranslate2",
         }.get(engine, "'potstill[serve]'")
+        tasks = read_json(done.folder / BUNDLE_FILE)["tasks"].values()
+        kinds = {KINDS[task["space"]["kind"]] for task in tasks}
+        packages = {kind.__module__.partition(".")[0] for kind in kinds} - {"potstill"}
+        needs = " ".join([needs, *sorted(packages)])
         print(
             f"\nNext:\n"
             f"  answer a file   potstill predict {quote(str(done.folder))} FILE\n"
@@ -248,3 +256,12 @@ def _auto_class(folder: Path) -> str:
     """The class of transformers that loads a written task: BertForX is AutoModelForX."""
     written: str = json.loads((folder / "config.json").read_text())["architectures"][0]
     return f"AutoModelFor{written.partition('For')[2] or 'Seq2SeqLM'}"
+
+
+def _tuned(folder: Path) -> str:
+    """What its config says that transformers does not apply by itself."""
+    config = json.loads((folder / "config.json").read_text())
+    for name, it in (("thresholds", "them"), ("no_answer_margin", "it")):
+        if name in config:
+            return f"\nconfig.json has the {name} that dev chose; transformers does not apply {it}"
+    return ""

@@ -145,10 +145,10 @@ def _check_encoders(
         got = "sequence, which is for generation and translation"
         errors.append((("distill", "objective"), refusal(wanted, got=got)))
     todo = "remove it: an encoder has the size of its base"
-    for key in ("architecture", "decoding"):
+    for key, own in (("architecture", todo), ("decoding", "remove it: encoders say no texts")):
         if key in given:
             got = "a section of generation and translation"
-            errors.append(((key,), refusal("no such section", got=got, todo=todo)))
+            errors.append(((key,), refusal("no such section", got=got, todo=own)))
     for name, section in sides.items():
         if "architecture" in section.model_fields_set:
             got = "a key of generation and translation"

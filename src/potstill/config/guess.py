@@ -96,8 +96,8 @@ def guess_task(heads: Mapping[str, Head]) -> Guess | str:
     inputs = [name for name in inputs if name != label]
     labelled = [head for head in heads.values() if not is_unlabelled(head, train, label)]
     labels = [v for head in labelled for v in head.get(label, ()) if not _is_missing(v)]
-    if sum(_is_list_as_text(v) for v in labels) > len(labels) / 2:
-        return f"column '{label}' holds lists written as text: write jsonl or parquet with lists"
+    if _are_lists_as_text(labels):
+        return _written_as_text(label)
     numbers = _numbers(labels)
     query = _first(_QUERIES, inputs)
     candidate = _first([c for c in _CANDIDATES if c != query], inputs)
@@ -152,8 +152,10 @@ def _are_words(values: Sequence[object]) -> bool:
 
 
 def _also_labelled(train: Head, words: str) -> tuple[str, ...]:
-    label = _first(_LABELS, list(train))
-    if label is None or not _is_scalar(train[label]):
+    lower = {name.lower(): name for name in train}
+    there = [lower[name] for name in _LABELS if name in lower]
+    label = next((name for name in there if _is_scalar(train[name])), None)
+    if label is None:
         return ()
     second = f"{{kind: classification, text: {words}, label: {label}}}"
     return (f"'{label}' is not used: a second task of the same files could be {second}",)
@@ -170,6 +172,10 @@ def _guess_of_lists(train: Head) -> Guess | str | None:
     """Kinds whose rows hold lists: tags of words, answers in a passage, several labels."""
     lower = {name.lower(): name for name in train}
     words, tags = _first(_WORDS, list(train)), _first(_TAGS, list(train))
+    answers = lower.get("answers") if {"question", "context"} <= set(lower) else None
+    for column in (words, tags) if words and tags else (answers,):
+        if column and _are_lists_as_text(train[column]):
+            return _written_as_text(column)
     if words and tags and _are_words(train[words]) and _are_words(train[tags]):
         if any(isinstance(v, list) and v and isinstance(v[0], int) for v in train[tags]):
             return f"column '{tags}' holds numbers: write the tags as words (O, B-..., I-...)"
@@ -178,7 +184,7 @@ def _guess_of_lists(train: Head) -> Guess | str | None:
             keys={"tokens": words, "tags": tags},
             notes=("a tag for every word, in IOB2", *_also_labelled(train, words)),
         )
-    if {"question", "context", "answers"} <= set(lower):
+    if answers:
         starts = lower.get("answer_starts")
         keys: dict[str, object] = {key: lower[key] for key in ("question", "context", "answers")}
         if starts is not None:
@@ -211,8 +217,15 @@ def is_unlabelled(head: Head, train: Head, label: str) -> bool:
     return own is not None and set(own) == {-1.0} and -1.0 not in (known or ())
 
 
-def _is_list_as_text(value: object) -> bool:
-    return isinstance(value, str) and value.startswith("[") and value.endswith("]")
+def _are_lists_as_text(values: Sequence[object]) -> bool:
+    """Whether most are lists or mappings that were written as text, as tables in csv have them."""
+    there = [v for v in values if not _is_missing(v)]
+    ends = {"[": "]", "{": "}"}
+    return 2 * sum(isinstance(v, str) and ends.get(v[:1]) == v[-1:] for v in there) > len(there)
+
+
+def _written_as_text(column: str) -> str:
+    return f"column '{column}' holds lists written as text: write jsonl or parquet with lists"
 
 
 def lacks(head: Head, columns: Sequence[str]) -> list[str]:

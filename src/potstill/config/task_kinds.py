@@ -149,7 +149,12 @@ def _pick(value: object, handler: Any, info: ValidationInfo) -> object:
             got = "no `kind`"
         elif isinstance(kind, str) and kind in BROKEN:
             got = f"'{kind}', but {BROKEN[str(kind)]}"
-        raise refusal(choices(TASK_KINDS, kind), got=got, todo="set the kind", at=("kind",))
+        raise refusal(
+            choices(TASK_KINDS, kind),
+            got=got,
+            todo="set the kind; one of another package is there once that is installed",
+            at=("kind",),
+        )
     return TASK_KINDS[kind].model_validate(value, context=info.context)
 
 

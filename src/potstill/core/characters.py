@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
@@ -12,6 +13,9 @@ _UNSEEN_LETTERS = frozenset(
 )
 """Joiners, fillers, the blank of Braille and variation selectors: letters, symbols or marks by
 category, and nothing to see."""
+
+
+_LIST_AS_TEXT = re.compile(r"""\[\s*(["']).*\1\s*\]""", re.DOTALL)
 
 
 def is_unseen(text: str) -> bool:
@@ -25,6 +29,16 @@ def is_unseen(text: str) -> bool:
         character in _UNSEEN_LETTERS or unicodedata.category(character) in _UNSEEN
         for character in text
     )
+
+
+def is_list_as_text(value: object) -> bool:
+    """Whether a value is a list of texts that was written as text, as tables in csv have it.
+
+    Examples:
+        >>> is_list_as_text('["in", "Paris"]'), is_list_as_text("['in']"), is_list_as_text("[x]")
+        (True, True, False)
+    """
+    return isinstance(value, str) and _LIST_AS_TEXT.fullmatch(value.strip()) is not None
 
 
 def printable(text: str) -> str:

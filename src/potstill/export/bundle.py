@@ -29,6 +29,7 @@ from typing import Any
 from potstill.core.errors import ArtefactError
 from potstill.core.files import MANIFEST, atomic_writer, digest_json, verify_bytes
 from potstill.export.onnx_file import reaches_outside
+from potstill.kinds import UnknownKindError
 from potstill.models.base_folder import STUDENT_FILE
 from potstill.models.pieces import Decoding
 from potstill.tasks.predictor import TaskHead, heads_from_json, heads_to_json
@@ -193,6 +194,13 @@ def read_bundle(path: Path) -> Bundle:
             decoding=decoding,
             digest=digest_json(manifest),
         )
+    except UnknownKindError as error:
+        raise _fault(
+            path / BUNDLE_FILE,
+            got=str(error),
+            wanted="kinds that are installed here",
+            todo="install in this environment the package whose kind was trained",
+        ) from error
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise _fault(
             path / BUNDLE_FILE,

@@ -67,16 +67,20 @@ for _point in entry_points(group=GROUP):
         BROKEN[_point.name] = f"{_point.value} cannot be loaded ({type(error).__name__}: {error})"
 
 
+class UnknownKindError(ValueError):
+    """A kind of a package that is not installed here, or cannot be loaded."""
+
+
 def kind_from_json(facts: Mapping[str, Any]) -> Kind:
     """Restore a kind with its label space from what ``kind.to_json()`` gave.
 
     Raises:
-        ValueError: The kind is unknown here, such as one of a package that is not installed.
+        UnknownKindError: The kind is unknown here.
     """
     name = facts["kind"]
     if name not in KINDS:
         why = BROKEN.get(name, "install the package that brings it")
-        raise ValueError(f"unknown kind '{name}' (known: {', '.join(KINDS)}): {why}")
+        raise UnknownKindError(f"unknown kind '{name}' (known: {', '.join(KINDS)}): {why}")
     return KINDS[name].from_json(facts)
 
 
@@ -96,5 +100,6 @@ __all__ = [
     "Span",
     "Tagging",
     "Translation",
+    "UnknownKindError",
     "kind_from_json",
 ]

@@ -85,6 +85,7 @@ class Kind(ABC):
     storage: ClassVar[Literal["float16", "float32"]] = "float16"
     answers: ClassVar[Literal["number", "text", "texts"]] = "number"  # what a prediction is
     scored: ClassVar[bool] = False  # answers say how probable they are: see `score`
+    problem_type: ClassVar[str | None] = None  # what transformers calls models of such outputs
 
     @property
     def version_facts(self) -> dict[str, int]:
@@ -348,6 +349,11 @@ class Kind(ABC):
             groups: (S,) as elsewhere.
         """
         return self
+
+    @property
+    def tuned(self) -> dict[str, Any]:
+        """What :meth:`tune` found, by names that say what it is; empty where nothing was tuned."""
+        return {}
 
     def output_line(self) -> tuple[float, float]:
         """Scale and shift from an output to the value that people read, for one-output kinds."""

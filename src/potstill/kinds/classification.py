@@ -32,6 +32,7 @@ class Classification(Kind):
     """
 
     name: ClassVar[str] = "classification"
+    problem_type: ClassVar[str | None] = "single_label_classification"
     metric_names: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "matthews")
     answers: ClassVar[Literal["number", "text", "texts"]] = "text"
     scored: ClassVar[bool] = True

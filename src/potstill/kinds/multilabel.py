@@ -58,6 +58,7 @@ class Multilabel(Kind):
             default=None,
         ),
     )
+    problem_type: ClassVar[str | None] = "multi_label_classification"
     metric_names: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1")
     tunes: ClassVar[bool] = True
     answers: ClassVar[Literal["number", "text", "texts"]] = "texts"
@@ -219,6 +220,12 @@ class Multilabel(Kind):
         probabilities = sigmoid(logit(predictions.clip(1e-12, 1 - 1e-12)) + self._shift)
         found = best_thresholds(truth, probabilities)
         return replace(self, thresholds=tuple(float(t) for t in found))
+
+    @property
+    def tuned(self) -> dict[str, Any]:
+        if self.thresholds is None:
+            return {}
+        return {"thresholds": dict(zip(self.classes, self.thresholds, strict=True))}
 
     def decode(
         self,

@@ -8,6 +8,8 @@ from functools import cache
 
 import numpy as np
 
+from potstill.core.characters import is_unseen
+
 _WORD = re.compile(r"\w+|[^\w\s]")
 _NO_BLANKS = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -28,6 +30,8 @@ def word_bounds(text: str) -> tuple[np.ndarray, np.ndarray]:
         >>> starts.tolist(), ends.tolist()
         ([0, 3, 8, 9, 11], [2, 7, 9, 11, 12])
     """
+    if is_unseen(text):  # its zero-width characters would be signs, and so answers
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     pattern = _WORD if text.isascii() else _word_of_any_script()
     bounds = np.array([m.span() for m in pattern.finditer(text)], np.int64).reshape(-1, 2)
     return bounds[:, 0], bounds[:, 1]

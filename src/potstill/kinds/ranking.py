@@ -25,6 +25,7 @@ class Ranking(Kind):
     """
 
     name: ClassVar[str] = "ranking"
+    problem_type: ClassVar[str | None] = "regression"
     metric_names: ClassVar[tuple[str, ...]] = ("mrr", "ndcg")
     grouped: ClassVar[bool] = True
     storage: ClassVar[Literal["float16", "float32"]] = "float32"

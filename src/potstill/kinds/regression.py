@@ -39,6 +39,7 @@ class Regression(Kind):
     """
 
     name: ClassVar[str] = "regression"
+    problem_type: ClassVar[str | None] = "regression"
     metric_names: ClassVar[tuple[str, ...]] = ("pearson", "spearman")
     storage: ClassVar[Literal["float16", "float32"]] = "float32"
 

@@ -72,6 +72,7 @@ class Span(Kind):
     )
     nested: ClassVar[tuple[str, ...]] = ("text", "answer_start")
     reads: ClassVar[str] = "passage"
+    problem_type: ClassVar[str | None] = "question_answering"
     metric_names: ClassVar[tuple[str, ...]] = ("token_f1", "exact_match")
     slotted: ClassVar[bool] = True
     at_last: ClassVar[tuple[int, ...]] = (1,)
@@ -303,6 +304,10 @@ class Span(Kind):
         best = np.flatnonzero(between & (gains >= gains[between].max() - 1e-12))
         chosen = best[np.argmin(np.abs(cuts[best]))]
         return replace(self, margin=float(cuts[chosen]))
+
+    @property
+    def tuned(self) -> dict[str, Any]:
+        return {"no_answer_margin": self.margin} if self.margin else {}
 
     def decode(
         self,

@@ -49,6 +49,7 @@ class Tagging(Kind):
         ),
     )
     reads: ClassVar[str] = "words"
+    problem_type: ClassVar[str | None] = "token_classification"
     metric_names: ClassVar[tuple[str, ...]] = ("span_f1", "accuracy")
     slotted: ClassVar[bool] = True
     answers: ClassVar[Literal["number", "text", "texts"]] = "texts"
@@ -194,15 +195,23 @@ class Tagging(Kind):
         inputs: Inputs | None = None,
         groups: np.ndarray | None = None,
     ) -> list[dict[str, Any]]:
-        """Tags of each row's words, and the spans they mark, words counted from 0."""
+        """Tags of each row's words, and the spans they mark, words counted from 0.
+
+        The tags are IOB2 whatever was found likeliest: an I- that begins a span is its B-.
+        """
         if inputs is None:
             raise ValueError("tags are decoded with the words of their rows")
         best = predictions.argmax(-1)
         answers, start = [], 0
         for words in inputs[0]:
             end = start + len(words)
-            names = [self.tags[t] for t in best[start:end]]
-            answers.append({"prediction": names, "spans": _spans(names, words)})
+            spans = _spans([self.tags[t] for t in best[start:end]], words)
+            names = ["O"] * len(words)
+            for span in spans:
+                names[span["first"]] = f"B-{span['type']}"
+                for word in range(span["first"] + 1, span["last"] + 1):
+                    names[word] = f"I-{span['type']}"
+            answers.append({"prediction": names, "spans": spans})
             start = end
         return answers
 

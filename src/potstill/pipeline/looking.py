@@ -17,7 +17,7 @@ from potstill.core.device import resolve_device
 from potstill.core.errors import DataError, PotstillError, UsageError
 from potstill.core.files import free_bytes, need_folder_place
 from potstill.core.progress import Progress
-from potstill.kinds import KINDS, Classification, Kind
+from potstill.kinds import KINDS, Classification, Kind, Multilabel
 from potstill.pipeline.bases import too_long_for
 from potstill.pipeline.early import refuse_early
 from potstill.pipeline.estimate import Estimate, Trial, estimate, try_steps
@@ -32,6 +32,7 @@ from potstill.tasks.column_findings import (
     find_constant_split,
     find_cut_texts,
     find_doubtful_labels,
+    find_labels_of_all,
     find_lone_candidates,
     find_no_task,
     find_small_split,
@@ -94,7 +95,8 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
     for name, task in tasks.items():
         if isinstance(task.kind, Classification) and task.train.labels is not None:
             used = task.train.labels.astype(np.int64)
-            findings[name] += find_absent_classes(task.kind.classes, used, "train")
+            counts = np.bincount(used, minlength=len(task.kind.classes))
+            findings[name] += find_absent_classes(task.kind.classes, counts, len(used), "train")
     for name, task in tasks.items():
         asked = run.tasks[name].rows
         if asked is not None:
@@ -105,7 +107,11 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
         findings[name] += _given_findings(run, task)
     if any(f.severity == "error" for fs in findings.values() for f in fs):
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
-    trial = try_steps(run, tasks, device, progress)
+    try:
+        trial = try_steps(run, tasks, device, progress)
+    except DataError as error:  # rows that no batch can hold, which only their tokens show
+        findings.setdefault("run", []).append(_finding(error))
+        return Look(findings=findings, cost=None, trial=None, free_bytes=free)
     _add_cut_texts(findings, run, tasks, trial)
     cost = estimate(run, tasks)
     if scarce := _disk_findings(run, cost, free):
@@ -310,7 +316,8 @@ def _label_findings(
         classes = values.astype(np.int64)
         yield count_classes(kind.classes, classes, split)
         if split != "train":
-            yield from find_absent_classes(kind.classes, classes, split)
+            counts = np.bincount(classes, minlength=len(kind.classes))
+            yield from find_absent_classes(kind.classes, counts, len(classes), split)
         else:
             named = {i: kind.classes_in(c) for i, c in zip(encoded, classes, strict=True)}
             yield from find_alike_classes(named, rows.where)
@@ -344,9 +351,14 @@ def _list_findings(
     if split == "train":
         named = {i: kind.classes_in(label) for i, label in encoded.items()}
         yield from find_alike_classes(named, where)
+    if encoded and isinstance(kind, Multilabel):
+        counts = np.array([*encoded.values()]).sum(0)
+        yield from find_absent_classes(kind.classes, counts, len(encoded), split)
+        if split == "train":
+            yield from find_labels_of_all(kind.classes, counts, len(encoded))
     if encoded:
         holds = kind.describe(label_array([*encoded.values()]))
-        what = f"{split}: {in_rows(len(encoded))}; {holds}"
+        what = f"{split}: {in_rows(len(encoded))}" + (f"; {holds}" if holds else "")
         yield Finding(severity="note", what=what, where=None, todo="")
 
 

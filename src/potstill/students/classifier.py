@@ -21,7 +21,7 @@ from transformers import BertConfig, BertModel
 
 from potstill.core.errors import UsageError
 from potstill.core.files import write_bytes, write_json, write_text
-from potstill.kinds import Kind, Multilabel
+from potstill.kinds import Kind
 from potstill.models.encoder import tensors_to_bytes
 from potstill.models.multitask import LinearHead
 from potstill.training.network import Network
@@ -40,8 +40,17 @@ def save_classifier(network: Network, task: str, folder: Path) -> Path:
         folder: Created; files of the same names are replaced.
 
     Raises:
-        UsageError: The student's encoder is not a BERT, or the task uses a task token.
+        UsageError: The student's encoder is not a BERT, the task uses a task token, or its kind's
+            outputs are none that transformers has a model for.
     """
+    kind = network.tasks[task].kind
+    if kind.problem_type is None:
+        raise UsageError(
+            f"task '{task}' as a transformers classifier",
+            got=f"kind '{kind.name}', which names no `problem_type`",
+            wanted="outputs that transformers reads as its own models' outputs",
+            todo="use the student's own folder or a bundle, which know the kind",
+        )
     head = network.model.head(task)
     backbone = network.model.encoder.backbone
     if not isinstance(backbone, BertModel) or not isinstance(head, LinearHead):
@@ -59,16 +68,16 @@ def save_classifier(network: Network, task: str, folder: Path) -> Path:
             todo="train it with `student: {task_token: false}`",
         )
     config: BertConfig = copy.deepcopy(backbone.config)
-    kind = network.tasks[task].kind
     classes = kind.class_names or tuple(f"LABEL_{i}" for i in range(kind.n_outputs))
     if kind.class_names or kind.n_outputs > 1:
         config.id2label = dict(enumerate(classes))
     else:
-        config.id2label, config.problem_type = {0: "value"}, "regression"
+        config.id2label = {0: "value"}
     config.label2id = {label: i for i, label in config.id2label.items()}
     config.num_labels = len(config.id2label)
-    if isinstance(kind, Multilabel):
-        config.problem_type = "multi_label_classification"
+    if not kind.slotted:
+        config.update({"problem_type": kind.problem_type})
+    config.update(kind.tuned)
     tensors = {f"bert.{k}": v.cpu() for k, v in backbone.state_dict().items()}
     if kind.slotted:
         config.architectures = [_AT_WORDS[kind.reads]]

@@ -197,15 +197,18 @@ def count_classes(classes: Sequence[str], labels: np.ndarray, split: str) -> Fin
     return Finding(severity="note", what=what, where=None, todo="")
 
 
-def find_absent_classes(classes: Sequence[str], labels: np.ndarray, split: str) -> list[Finding]:
+def find_absent_classes(
+    classes: Sequence[str], counts: np.ndarray, n_rows: int, split: str
+) -> list[Finding]:
     """A warning where a split has no row of some classes.
 
     Args:
         classes: The C classes of train.
-        labels: (N,) class index of each row of the split.
+        counts: (C,) rows of the split that have each.
+        n_rows: Rows of the split.
         split: The split's name; ``train`` is what `rows:` left of it.
     """
-    absent = np.flatnonzero(_counts(classes, labels) == 0)
+    absent = np.flatnonzero(counts == 0)
     if not len(absent):
         return []
     names = ", ".join(f"'{classes[c]}'" for c in absent[:_SHOWN_CLASSES])
@@ -213,8 +216,25 @@ def find_absent_classes(classes: Sequence[str], labels: np.ndarray, split: str) 
     what = f"{split} has no row of {len(absent)} of {len(classes)} classes: {names}{dots}"
     todo = f"the score of {split} says nothing about them; a stratified {split} would"
     if split == "train":
-        what += f", with {in_rows(len(labels))} in use"
+        what += f", with {in_rows(n_rows)} in use"
         todo = "no teacher and no student learns them: raise `rows:`, or take them out"
+    return [Finding(severity="warning", what=what, where=None, todo=todo)]
+
+
+def find_labels_of_all(classes: Sequence[str], counts: np.ndarray, n_rows: int) -> list[Finding]:
+    """A warning of labels that every row of train has, of which there is nothing to learn.
+
+    Args:
+        classes: The C labels.
+        counts: (C,) rows that have each.
+        n_rows: Rows of train.
+    """
+    names = [f"'{classes[int(c)]}'" for c in np.flatnonzero(counts == n_rows)]
+    if not names:
+        return []
+    dots = ", …" if len(names) > _SHOWN_CLASSES else ""
+    what = f"train: every row has {', '.join(names[:_SHOWN_CLASSES])}{dots}"
+    todo = "rows without them would tell what they mean; or leave the labels out"
     return [Finding(severity="warning", what=what, where=None, todo=todo)]
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from potstill.core.characters import is_unseen
+from potstill.core.characters import is_list_as_text, is_unseen
 from potstill.core.errors import DataError
 from potstill.kinds.passage import word_bounds
 from potstill.models.token_rows import TokenRows
@@ -131,7 +131,7 @@ class TextInputs(Reader):
         return value if isinstance(value, str) else " ".join(value)
 
     def value_fault(self, value: object) -> str | None:
-        if isinstance(value, list | tuple) and value and all(isinstance(w, str) for w in value):
+        if isinstance(value, list | tuple) and all(isinstance(w, str) for w in value):
             return next((fault for word in value if (fault := text_fault(word))), None)
         return text_fault(value)
 
@@ -139,7 +139,7 @@ class TextInputs(Reader):
         return is_unseen(self.value(value))
 
     def schema(self) -> dict[str, Any]:
-        return {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
+        return {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 
     def tokenise(
         self, inputs: Columns, tokenizer: TextTokenizer, *, max_tokens: int, task: str | None
@@ -162,6 +162,10 @@ class WordInputs(Reader):
         return [[_words(value) for value in inputs[column]] for column in self.columns]
 
     def value_fault(self, value: object) -> str | None:
+        if is_list_as_text(value):
+            return (
+                f"a list written as text, {value!r:.40} (csv holds no lists: use jsonl or parquet)"
+            )
         if not isinstance(value, list | tuple):
             return text_fault(value)
         for number, word in enumerate(value, start=1):

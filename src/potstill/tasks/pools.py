@@ -88,7 +88,7 @@ def pool_of_others(task: Task, others: Sequence[Task]) -> Split:
     if not rows:
         raise DataError(
             f"task '{task.name}', pool: others",
-            got=f"no other task that reads {n} texts as this one does",
+            got=f"no other task that reads as many texts ({n}) as this one does",
             wanted="a task besides this one with such rows",
             todo="use `pool: rest` or a file instead",
         )

@@ -354,6 +354,11 @@ def _head(kind: Kind, entry: Mapping[str, Any]) -> TaskHead:
     )
 
 
+def _listed(value: object) -> object:
+    """A cell of a DataFrame's row, whose lists may be arrays."""
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
 def _dicts(rows: object, columns: Collection[str]) -> Sequence[Row]:
     """Rows as dicts, whatever table they come in; of tables only ``columns`` are read.
 
@@ -361,7 +366,7 @@ def _dicts(rows: object, columns: Collection[str]) -> Sequence[Row]:
         UsageError: ``rows`` is no table, or has a column twice.
     """
     if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
-        return [with_text_names(row) for row in rows]
+        return [{k: _listed(v) for k, v in with_text_names(row).items()} for row in rows]
     if hasattr(rows, "to_pandas") and not hasattr(rows, "__arrow_c_stream__"):
         rows = rows.to_pandas()
     is_frame = hasattr(rows, "iloc")
