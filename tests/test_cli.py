@@ -30,7 +30,7 @@ import potstill
 from potstill import cli
 from potstill.config import load_run_file
 from potstill.core.progress import StopSignal
-from potstill.pipeline import prediction
+from potstill.pipeline import housekeeping, prediction
 from potstill.students.student import Student
 from tests.bundles import quick_measuring
 from tests.pipeline.contract import check_results
@@ -456,6 +456,39 @@ def test_clean_never_removes_what_a_run_uses(small: Path) -> None:
     after = weight_digests(output)
     assert after == {name: d for name, d in before.items() if name.split("/")[1] not in idle}
     good("run", small, "--quiet", "--jobs", 1)
+
+
+def test_clean_leaves_what_a_run_has_found_since_it_looked(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good("teach", small, "--quiet", "--jobs", 1)
+    output = small.parent / "runs"
+    (run,) = (path for path in output.iterdir() if path.name != "stages")
+    log = (run / "log.jsonl").read_text()
+    shutil.rmtree(run)
+    listed = housekeeping.list_runs(output)
+
+    def as_it_was(_: Path) -> housekeeping.Listing:
+        run.mkdir()  # a run begins, and finds the stage
+        (run / "log.jsonl").write_text(log)
+        return listed
+
+    before = stage_names(output)
+    with monkeypatch.context() as patch:
+        patch.setattr(housekeeping, "list_runs", as_it_was)
+        assert document(good("clean", output, "--yes", "--json"))["folders"] == []
+    assert stage_names(output) == before
+
+
+def test_a_report_is_drawn_from_the_folder_alone(run_folder: Path, tmp_path: Path) -> None:
+    """Elsewhere, without data and base."""
+    copy = shutil.copytree(run_folder, tmp_path / "copy")
+    (copy / "report.html").unlink()
+    shown = document(good("report", copy, "--json"))
+    assert shown["folder"] == str(copy)
+    assert (copy / "report.html").is_file()
+    assert call("report", copy, "--set", "seed=1").exit_code == 2
+    assert "no results yet" in call("report", tmp_path).stderr
 
 
 def test_a_clean_that_is_broken_off_leaves_no_half_of_a_stage(

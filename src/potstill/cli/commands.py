@@ -190,7 +190,10 @@ _run_command(
 
 @app.command()
 def report(
-    run_file: RunPath,
+    run_file: Annotated[
+        Path,
+        typer.Argument(metavar="RUN.YAML", help="The run file, or a run's folder."),
+    ],
     overrides: Overrides = None,
     skip_bad_rows: SkipBad = 0,
     as_json: AsJson = False,
@@ -198,6 +201,19 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Draw report.html again from the results of a finished run."""
+    if run_file.is_dir():
+        with errors(debug):
+            if overrides:
+                raise UsageError(
+                    "--set",
+                    got=f"{overrides[0]} beside the folder {run_file}",
+                    wanted="a run file: what a folder's run was asked is fixed",
+                    todo="leave --set out, or name the run file",
+                )
+            from potstill.pipeline.run_folder import draw_report
+
+            show_result(draw_report(run_file), as_json)
+        return
     with errors(debug), opened_run(run_file, overrides, None, skip_bad_rows, quiet, 1) as opened:
         sets = [part for override in overrides or () for part in ("--set", override)]
         skip = ["--skip-bad-rows", str(skip_bad_rows)] if skip_bad_rows else []

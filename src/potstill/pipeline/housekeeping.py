@@ -68,9 +68,7 @@ def list_runs(output: Path) -> Listing:
             manifest, damaged = verify(folder) if finished else {}, None
         except ArtefactError as error:
             manifest, damaged = {}, f"damaged: {error.got}"
-        # A finished run that is run again may want others than it had: after an update.
-        made = [*manifest.get("stages", []), *_stages_so_far(folder, last_only=bool(manifest))]
-        for stage in dict.fromkeys(made):
+        for stage in dict.fromkeys(_stages_of(folder, manifest)):
             users.setdefault(stage, []).append(folder.name)
         results = folder / "results.json"
         shown = finished and damaged is None and results.is_file()
@@ -120,7 +118,8 @@ def clean(output: Path, *, really: bool) -> tuple[list[Path], int]:
     for entry in unused:
         folder = stages.root / entry["folder"]
         with stages.if_idle(folder.name.removesuffix(PARTIAL_SUFFIX)) as idle:
-            if idle:
+            # Asked again: a run may have found it since, and said so under this lock.
+            if idle and not (really and _has_user(output, entry["folder"])):
                 folders.append(folder)
                 n_bytes += entry["bytes"]
                 if really:
@@ -128,6 +127,23 @@ def clean(output: Path, *, really: bool) -> tuple[list[Path], int]:
                     doomed = folder.with_name(f"{folder.name}.removed{PARTIAL_SUFFIX}")
                     shutil.rmtree(folder.rename(doomed))
     return folders, n_bytes
+
+
+def _has_user(output: Path, name: str) -> bool:
+    """Whether a run wants a stage; nothing but its log and manifest is read, and not checked."""
+    stage = name.removesuffix(PARTIAL_SUFFIX)
+    for folder in (p for p in output.iterdir() if (p / "log.jsonl").is_file()):
+        manifest: dict[str, Any] = {}
+        with suppress(OSError, ValueError):
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if stage in _stages_of(folder, manifest):
+            return True
+    return False
+
+
+def _stages_of(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """The stages of a run; a finished one that is run again may want others: after an update."""
+    return [*manifest.get("stages", []), *_stages_so_far(folder, last_only=bool(manifest))]
 
 
 def _stages_so_far(folder: Path, *, last_only: bool) -> list[str]:
