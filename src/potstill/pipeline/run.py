@@ -89,11 +89,12 @@ class Run:
     def id(self) -> str:
         """Digest of the run file, its data, bases and given teachers: where the run lives."""
         asked = {k: v for k, v in self.run.record().items() if k not in ("output", "name")}
+        each = [task for tasks in self.tasks.values() for task in tasks.values()]
         data = [
-            [t.digest, *(None if s is None else s.keyed_digest for s in (t.reported, t.pool))]
-            for tasks in self.tasks.values()
-            for t in tasks.values()
+            [t.digest, t.reported.digest, None if t.pool is None else t.pool.digest] for t in each
         ]
+        keyed = [s for t in each for s in (t.train, t.dev, t.reported, t.pool) if s is not None]
+        keys = [s.keyed_digest for s in keyed if s.keys is not None]
         given = [
             member.digest
             for seed in self.seeds
@@ -103,6 +104,7 @@ class Run:
         bases = {base: find_base(base).digest for base in self.run.bases if base != SEQUENCE_BASE}
         facts = {"asked": asked, "data": data, "bases": bases}
         facts |= {"given": given} if given else {}
+        facts |= {"keys": keys} if keys else {}
         return digest_json(facts)[:_ID_LETTERS]
 
     @cached_property

@@ -345,7 +345,7 @@ class SeedRun:
             task_token=self.student_plan.task_token,
             mixing=settings.mixing,
         )
-        wanted = count(pools=True, n_epochs=settings.epochs)
+        wanted = count(pools=True, n_epochs=settings.epochs) * (1 - 1e-9)  # sums of fractions
         plain = count(pools=False, n_epochs=settings.epochs)
         epochs = math.ceil(settings.epochs * wanted / plain)
         while count(pools=False, n_epochs=epochs) < wanted:  # shares that change by epoch
