@@ -67,6 +67,15 @@ def test_a_column_that_is_no_name_needs_a_language(refuse: Refuse, load: Load) -
     assert load(task + ", language: de}\n").tasks["a"].space_options["language"] == "de"
 
 
+def test_a_language_is_the_targets_and_not_the_sources(refuse: Refuse, load: Load) -> None:
+    task = (
+        "tasks:\n  a: {kind: translation, train: x.jsonl, source: de, target: %s, language: %s}\n"
+    )
+    has(refuse(task % ("en", "de")), "key 'tasks.a.language'", "'de'", "say `language: en`")
+    for target, language in (("en", "en_GB"), ("simple", "de"), ("de_AT", "de_AT")):
+        load(task % (target, language))
+
+
 def test_columns_that_name_no_language_do_not_tell_directions_apart(
     refuse: Refuse, load: Load
 ) -> None:

@@ -157,3 +157,12 @@ def test_no_answer_at_all_is_a_nest_too(tmp_path: Path) -> None:
         what="",
     )
     assert rows.columns["answers"] == rows.columns["answer_starts"] == [[]] * len(LISTED)
+
+
+@pytest.mark.parametrize("answers", [{"texts": ["a"], "starts": [0]}, {}])
+def test_a_value_with_other_names_is_quoted(answers: object) -> None:
+    rows = [NESTED[0] | {"answers": answers}, *NESTED[1:]]
+    with pytest.raises(DataError) as caught:
+        load(rows)
+    assert repr(answers)[:40] in str(caught.value)
+    assert "`{text: [...], answer_start: [...]}`" in str(caught.value)

@@ -225,6 +225,14 @@ def _check_tokens(tasks: Mapping[str, Task]) -> Errors:
             errors.append((("tasks", name, key), error))
         if key == "language":
             seen[word] = name
+            (target,) = task.labels
+            if word in task.inputs and target != word and LANGUAGE.fullmatch(target):
+                error = refusal(
+                    "the language of the target, which stands before its source",
+                    got=f"'{word}', the name of the source's column",
+                    todo=f"say `language: {target}`, or leave it out",
+                )
+                errors.append((("tasks", name, key), error))
             first = directions.setdefault((word, task.inputs), name)
             if first != name and not (_is_language(tasks[first]) and _is_language(task)):
                 error = refusal(

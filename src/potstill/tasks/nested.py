@@ -25,6 +25,12 @@ def holds_others(value: object) -> bool:
     return isinstance(value, Mapping)
 
 
+def part_or_all(value: object, field: str) -> object:
+    """One label of a value; of a mapping with other names the whole, for a message to quote."""
+    found = part(value, field)
+    return value if found is None and isinstance(value, Mapping) else found
+
+
 def part(value: object, field: str) -> object:
     """One label of a value; None where the value has none of that name."""
     if isinstance(value, Mapping):

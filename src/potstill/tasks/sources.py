@@ -20,7 +20,7 @@ from potstill.core.errors import DataError
 from potstill.tasks.arrow_rows import parquet_chunks, parquet_columns, table_chunk
 from potstill.tasks.delimited import delimited_chunks, delimited_columns
 from potstill.tasks.json_lines import encodable, json_chunks, json_columns
-from potstill.tasks.nested import holds_others, part
+from potstill.tasks.nested import holds_others, part_or_all
 from potstill.tasks.records import (
     BadRow,
     Chunk,
@@ -187,7 +187,7 @@ def read_labelled(
         values = rows.columns[labels[0]]
         if any(map(holds_others, values)) or all(map(_is_nothing, values)):
             for label, field in zip(labels, nested, strict=True):
-                rows.columns[label] = [part(value, field) for value in values]
+                rows.columns[label] = [part_or_all(value, field) for value in values]
             return rows
     try:
         return read_rows(source, columns=[*inputs, *labels], what=what, skip_bad_rows=skip_bad_rows)
