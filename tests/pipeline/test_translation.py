@@ -648,7 +648,7 @@ def test_a_faulty_target_has_its_place(tmp_path: Path, split: str, value: object
     run["tasks"]["de"][split][4]["de"] = value
     refused(run, DataError, got)
     if not isinstance(value, int):
-        run["evaluate"]["resamples"] = 20
+        run["evaluate"]["resamples"] = 200
         refused_file(tmp_path, run, 1, f"{split}.jsonl", "line 5")
 
 
