@@ -32,6 +32,13 @@ def test_precision_is_that_of_the_card_in_question(device: str, name: str, preci
     assert (found.name, found.precision) == (name, precision)
 
 
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_without_cuda_no_card_is_taken(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ResourceError, match="wanted: one of: cpu"):
+        resolve_device(device, "auto")
+
+
 def test_a_card_that_is_not_there_is_refused() -> None:
     with pytest.raises(ResourceError, match="cpu, cuda:0, cuda:1"):
         resolve_device("cuda:7", "auto")

@@ -115,6 +115,37 @@ def test_tasks_that_share_all_but_a_row_are_drawn_alike() -> None:
     assert width(found["mean"]) == pytest.approx(width(found["tasks"]["a"]), rel=0.05)
 
 
+@pytest.mark.parametrize("sources", [(PYTHON_SOURCE, PYTHON_SOURCE), ("data/a.csv", "data/b.csv")])
+def test_tasks_over_the_same_texts_are_drawn_alike_wherever_they_stand(
+    sources: tuple[str, str],
+) -> None:
+    """Two DataFrames, of which one lacks a row; two files."""
+    a, b = (
+        outcome(name, source=s, truth=t)
+        for t, (name, s) in enumerate(zip("ab", sources, strict=True))
+    )
+    found = results([a, some_rows(b, np.arange(1, N))])
+    assert width(found["mean"]) == pytest.approx(width(found["tasks"]["a"]), rel=0.05)
+
+
+def test_a_text_that_stands_twice_is_two_rows() -> None:
+    made = outcome("a")
+    twice = made.split.take(np.arange(N).repeat(2))
+    (draw,) = draws_of({"a": [twice]})["a"]
+    assert draw.units is not None
+    assert draw.size == len(set(draw.units.tolist())) == 2 * N
+
+
+def test_queries_that_chain_all_rows_are_drawn_on_their_own() -> None:
+    """Two rankings of one file of pairs, one from either side: together they would be one unit."""
+    n, k = 40, 5
+    pairs = outcome("a", source="data/pairs.csv").split.take(np.arange(n * k))
+    forth = replace(pairs, groups=np.arange(n).repeat(k))
+    back = replace(pairs, groups=np.tile(np.arange(k), n))
+    draws = draws_of({"forth": [forth], "back": [back], "rows": [pairs]})
+    assert [draws[name][0].size for name in ("forth", "back", "rows")] == [n, k, n * k]
+
+
 def test_tasks_of_other_rows_of_a_file_are_drawn_on_their_own() -> None:
     a, b = (outcome(name, source="data/de.csv", truth=t) for t, name in enumerate("ab"))
     found = results([some_rows(a, np.arange(0, N, 2)), some_rows(b, np.arange(1, N, 2))])
@@ -196,3 +227,19 @@ def test_queries_without_a_score_are_not_counted() -> None:
     assert entry["n"] == n_scored
     assert entry["student_vs_multitask"]["low"] > 0
     assert entry["verdict"] == "no difference"
+
+
+def test_a_kind_of_lists_that_scores_rows_is_drawn_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ranking, "score_groups", lambda _, groups: None)
+    flat = outcome("lists")
+    groups = np.arange(N) // 10
+    lists = replace(
+        flat,
+        kind=Ranking(highest=1.0),
+        metric=metric("pearson"),
+        split=replace(flat.split, groups=groups),
+        groups=groups,
+        truth=RNG.normal(size=N),
+        predictions={s: RNG.normal(size=N) for s in flat.predictions},
+    )
+    assert "student_vs_multitask" in results([lists])["tasks"]["lists"]

@@ -48,7 +48,7 @@ Jobs = Annotated[
     ),
 ]
 
-_OF_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE}
+_OF_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -165,7 +165,11 @@ def _of_machine(error: Exception) -> str | None:
         )
     # By name: torch is not imported to say this.
     of_torch = "OutOfMemoryError" in [each.__name__ for each in type(error).__mro__]
-    if isinstance(error, MemoryError) or of_torch or "not enough memory" in str(error):
+    if (
+        isinstance(error, MemoryError)
+        or of_torch
+        or re.search("(not enough|out of) memory", str(error))
+    ):
         return (
             f"memory\n  got:    {str(error).splitlines()[0] if str(error) else 'none is left'}\n"
             "  wanted: room for what is computed\n"

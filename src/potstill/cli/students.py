@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import entry_points
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -82,7 +83,7 @@ def export(
         from potstill.cli.tables import engine_table
         from potstill.core.files import read_json
         from potstill.export.bundle import BUNDLE_FILE
-        from potstill.kinds import KINDS
+        from potstill.kinds import GROUP
 
         Console().print(engine_table(done))
         print(f"bundle  {done.folder}, with {done.engine}")
@@ -94,8 +95,9 @@ def export(
             "ctranslate2": "'potstill[serve]' ctranslate2",
         }.get(engine, "'potstill[serve]'")
         tasks = read_json(done.folder / BUNDLE_FILE)["tasks"].values()
-        kinds = {KINDS[task["space"]["kind"]] for task in tasks}
-        packages = {kind.__module__.partition(".")[0] for kind in kinds} - {"potstill"}
+        kinds = {task["space"]["kind"] for task in tasks}
+        points = [point for point in entry_points(group=GROUP) if point.name in kinds]
+        packages = {point.dist.name for point in points if point.dist is not None}
         needs = " ".join([needs, *sorted(packages)])
         print(
             f"\nNext:\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import unicodedata
 
@@ -15,7 +16,7 @@ _UNSEEN_LETTERS = frozenset(
 category, and nothing to see."""
 
 
-_LIST_AS_TEXT = re.compile(r"""\[\s*(["']).*\1\s*\]""", re.DOTALL)
+_LIST_AS_TEXT = re.compile(r"""\s*\[\s*["']""")
 
 
 def is_unseen(text: str) -> bool:
@@ -38,7 +39,13 @@ def is_list_as_text(value: object) -> bool:
         >>> is_list_as_text('["in", "Paris"]'), is_list_as_text("['in']"), is_list_as_text("[x]")
         (True, True, False)
     """
-    return isinstance(value, str) and _LIST_AS_TEXT.fullmatch(value.strip()) is not None
+    if not isinstance(value, str) or _LIST_AS_TEXT.match(value) is None:
+        return False
+    try:
+        found = ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return isinstance(found, list) and all(isinstance(item, str) for item in found)
 
 
 def printable(text: str) -> str:

@@ -74,8 +74,7 @@ def resolve_device(
     n_cards = torch.cuda.device_count() if here["cuda"] else 0
     there = [name for name, own in here.items() if own and name != "cuda"]
     there += [f"cuda:{k}" for k in range(n_cards)]
-    is_card = kind == "cuda" and (device == "cuda" or device in there)
-    if not is_card and (kind == "cuda" or not here.get(kind, False)):
+    if not here.get(kind, False) or (device.startswith("cuda:") and device not in there):
         raise ResourceError(
             f"device '{device}'",
             got="no such device on this machine",

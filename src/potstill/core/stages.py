@@ -117,6 +117,8 @@ class StageFolder:
                 if reused:
                     self.progress.say(f"{what}: done before ({folder.name})")
             else:
+                if self.only_looking:  # it was removed meanwhile
+                    raise NotMade(folder.name)
                 self.progress.stop.check(f"before {what}")
                 self.progress.log("stage", stage=folder.name, what=what)
                 partial = folder.with_name(folder.name + PARTIAL_SUFFIX)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from potstill.evaluation.outcome import SeedOutcome, TaskOutcome
 from potstill.evaluation.run_results import BASELINES, LEAST_GAIN, RESULTS_VERSION, SYSTEMS
 from potstill.kinds import Classification
 from potstill.metrics.named import metric as named_metric
+from potstill.tasks.task import Split
 
 _DIGITS = 6
 
@@ -45,7 +47,7 @@ def evaluate(
     tasks: dict[str, Any] = {}
     comparisons: dict[str, dict[str, Comparison]] = {rival: {} for rival in BASELINES}
     by_task = {name: [seed.tasks[name] for seed in seeds] for name in seeds[0].tasks}
-    draws = draws_of({name: [o.split for o in own] for name, own in by_task.items()})
+    draws = draws_of({name: [_scored_rows(o) for o in own] for name, own in by_task.items()})
     for name, outcomes in by_task.items():
         entry, made = _task(outcomes, resamples, draws[name])
         tasks[name] = entry
@@ -64,6 +66,12 @@ def evaluate(
     if len(seeds) > 1:
         results["student_seed"] = max(seeds, key=lambda seed: seed.dev_mean).seed
     return results
+
+
+def _scored_rows(outcome: TaskOutcome) -> Split:
+    """The reported rows, in the groups that the metric takes."""
+    flat = outcome.kind.slotted or outcome.score_groups is None
+    return replace(outcome.split, groups=None) if flat else outcome.split
 
 
 def _task(

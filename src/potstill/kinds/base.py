@@ -85,7 +85,8 @@ class Kind(ABC):
     storage: ClassVar[Literal["float16", "float32"]] = "float16"
     answers: ClassVar[Literal["number", "text", "texts"]] = "number"  # what a prediction is
     scored: ClassVar[bool] = False  # answers say how probable they are: see `score`
-    problem_type: ClassVar[str | None] = None  # what transformers calls models of such outputs
+    # What transformers calls models of such outputs; a class of its own must say it itself.
+    problem_type: ClassVar[str | None] = None
 
     @property
     def version_facts(self) -> dict[str, int]:

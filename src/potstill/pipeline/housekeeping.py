@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from potstill.core.errors import ArtefactError, UsageError
 from potstill.core.files import MANIFEST, PARTIAL_SUFFIX, read_json, verify
 from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER, StageFolder
+
+_CLOCK_SECONDS = 5.0  # how coarse a file system's times may be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,9 @@ def list_runs(output: Path) -> Listing:
             manifest, damaged = verify(folder) if finished else {}, None
         except ArtefactError as error:
             manifest, damaged = {}, f"damaged: {error.got}"
-        for stage in dict.fromkeys(_stages_of(folder, manifest)):
+        # A finished run that is run again may want others than it had: after an update.
+        made = [*manifest.get("stages", []), *_stages_so_far(folder, last_only=bool(manifest))]
+        for stage in dict.fromkeys(made):
             users.setdefault(stage, []).append(folder.name)
         results = folder / "results.json"
         shown = finished and damaged is None and results.is_file()
@@ -112,6 +117,7 @@ def clean(output: Path, *, really: bool) -> tuple[list[Path], int]:
     Returns:
         The folders, and their bytes; nothing is removed unless ``really``.
     """
+    looked = time.time()
     unused = [s for s in list_runs(output).stages if not s["used_by"]]
     stages = StageFolder(root=output / STAGES_FOLDER, progress=Progress())
     folders, n_bytes = [], 0
@@ -119,31 +125,23 @@ def clean(output: Path, *, really: bool) -> tuple[list[Path], int]:
         folder = stages.root / entry["folder"]
         with stages.if_idle(folder.name.removesuffix(PARTIAL_SUFFIX)) as idle:
             # Asked again: a run may have found it since, and said so under this lock.
-            if idle and not (really and _has_user(output, entry["folder"])):
+            if idle and folder.exists() and not (really and _has_user(output, folder.name, looked)):
                 folders.append(folder)
                 n_bytes += entry["bytes"]
                 if really:
                     # Renamed first: what is removed in part would stand as a damaged stage.
                     doomed = folder.with_name(f"{folder.name}.removed{PARTIAL_SUFFIX}")
+                    shutil.rmtree(doomed, ignore_errors=True)  # of one that was broken off
                     shutil.rmtree(folder.rename(doomed))
     return folders, n_bytes
 
 
-def _has_user(output: Path, name: str) -> bool:
-    """Whether a run wants a stage; nothing but its log and manifest is read, and not checked."""
+def _has_user(output: Path, name: str, since: float) -> bool:
+    """Whether a run has said since then that it makes or finds a stage."""
+    logs = (path / "log.jsonl" for path in output.iterdir())
+    late = [log for log in logs if log.is_file() and log.stat().st_mtime > since - _CLOCK_SECONDS]
     stage = name.removesuffix(PARTIAL_SUFFIX)
-    for folder in (p for p in output.iterdir() if (p / "log.jsonl").is_file()):
-        manifest: dict[str, Any] = {}
-        with suppress(OSError, ValueError):
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if stage in _stages_of(folder, manifest):
-            return True
-    return False
-
-
-def _stages_of(folder: Path, manifest: dict[str, Any]) -> list[str]:
-    """The stages of a run; a finished one that is run again may want others: after an update."""
-    return [*manifest.get("stages", []), *_stages_so_far(folder, last_only=bool(manifest))]
+    return any(stage in _stages_so_far(log.parent, last_only=True) for log in late)
 
 
 def _stages_so_far(folder: Path, *, last_only: bool) -> list[str]:

@@ -17,6 +17,7 @@ from potstill.core.device import resolve_device
 from potstill.core.errors import DataError, PotstillError, UsageError
 from potstill.core.files import free_bytes, need_folder_place
 from potstill.core.progress import Progress
+from potstill.core.stages import STAGES_FOLDER
 from potstill.kinds import KINDS, Classification, Kind, Multilabel
 from potstill.pipeline.bases import too_long_for
 from potstill.pipeline.early import refuse_early
@@ -93,11 +94,7 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
         findings["run"] = [_finding(error)]
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
     for name, task in tasks.items():
-        if isinstance(task.kind, Classification) and task.train.labels is not None:
-            used = task.train.labels.astype(np.int64)
-            counts = np.bincount(used, minlength=len(task.kind.classes))
-            findings[name] += find_absent_classes(task.kind.classes, counts, len(used), "train")
-    for name, task in tasks.items():
+        findings[name] += _unlearned(task)
         asked = run.tasks[name].rows
         if asked is not None:
             what = f"train: {in_rows(len(task.train))} are learned from (`rows: {asked}`)"
@@ -144,7 +141,11 @@ def _disk_findings(run: RunFile, cost: Estimate, free: int) -> list[Finding]:
         return []
     what = f"{free / 2**30:.2f} GiB of disk are free, of {cost.disk_bytes / 2**30:.2f} needed"
     todo = "free some (`potstill clean`), or set another `output:`"
-    return [Finding(severity="error", what=what, where=str(run.output), todo=todo)]
+    found = Finding(severity="error", what=what, where=str(run.output), todo=todo)
+    if (Path(run.output) / STAGES_FOLDER).is_dir():
+        less = f"less may do: a run counts what stands; else {todo}"
+        found = replace(found, severity="warning", todo=less)
+    return [found]
 
 
 def _finding(error: PotstillError) -> Finding:
@@ -278,6 +279,20 @@ def _label_faults(
     return found
 
 
+def _unlearned(task: Task) -> Iterator[Finding]:
+    """Classes of which the rows that are learned from say nothing."""
+    kind, labels = task.kind, task.train.labels
+    if labels is None or not isinstance(kind, Classification | Multilabel):
+        return
+    several = isinstance(kind, Multilabel)
+    n_classes = len(kind.classes)
+    counts = labels.sum(0) if several else np.bincount(labels.astype(np.int64), minlength=n_classes)
+    more = task.rest is not None
+    yield from find_absent_classes(kind.classes, counts, len(labels), "train", more=more)
+    if several:
+        yield from find_labels_of_all(kind.classes, counts, len(labels))
+
+
 def _small_findings(task: Task) -> Iterator[Finding]:
     for split, rows in (("dev", task.dev), ("test", task.test)):
         if rows is not None:
@@ -351,11 +366,9 @@ def _list_findings(
     if split == "train":
         named = {i: kind.classes_in(label) for i, label in encoded.items()}
         yield from find_alike_classes(named, where)
-    if encoded and isinstance(kind, Multilabel):
+    if encoded and isinstance(kind, Multilabel) and split != "train":
         counts = np.array([*encoded.values()]).sum(0)
         yield from find_absent_classes(kind.classes, counts, len(encoded), split)
-        if split == "train":
-            yield from find_labels_of_all(kind.classes, counts, len(encoded))
     if encoded:
         holds = kind.describe(label_array([*encoded.values()]))
         what = f"{split}: {in_rows(len(encoded))}" + (f"; {holds}" if holds else "")

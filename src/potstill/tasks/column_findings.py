@@ -198,7 +198,7 @@ def count_classes(classes: Sequence[str], labels: np.ndarray, split: str) -> Fin
 
 
 def find_absent_classes(
-    classes: Sequence[str], counts: np.ndarray, n_rows: int, split: str
+    classes: Sequence[str], counts: np.ndarray, n_rows: int, split: str, *, more: bool = True
 ) -> list[Finding]:
     """A warning where a split has no row of some classes.
 
@@ -207,6 +207,7 @@ def find_absent_classes(
         counts: (C,) rows of the split that have each.
         n_rows: Rows of the split.
         split: The split's name; ``train`` is what `rows:` left of it.
+        more: The file of train has further rows.
     """
     absent = np.flatnonzero(counts == 0)
     if not len(absent):
@@ -217,7 +218,11 @@ def find_absent_classes(
     todo = f"the score of {split} says nothing about them; a stratified {split} would"
     if split == "train":
         what += f", with {in_rows(n_rows)} in use"
-        todo = "no teacher and no student learns them: raise `rows:`, or take them out"
+        todo = "no teacher and no student learns them: " + (
+            "raise `rows:`, or take them out"
+            if more
+            else "add rows that have them, or take them out"
+        )
     return [Finding(severity="warning", what=what, where=None, todo=todo)]
 
 
