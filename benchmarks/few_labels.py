@@ -2,10 +2,10 @@
 
     python benchmarks/few_labels.py --data DATA --folder WORK --seed 0
 
-Six tasks (SST-2, MRPC, STS-B, QQP, QNLI, the intents of SNIPS) with ``--labels`` labelled rows
-each; the other train rows, at most ``--texts`` with them, are texts without labels. DATA holds
-``<task>/train.parquet`` and ``dev.parquet`` (and ``snips/test.parquet``). A tenth of the train
-rows is set aside and chooses epochs; tests are GLUE's dev and the test of SNIPS. Teachers and
+Six tasks (SST-2, MRPC, STS-B, QQP, QNLI, the intents of SNIPS) of at most ``--texts`` rows each: a
+tenth, with its labels, chooses epochs, ``--labels`` rows are learned from, the others are texts
+without labels. DATA holds ``<task>/train.parquet`` and ``dev.parquet`` (and
+``snips/test.parquet``); tests are GLUE's dev and the test of SNIPS. Teachers and
 single models learn for ``--epochs``, the student for ``--student-epochs`` of its longer ones; its
 rival without soft targets is the better, on dev, of as many epochs and as many steps.
 
@@ -42,7 +42,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--seed", default="0", help="one, or several with commas")
-    parser.add_argument("--labels", type=int, default=800, help="labelled rows a task")
+    parser.add_argument(
+        "--labels", type=int, default=800, help="labelled rows a task to learn from"
+    )
     parser.add_argument("--texts", type=int, default=4000, help="train rows a task at most")
     parser.add_argument("--test-rows", type=int, default=1500, help="of a task at most")
     parser.add_argument("--members", type=int, default=3)

@@ -138,7 +138,7 @@ def snips(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def eight(args: argparse.Namespace) -> dict[str, Any]:
-    """Eight tasks of five kinds."""
+    """Eight tasks of four kinds."""
     pair, rows = ["sentence1", "sentence2"], {"rows": args.rows}
     # RTE has 2,490 rows of which a tenth is set aside: `rows` above what is there takes all.
     tasks: dict[str, Any] = {

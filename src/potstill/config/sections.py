@@ -262,7 +262,8 @@ class Distill(Section):
         le=1,
         description=(
             "Stop a task's soft loss once the student's dev score passes the ensemble's by this "
-            "margin, 0 to 1; null: never. Tasks that say texts look at it each epoch."
+            "margin, 0 to 1; null: never. Looked at after each epoch; tasks that say texts are "
+            "distilled again when they fall behind."
         ),
     )
 

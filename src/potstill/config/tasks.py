@@ -55,8 +55,8 @@ class Task(Section):
     dev: Source | None = Field(
         default=None,
         description=(
-            "Rows that choose weights and members; null: a tenth of train is set aside, the same "
-            "rows in all tasks of one file (but lists and passages stay in one piece)."
+            "Rows that choose weights and members; null: a tenth of all of train, whatever `rows` "
+            "says, the same in all tasks of one file (but lists and passages stay in one piece)."
         ),
     )
     test: Source | None = Field(
@@ -65,7 +65,10 @@ class Task(Section):
     rows: int | None = Field(
         default=None,
         ge=1,
-        description="Use so many rows of train, drawn by seed and stratified; null: all.",
+        description=(
+            "Learn from so many rows of train, drawn by seed and stratified, dev set aside "
+            "before; null: all."
+        ),
     )
     pool: Pool = Field(
         default=None,

@@ -99,8 +99,8 @@ class Comparison:
         seeds it covers their luck, too: the variance of resampled rows and that of a mean of S
         seeds are added, with Student's t for the degrees of freedom that both together have
         (Welch-Satterthwaite). Rows that differ in luck from seed to seed are counted in both, so
-        it is too wide where luck is small; with two or three seeds whose luck is three times the
-        rows' spread it covers 88 or 93 % (in simulation).
+        it is too wide where luck is small, and a little too narrow with two or three seeds whose
+        luck is far larger (docs/method.md has the coverage).
         """
         n_seeds = len(self.by_seed)
         if n_seeds == 1:

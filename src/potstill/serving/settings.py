@@ -1,4 +1,4 @@
-"""How a service runs. Every field is a flag of ``potstill serve`` and an environment variable."""
+"""How a service runs. Every field but ``bundle`` and ``batch_tokens`` is a flag and a variable."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class UnitLengths:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PlannedBatch:
-    """One optimiser step's worth of one task.
+    """A batch of one task; an optimiser step sums one or several.
 
     Attributes:
         task: The task.
