@@ -458,12 +458,18 @@ def test_clean_never_removes_what_a_run_uses(small: Path) -> None:
     good("run", small, "--quiet", "--jobs", 1)
 
 
-def test_clean_leaves_what_a_run_has_found_since_it_looked(
-    small: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def taught(small: Path) -> tuple[Path, Path]:
+    """The output folder with a teacher's stage, and the only run that uses it."""
     good("teach", small, "--quiet", "--jobs", 1)
     output = small.parent / "runs"
     (run,) = (path for path in output.iterdir() if path.name != "stages")
+    return output, run
+
+
+def test_clean_leaves_what_a_run_has_found_since_it_looked(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, run = taught(small)
     log = (run / "log.jsonl").read_text()
     shutil.rmtree(run)
     listed = housekeeping.list_runs(output)
@@ -494,23 +500,25 @@ def test_a_report_is_drawn_from_the_folder_alone(run_folder: Path, tmp_path: Pat
 def test_a_clean_that_is_broken_off_leaves_no_half_of_a_stage(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good("teach", small, "--quiet", "--jobs", 1)
-    output = small.parent / "runs"
-    (run,) = (path for path in output.iterdir() if path.name != "stages")
+    output, run = taught(small)
     shutil.rmtree(run)
 
-    def killed(folder: Path) -> None:
-        (folder / "manifest.json").unlink()
-        raise KeyboardInterrupt
+    def killed(folder: Path, ignore_errors: bool = False) -> None:
+        if folder.exists():
+            (folder / "manifest.json").unlink()
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", killed)
         assert call("clean", output, "--yes").exit_code == 1
-    good("teach", small, "--quiet", "--jobs", 1)  # made anew
-    (run,) = (path for path in output.iterdir() if path.name != "stages")
+    (half,) = (output / "stages").glob("*.partial")
+    assert list(half.iterdir())
+    assert not stage_names(output)
+    _, run = taught(small)  # made anew
     shutil.rmtree(run)
     good("clean", output, "--yes")  # the stage, and what was left of the one before
     assert not stage_names(output)
+    assert not half.exists()
 
 
 # -- predict ------------------------------------------------------------------------------------
