@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="rows a step of every side")
     parser.add_argument("--balance", choices=["gradients", "none"], default="gradients")
     parser.add_argument("--nets", type=int, default=6, help="paper: multi-task nets")
+    parser.add_argument("--teacher-rate", type=float, help="paper: their rate, not the recipe's")
     parser.add_argument("--test-rows", type=int, help="test on so many rows a task at most")
     parser.add_argument("--no-long", action="store_true", help="no baseline of equal steps yet")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
@@ -89,7 +90,9 @@ def main() -> None:
         return
     if args.data is None:
         parser.error("--data is needed: a folder with <task>/train.parquet and dev.parquet")
-    setting = marks(parser, args, "nets", "test_rows") + ("-nolong" if args.no_long else "")
+    setting = marks(parser, args, "nets", "teacher_rate", "test_rows") + (
+        "-nolong" if args.no_long else ""
+    )
     for variant, asked in variants(args).items():
         run_variant(args, variant, asked, setting)
 
@@ -128,12 +131,15 @@ def variants(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         # Keys for all sides would win over the recipe's: only the epochs are the same for all.
         asked = run_file(args, EIGHT, args.rows)
         own = asked.pop("training")
+        teachers: dict[str, Any] = {"max_tokens": 128}
+        if args.teacher_rate is not None:
+            teachers["learning_rate"] = args.teacher_rate
         student = own | student_training(args).get("training", {})
         made = {
             "mt-dnn-kd": asked
             | {
                 "training": {"epochs": args.epochs},
-                "teachers": {**recipe, "training": {"max_tokens": 128}},
+                "teachers": {**recipe, "training": teachers},
                 "student": {"training": student, "finetune": True},
                 "evaluate": {**asked["evaluate"], "training": own},
             }

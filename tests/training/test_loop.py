@@ -272,6 +272,36 @@ def test_pool_rows_learn_from_targets_alone(base: Path) -> None:
         assert loss_of(feed, soft_on=False) == pytest.approx(nll, rel=1e-5)
 
 
+def test_pool_rows_need_no_pass_once_distilling_has_stopped(
+    one: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = toy_task(train=40, dev=8, seed=1).train.take(np.arange(16, 40)).without_labels()
+    soft = soft_extra(teacher_dev=0.5, stop_margin=0.0).soft
+    assert soft is not None
+    soft = dataclasses.replace(
+        soft,
+        targets=np.tile(np.array([0.9, 0.1], np.float32), (40, 1)),
+        weights=np.array([0] * 16 + [1] * 24, np.float32),
+    )
+    one.extras = {"classification": Extra(pool=pool, soft=soft)}
+    one.settings = tiny_settings(epochs=3, batch=4)
+    one.change = scripted([0.4, 0.6, 0.7])
+    encode, encoded = EncoderLearner.outputs, []
+
+    def outputs(
+        self: EncoderLearner, feeds: Sequence[Feed], units: np.ndarray
+    ) -> dict[str, Tensor]:
+        encoded.append(units)
+        return encode(self, feeds, units)
+
+    monkeypatch.setattr(EncoderLearner, "outputs", outputs)
+    trained = one.run(tmp_path / "run")
+    assert trained.result.state.stopped["classification"]["epoch"] == 2
+    assert np.bincount(np.concatenate(encoded)).tolist() == [3] * 16 + [2] * 24
+    assert all(len(units) for units in encoded)
+    assert all(math.isfinite(loss) for _, loss in trained.result.state.loss)
+
+
 # -- precision and faults -----------------------------------------------------------------------
 
 

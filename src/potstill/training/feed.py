@@ -146,6 +146,20 @@ class Feed:
         counts = np.searchsorted(self.groups, units, side="right") - starts
         return ranges(starts, counts), np.repeat(np.arange(len(units)), counts)
 
+    def teaching(self, units: np.ndarray, *, soft_on: bool) -> np.ndarray:
+        """(G,) true for units whose loss counts: not for pool rows once soft losses are off.
+
+        Args:
+            units: (G,) unit indices.
+            soft_on: As for :meth:`loss`.
+        """
+        hard = self.hard_weights[units] > 0
+        if self.soft is None:
+            return hard
+        if soft_on:
+            return hard | (self.soft.weights[units] > 0)
+        return self.labelled[units]
+
     def loss(
         self,
         outputs: Tensor,

@@ -273,12 +273,15 @@ class _Fit:
         set_learning_rate(self.optimiser, rate)
         for batch in group:
             feeds = self.passes[batch.task]
-            outputs = self.learner.outputs(feeds, batch.units)
+            units = self._teaching(feeds, batch.units)
+            if not len(units):
+                continue
+            outputs = self.learner.outputs(feeds, units)
             # Divided by the mean rows of a step, not by its own: every row weighs the same.
             losses = {
                 feed.task: feed.loss(
                     outputs[feed.task],
-                    batch.units,
+                    units,
                     step=step,
                     n_steps=self.n_steps,
                     soft_on=feed.task not in self.state.stopped,
@@ -287,15 +290,21 @@ class _Fit:
                 for feed in feeds
             }
             whole = self._sum(losses, feeds).detach() * self.step_rows[batch.task]
-            self._recent.append((whole, len(batch.units)))
+            self._recent.append((whole, len(units)))
             if self.balance is not None:
                 losses = self.balance.scale(losses)
             torch.autograd.backward(self._sum(losses, feeds))
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip, foreach=True)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        if (step + 1) % _LOSS_EVERY == 0 or step + 1 == self.n_steps:
+        if self._recent and ((step + 1) % _LOSS_EVERY == 0 or step + 1 == self.n_steps):
             self._record_loss(step + 1)
+
+    def _teaching(self, feeds: Sequence[Feed], units: np.ndarray) -> np.ndarray:
+        """Those of the units from which some task learns: others need no pass."""
+        stopped = self.state.stopped
+        teach = [feed.teaching(units, soft_on=feed.task not in stopped) for feed in feeds]
+        return units[np.logical_or.reduce(teach)]
 
     @staticmethod
     def _sum(losses: Mapping[str, Tensor], feeds: Sequence[Feed]) -> Tensor:
