@@ -153,12 +153,10 @@ class Feed:
             units: (G,) unit indices.
             soft_on: As for :meth:`loss`.
         """
-        hard = self.hard_weights[units] > 0
-        if self.soft is None:
-            return hard
-        if soft_on:
-            return hard | (self.soft.weights[units] > 0)
-        return self.labelled[units]
+        if self.soft is not None and not soft_on:
+            return np.asarray(self.labelled[units])
+        soft = np.zeros(1) if self.soft is None else self.soft.weights[units]
+        return np.asarray((self.hard_weights[units] > 0) | (soft > 0))
 
     def loss(
         self,
