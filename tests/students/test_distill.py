@@ -368,9 +368,11 @@ def test_when_a_student_is_made_anew(
     assert TASK.pool is not None
     short_pool = replace(TASK, pool=TASK.pool.take(np.arange(3)))
     other_train = replace(TASK, train=TASK.train.take(np.arange(15)))
+    gate = TaskDistillation(stop_when_ahead=0.0)
+    unread = replace(lesson, teacher_dev=0.6)  # without the gate nothing looks at it
+    assert made(stages, base, [TASK], {name: unread}) is wanted
     changed = [
         made(stages, base, [TASK], {name: replace(lesson, digests=["y"])}),
-        made(stages, base, [TASK], {name: replace(lesson, teacher_dev=0.6)}),
         made(stages, base, [short_pool], {name: lesson}),
         made(stages, base, [other_train], {name: lesson}),
         made(stages, base, [PLAIN], {}),
@@ -382,7 +384,8 @@ def test_when_a_student_is_made_anew(
         made(stages, base, [TASK], {name: lesson}, TaskDistillation(temperature=2.0)),
         made(stages, base, [TASK], {name: lesson}, TaskDistillation(objective="annealed")),
         made(stages, base, [TASK], {name: lesson}, TaskDistillation(pool_weight=0.5)),
-        made(stages, base, [TASK], {name: lesson}, TaskDistillation(stop_when_ahead=0.0)),
+        made(stages, base, [TASK], {name: lesson}, gate),
+        made(stages, base, [TASK], {name: replace(lesson, teacher_dev=0.6)}, gate),
     ]
     assert len({wanted.digest, *(stage.digest for stage in changed)}) == len(changed) + 1
 

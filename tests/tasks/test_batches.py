@@ -13,6 +13,7 @@ from potstill.tasks.batches import (
     Mixing,
     PlannedBatch,
     UnitLengths,
+    joined,
     parts_of_step,
     plan_epochs,
     rows_per_batch,
@@ -80,6 +81,47 @@ def test_budgets_hold(units: dict[str, UnitLengths], batch: int, seed: int, mixi
         padded = sizes.tokens[planned.units].max() * sizes.rows[planned.units].sum()
         budget = batch * (sizes.tokens * sizes.rows).sum() / sizes.rows.sum()
         assert padded <= budget * (1 + 1e-9) or len(planned.units) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(units=tasks, batch=st.integers(1, 40), seed=st.integers(0, 99), share=st.floats(0, 1))
+def test_what_is_left_of_batches_is_joined_within_the_budget(
+    units: dict[str, UnitLengths], batch: int, seed: int, share: float
+) -> None:
+    (epoch,) = plan_epochs(units, batch=batch, mixing="proportional", n_epochs=1, seed=seed)
+    rng = np.random.default_rng(seed)
+    stays = {task: rng.random(len(sizes.rows)) < share for task, sizes in units.items()}
+
+    def keep(planned: PlannedBatch) -> np.ndarray:
+        return np.asarray(planned.units[stays[planned.task][planned.units]])
+
+    steps = list(joined(epoch, keep, units, batch=batch))
+    assert len(steps) == len(epoch)
+    assert all(len(ready) <= 1 for ready in steps[:-1])
+    made = [planned for ready in steps for planned in ready]
+    assert all(len(planned.units) for planned in made)
+    for planned in made:
+        sizes = units[planned.task]
+        padded = sizes.tokens[planned.units].max() * sizes.rows[planned.units].sum()
+        budget = batch * (sizes.tokens * sizes.rows).sum() / sizes.rows.sum()
+        assert padded <= budget * (1 + 1e-9) or len(planned.units) == 1
+    left = {t: Counter(np.flatnonzero(flags).tolist()) for t, flags in stays.items() if flags.any()}
+    assert drawn(made) == left
+
+
+def test_batches_that_keep_all_stay_as_they_are_and_halves_are_joined() -> None:
+    units = {"one": rows([7] * 64), "two": rows(list(range(2, 66)))}
+    (epoch,) = plan_epochs(units, batch=8, mixing="proportional", n_epochs=1, seed=0)
+    whole = list(joined(epoch, lambda planned: planned.units, units, batch=8))
+    assert [ready[0] for ready in whole] == epoch
+    assert all(len(ready) == 1 for ready in whole)
+
+    def keep(planned: PlannedBatch) -> np.ndarray:
+        return planned.units if planned.task == "two" else planned.units[::2]
+
+    halves = [b for ready in joined(epoch, keep, units, batch=8) for b in ready]
+    assert [b for b in halves if b.task == "two"] == [b for b in epoch if b.task == "two"]
+    assert [len(b.units) for b in halves if b.task == "one"] == [8] * 4
 
 
 @settings(max_examples=40, deadline=None)

@@ -121,6 +121,18 @@ def test_pairs_are_read_with_types(tmp_path: Path) -> None:
     np.testing.assert_allclose(got, reference(model, PAIR), rtol=1e-4, atol=1e-5)
 
 
+def test_labels_that_are_not_numbered_from_0(tmp_path: Path) -> None:
+    model = classifier(tmp_path, ("bad", "good"))
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["id2label"] = {"1": "bad", "2": "good"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(MismatchError, match="bad as number 1, good as number 2") as refused:
+        look_at(classifier_member(str(tmp_path), None, "m"), TASK)
+    assert "numbered from 0" in refused.value.wanted
+    said = outputs_of(classifier_member(str(tmp_path), ["bad", "good"], "m"), TASK)
+    np.testing.assert_allclose(said, reference(model, TASK), rtol=1e-4, atol=1e-5)
+
+
 def test_labels_that_are_said_by_the_user(tmp_path: Path) -> None:
     model = classifier(tmp_path, ("LABEL_0", "LABEL_1"))
     with pytest.raises(MismatchError) as refused:
@@ -397,6 +409,18 @@ def test_rows_without_a_key_are_joined_with_nothing(nothing: object) -> None:
     assert "its scores cover 12 of 16 rows of train" in warning
 
 
+def test_keys_that_became_floats_are_the_same_keys() -> None:
+    """As in a DataFrame with one id missing."""
+    rows: list[dict[str, object]] = [
+        {**row, "id": float("nan") if i == 3 else float(i)}
+        for i, row in enumerate(toy_rows("classification", 16, 1))
+    ]
+    task = toy_task(train=rows, dev=rows[:8], key="id")
+    scores: list[dict[str, object]] = [{"id": i, "bad": 1.0, "good": i} for i in range(16)]
+    _, cover = scores_outputs(scores_member(task, scores, "id", "m"), task, [task.train])
+    assert np.flatnonzero(~cover).tolist() == [3]
+
+
 def test_scores_of_values_and_lists() -> None:
     rows = [{"text": t, "value": 4.0} for t in SCORE.train.inputs["text"]]
     outputs, cover = scores_of(rows, SCORE)
@@ -420,13 +444,32 @@ def test_a_score_that_is_no_number_names_its_row(tmp_path: Path, value: object) 
     assert "'good'" in str(refused.value)
 
 
+def test_scores_of_a_part_of_each_list_teach_nothing() -> None:
+    of_query: dict[str, list[str]] = {}
+    for query, text in zip(*LISTS.train.inputs.values(), strict=True):
+        of_query.setdefault(query, []).append(text)
+    parts: list[dict[str, object]] = [
+        {"query": q, "candidate": c, "value": 1.0} for q, own in of_query.items() for c in own[1:]
+    ]
+    with pytest.raises(DataError, match="no list of train or pool whose rows all have a score"):
+        look_at(scores_member(LISTS, parts, None, "m"), LISTS)
+    query = next(iter(of_query))
+    parts.append({"query": query, "candidate": of_query[query][0], "value": 1.0})
+    warnings = look_at(scores_member(LISTS, parts, None, "m"), LISTS)
+    wanted = f"its scores cover 1 of {len(of_query)} whole lists of train"
+    assert any(warning.startswith(wanted) for warning in warnings)
+
+
 def test_scores_that_fit_nothing(tmp_path: Path) -> None:
     strange: Source = [{"text": "of no row", "bad": 1.0, "good": 0.0}]
-    with pytest.raises(DataError, match="none of the 24 rows has a score"):
+    with pytest.raises(DataError, match="none of the 16 rows to learn from has a score"):
         scores_of(strange)
     member = scores_member(TASK, strange, None, "m")
     _, cover = scores_outputs(member, TASK, [TASK.dev])  # nothing is learned from dev
     assert not cover.any()
+    of_dev: Source = [{"text": t, "bad": 1.0, "good": 0.0} for t in TASK.dev.inputs["text"]]
+    with pytest.raises(DataError, match="none of the 16 rows to learn from has a score"):
+        look_at(scores_member(TASK, of_dev, None, "m"), TASK)
     with pytest.raises(DataError, match="'good'"):
         scores_of([{"text": "a", "bad": 1.0}])
     with pytest.raises(DataError, match="nowhere.jsonl"):

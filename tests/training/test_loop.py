@@ -222,6 +222,14 @@ def test_distilling_stops_when_the_student_is_ahead(one: Training, tmp_path: Pat
     )
 
 
+def test_a_tie_is_not_ahead(one: Training, tmp_path: Path) -> None:
+    """At the start both may have learned nothing, and score 0."""
+    one.extras = {"classification": soft_extra(teacher_dev=0.5, stop_margin=0.0)}
+    one.change = scripted([0.4, 0.5, 0.5, 0.6])
+    run = one.run(tmp_path / "run")
+    assert run.result.state.stopped["classification"]["epoch"] == 4
+
+
 def loss_of(feed: Feed, step: int = 0, soft_on: bool = True) -> float:
     units = np.arange(len(feed.labelled))
     outputs = torch.zeros(len(units), 2)
@@ -298,7 +306,11 @@ def test_pool_rows_need_no_pass_once_distilling_has_stopped(
     trained = one.run(tmp_path / "run")
     assert trained.result.state.stopped["classification"]["epoch"] == 2
     assert np.bincount(np.concatenate(encoded)).tolist() == [3] * 16 + [2] * 24
-    assert all(len(units) for units in encoded)
+    last = sum(len(units) for units in encoded) - 16
+    after = [
+        u for u, end in zip(encoded, np.cumsum([*map(len, encoded)]), strict=True) if end > last
+    ]
+    assert len(after) <= 6  # 16 rows in batches of four, by length; there were ten batches planned
     assert all(math.isfinite(loss) for _, loss in trained.result.state.loss)
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from potstill.core import files
 from potstill.core.errors import ArtefactError, ResourceError, Stopped
-from tests.tiny import flip_byte
+from potstill.training.feed import SoftFeed
+from potstill.training.learner import EncoderLearner
+from potstill.training.prepare import Extra
+from tests.tiny import flip_byte, toy_task
 from tests.training.trainings import StopAt, Trained, Training, same_numbers
 
 
@@ -85,6 +91,45 @@ def test_other_settings_continue_too(training: Training, tmp_path: Path, change:
         with pytest.raises(Stopped):
             training.run(tmp_path / f"{at}", stop=StopAt(at))
         assert same_numbers(training.run(tmp_path / f"{at}"), whole)
+
+
+def test_distilling_that_stops_with_a_pool_continues(training: Training, tmp_path: Path) -> None:
+    """Later epochs have fewer steps than planned then."""
+    task = training.tasks[0]
+    pool = toy_task(train=40, dev=8, seed=1).train.take(np.arange(16, 40)).without_labels()
+    soft = SoftFeed(
+        targets=np.tile(np.array([0.9, 0.1], np.float32), (len(task.train) + 24, 1)),
+        weights=np.array([0] * len(task.train) + [1] * 24, np.float32),
+        space="probabilities",
+        temperature=1.0,
+        teacher_dev=-1.0,
+        stop_margin=0.0,
+    )
+    training.extras = {task.name: Extra(pool=pool, soft=soft)}
+    training.settings = replace(training.settings, epochs=3, batch=4)
+    whole = training.run(tmp_path / "whole")
+    assert whole.result.state.stopped[task.name]["epoch"] == 1
+    for at in range(0, n_looks(training, tmp_path), 3):
+        with pytest.raises(Stopped):
+            training.run(tmp_path / f"{at}", stop=StopAt(at))
+        assert same_numbers(training.run(tmp_path / f"{at}"), whole), f"stopped at look {at}"
+
+
+def test_time_of_scoring_counts_where_it_is_stopped(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = EncoderLearner.dev_outputs
+
+    def slowly(self: EncoderLearner, *args: Any) -> np.ndarray:
+        time.sleep(0.3)
+        return score(self, *args)
+
+    monkeypatch.setattr(EncoderLearner, "dev_outputs", slowly)
+    n = n_looks(training, tmp_path)
+    with pytest.raises(Stopped, match="scoring dev rows"):
+        training.run(tmp_path / "run", stop=StopAt(n - 1))
+    state = files.read_signed_json(tmp_path / "run" / "checkpoint.json")["state"]
+    assert state["seconds"] > 0.3 * training.settings.epochs * len(training.tasks)
 
 
 def writes(training: Training, folder: Path) -> list[tuple[str, int]]:

@@ -6,6 +6,7 @@ The predicted class is the most probable one, the first of them on a tie.
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from potstill.metrics.metric import (
@@ -13,9 +14,11 @@ from potstill.metrics.metric import (
     Ints,
     Metric,
     Numbers,
+    check_counts,
     check_rows,
     ratio,
     resampled_sums,
+    unit_of_rows,
 )
 
 
@@ -35,10 +38,6 @@ def predicted_classes(truth: Numbers, output: Numbers) -> tuple[Ints, Ints]:
     if not np.array_equal(classes, truth) or classes.min() < 0 or classes.max() >= n_classes:
         raise ValueError(f"truth holds values that are not one of the {n_classes} classes")
     return classes, output.argmax(axis=1).astype(np.int64)
-
-
-def _one_hot(classes: Ints, n_classes: int) -> Floats:
-    return np.eye(n_classes)[classes]
 
 
 def _accuracy(truth: Numbers, output: Numbers, groups: Ints | None = None) -> float:
@@ -118,9 +117,18 @@ MATTHEWS = Metric(
 def _class_sums(
     true: Ints, predicted: Ints, n_classes: int, groups: Ints | None, counts: Numbers
 ) -> tuple[Floats, Floats, Floats]:
-    """For each resample and class (R, C): rows right, rows true, rows predicted."""
-    true_rows = _one_hot(true, n_classes)
-    predicted_rows = _one_hot(predicted, n_classes)
-    statistics = np.concatenate([true_rows * predicted_rows, true_rows, predicted_rows], axis=1)
-    hits, n_true, n_predicted = np.split(resampled_sums(statistics, groups, counts), 3, axis=1)
-    return hits, n_true, n_predicted
+    """For each resample and class (R, C): rows right, rows true, rows predicted.
+
+    A table of rows and classes would be nearly all zeros: with thousands of classes gigabytes.
+    """
+    units, n_units = unit_of_rows(groups, len(true))
+    check_counts(counts, n_units)
+    drawn = counts.astype(np.float64).T
+
+    def sums(classes: Ints, rows: Ints | slice = slice(None)) -> Floats:
+        places = classes[rows], units[rows]
+        table = csr_array((np.ones(len(places[0])), places), shape=(n_classes, n_units))
+        found: Floats = (table @ drawn).T
+        return found
+
+    return sums(true, np.flatnonzero(true == predicted)), sums(true), sums(predicted)

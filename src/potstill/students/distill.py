@@ -24,7 +24,7 @@ from potstill.kinds import Space
 from potstill.students.lesson import Lesson, TaskDistillation
 from potstill.students.text_lesson import prepare_text_lesson
 from potstill.targets.store import SoftTargets
-from potstill.tasks.pools import join_groups
+from potstill.tasks.pools import join_groups, whole_groups
 from potstill.tasks.task import Split, Task, shared_texts, slots_of
 from potstill.training.checkpoint import SCRATCH
 from potstill.training.feed import SoftFeed
@@ -77,7 +77,12 @@ def distill(
         "plan": plan.facts(tasks),
         "settings": settings.facts({task.name: task.kind for task in tasks}),
         "lessons": {name: list(lesson.digests) for name, lesson in sorted(lessons.items())},
-        "teacher_dev": {name: lesson.teacher_dev for name, lesson in sorted(lessons.items())},
+        # Rounded: the last digits of a score hang on the machine, which is no part of a digest.
+        "ahead_of": {
+            name: None if lesson.teacher_dev is None else round(lesson.teacher_dev, 9)
+            for name, lesson in sorted(lessons.items())
+            if how[name].stop_when_ahead is not None
+        },
         "how": {name: asdict(how[name]) for name in sorted(lessons)},
         "seed": seed,
         "precision": device.precision,
@@ -127,9 +132,9 @@ def prepare_lesson(
     members, cover = lesson.targets.find(ids, slots)
     lists = join_groups(splits)
     if lists is not None:  # an opinion on a part of a list says nothing of its order
-        cover = np.stack([_per_unit(own, lists)[lists] for own in cover])
+        cover = np.stack([whole_groups(own, lists)[lists] for own in cover])
     teacher_rows = np.asarray(cover.any(0))
-    has_target = _per_unit(teacher_rows, lists)
+    has_target = whole_groups(teacher_rows, lists)
     groups = lists
     if slots is not None:
         groups = np.repeat(np.arange(len(slots)), slots)
@@ -167,14 +172,6 @@ def _covered_pool(task: Task, targets: SoftTargets) -> Split | None:
         return None
     known = np.asarray(targets.covers(pool.ids).any(0))
     if pool.groups is not None:
-        known = _per_unit(known, pool.groups)[pool.groups]
+        known = whole_groups(known, pool.groups)[pool.groups]
     kept = pool.take(np.flatnonzero(known))
     return kept if len(kept) else None
-
-
-def _per_unit(flags: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """True for a unit where it is true for all of the unit's rows."""
-    if groups is None:
-        return flags
-    missing = np.bincount(groups, weights=~flags, minlength=int(groups.max()) + 1)
-    return np.asarray(missing == 0)

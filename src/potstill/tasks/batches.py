@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +44,14 @@ class UnitLengths:
         longest = np.zeros(len(rows), np.int64)
         np.maximum.at(longest, groups, tokens)
         return cls(tokens=longest, rows=rows)
+
+    def budget(self, batch: float) -> float:
+        """Padded tokens of a batch that has ``batch`` rows of the mean length."""
+        return batch * float((self.tokens * self.rows).sum() / self.rows.sum())
+
+    def padded(self, units: np.ndarray) -> int:
+        """Tokens of a batch of these units, each row as long as the longest."""
+        return int(self.rows[units].sum() * self.tokens[units].max())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -138,6 +146,44 @@ def plan_epochs(
     return epochs
 
 
+def joined(
+    batches: Sequence[PlannedBatch],
+    keep: Callable[[PlannedBatch], np.ndarray],
+    units: Mapping[str, UnitLengths],
+    *,
+    batch: float,
+) -> Iterator[list[PlannedBatch]]:
+    """Planned batches without some of their units; what is left is joined up to the usual size.
+
+    Args:
+        batches: Of an epoch.
+        keep: The units of a batch that stay.
+        units: As for :func:`plan_epochs`.
+        batch: As for :func:`plan_epochs`.
+
+    Yields:
+        For each of ``batches`` those that are full then, one at most; with the last all others. A
+        batch that keeps its units is given as it is.
+    """
+    held: dict[str, np.ndarray] = {}
+    for number, planned in enumerate(batches, 1):
+        task, ready = planned.task, []
+        kept, before = keep(planned), held.pop(planned.task, None)
+        if before is None and len(kept) == len(planned.units):
+            ready.append(planned)
+        elif before is None:
+            held[task] = kept
+        else:
+            both, sizes = np.concatenate([before, kept]), units[task]
+            full = len(before) and len(kept) and sizes.padded(both) > sizes.budget(batch)
+            if full:
+                ready.append(PlannedBatch(task=task, units=before))
+            held[task] = kept if full else both
+        if number == len(batches):
+            ready += [PlannedBatch(task=t, units=u) for t, u in held.items() if len(u)]
+        yield ready
+
+
 def token_batches(tokens: np.ndarray, budget: int) -> list[np.ndarray]:
     """Batches for inference: rows by falling length, each at most ``budget`` padded tokens."""
     order = np.argsort(-np.asarray(tokens), kind="stable")
@@ -182,7 +228,7 @@ def _cut(
 ) -> list[np.ndarray]:
     """Cut units into batches of similar length within the token budget."""
     tokens, rows = sizes.tokens, sizes.rows
-    budget = batch * float((tokens * rows).sum() / rows.sum())
+    budget = sizes.budget(batch)
     mean_rows = float(rows.mean())
     bucket = max(1, round(_BUCKET_BATCHES * batch / mean_rows))
     n_buckets = max(1, math.ceil(len(chosen) / bucket))

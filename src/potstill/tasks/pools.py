@@ -125,6 +125,14 @@ def _short(task: Task, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return kept
 
 
+def whole_groups(flags: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """(U,) true for a group where it is true for all of its rows (N,); without groups as it is."""
+    if groups is None:
+        return flags
+    missing = np.bincount(groups, weights=~flags, minlength=int(groups.max()) + 1)
+    return np.asarray(missing == 0)
+
+
 def join_groups(pools: Sequence[Split]) -> np.ndarray | None:
     """Groups of all pools, counted on from one to the next; None where a pool has none."""
     parts, start = [], 0

@@ -70,13 +70,15 @@ def sort_keys(ids: np.ndarray) -> np.ndarray:
 def join_key(value: object) -> str | None:
     """The key that joins a row with rows of another table, as text; None where it has none.
 
+    One missing key turns a DataFrame's whole column into floats, so 7 and 7.0 are one key.
+
     Examples:
-        >>> join_key(7), join_key("7"), join_key(None), join_key(" "), join_key(float("nan"))
-        ('7', '7', None, None, None)
+        >>> join_key(7), join_key("7"), join_key(7.0), join_key(" "), join_key(float("nan"))
+        ('7', '7', '7', None, None)
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    text = str(value)
+    text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
     return None if is_unseen(text) else text
 
 

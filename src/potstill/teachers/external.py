@@ -24,13 +24,14 @@ from transformers import (
 )
 
 from potstill.core.device import Device
-from potstill.core.errors import BaseModelError, MismatchError
+from potstill.core.errors import BaseModelError, DataError, MismatchError
 from potstill.kinds.classification import as_spelled
 from potstill.models.base_folder import check_weights
 from potstill.models.encoder import longest_text, refuse_missing, silence
 from potstill.models.token_rows import TokenRows, padded_lengths, pick_slots
 from potstill.models.tokenizer import load_tokenizer
 from potstill.tasks.batches import token_batches
+from potstill.tasks.pools import whole_groups
 from potstill.tasks.task import Task
 from potstill.teachers.given_models import need_unchanged
 from potstill.teachers.given_scores import read_scores, scores_outputs
@@ -89,18 +90,31 @@ def look_at(
         # Scores without a space are one a row, so that outputs are rows.
         odd = task.kind.odd_scores(outputs[taught]) if len(taught) and not scores.space else None
         found += [] if odd is None else [f"its scores look odd: {odd}"]
-    start = 0
+    start = n_taught = 0
     for name, split in there.items():
-        n = int(cover[start : start + len(split)].sum())
+        own = cover[start : start + len(split)]
         start += len(split)
-        if n < len(split):
+        if split.groups is None:
+            n, of, what = int(own.sum()), len(split), "rows"
+        else:  # an opinion on a part of a list says nothing of its order
+            whole = whole_groups(own, split.groups)
+            n, of, what = int(whole.sum()), len(whole), "whole lists"
+        if n < of:
             why = "the others learn from their labels alone"
             if name == "pool":
                 why = "the others teach nothing"
             if name in ("dev", "test"):
                 reported = split is task.reported
                 why = "the ensemble has no score" if reported else "no member can be chosen by it"
-            found.append(f"its scores cover {n} of {len(split)} rows of {name}: {why}")
+            found.append(f"its scores cover {n} of {of} {what} of {name}: {why}")
+        n_taught += n if name in ("train", "pool") else 0
+    if not n_taught:
+        raise DataError(
+            f"task '{task.name}', scores",
+            got="no list of train or pool whose rows all have a score",
+            wanted="a score for every candidate of a query",
+            todo="score the other candidates too, or leave their rows out",
+        )
     return found
 
 
@@ -243,8 +257,11 @@ def _label_order(model: PreTrainedModel, member: Member, task: Task) -> list[int
         return [0, 1]  # start and end
     own: dict[Any, Any] = dict(model.config.id2label or {})
     classes = task.kind.class_names
-    said = list(member.labels) or [str(own[i]) for i in range(len(own))]
+    said = list(member.labels) or [str(label) for _, label in sorted(own.items())]
     given = [as_spelled(label, classes) for label in said]
+    if classes and not member.labels and sorted(own) != list(range(len(own))):
+        numbered = [f"{label} as number {i}" for i, label in sorted(own.items())]
+        raise _mismatch(member, task, numbered, [*classes, "numbered from 0"])
     if not classes:
         if model.config.num_labels != 1:
             raise _mismatch(member, task, given, ["one output"])

@@ -16,10 +16,15 @@ from potstill.kinds.scores import MixedScores
 from potstill.tasks.rowids import sort_keys
 from potstill.tasks.sources import Rows, Source, read_rows
 from potstill.tasks.task import Split, Task, slots_of
-from potstill.teachers.joining import digest_of_table, ids_of_split, ids_of_table
+from potstill.teachers.joining import (
+    digest_of_table,
+    ids_of_split,
+    ids_of_table,
+    taught_rows,
+)
 from potstill.teachers.member import Member
 
-JOINING_VERSION = 4
+JOINING_VERSION = 5
 """Raised when equal tables give rows other scores."""
 
 
@@ -154,10 +159,11 @@ def scores_outputs(
     places = np.searchsorted(keys[order], sort_keys(wanted)).clip(max=max(len(keys) - 1, 0))
     found = order[places]
     cover = keys[found] == sort_keys(wanted)
-    if not cover.any() and any(split is task.train for split in rows):
+    taught = taught_rows(task, rows)
+    if taught.any() and not cover[taught].any():
         raise DataError(
             what,
-            got=f"none of the {len(wanted)} rows has a score in {table.source}",
+            got=f"none of the {taught.sum()} rows to learn from has a score in {table.source}",
             wanted="rows that agree in " + ", ".join(joint),
             todo="compare the columns of both files, or join with `teachers: {key: column}`",
         )

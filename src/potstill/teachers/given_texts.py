@@ -29,7 +29,12 @@ from potstill.tasks.rowids import sort_keys
 from potstill.tasks.sources import read_rows
 from potstill.tasks.task import Split, Task
 from potstill.teachers.given_models import need_unchanged
-from potstill.teachers.joining import digest_of_table, ids_of_split, ids_of_table
+from potstill.teachers.joining import (
+    digest_of_table,
+    ids_of_split,
+    ids_of_table,
+    taught_rows,
+)
 from potstill.teachers.member import Member
 from potstill.training.network import load_network
 from potstill.training.sequence_network import SequenceNetwork
@@ -261,10 +266,11 @@ def texts_of_file(member: Member, task: Task, rows: Iterable[Split]) -> list[str
     splits = list(rows)
     wanted = sort_keys(np.concatenate([ids_of_split(s, member.key, what) for s in splits]))
     found = [by_row.get(key.tobytes()) for key in wanted]
-    if any(split is task.train for split in splits) and not any(found):
+    taught = taught_rows(task, splits)
+    if taught.any() and not any(text for text, own in zip(found, taught, strict=True) if own):
         raise DataError(
             what,
-            got=f"none of the {len(wanted)} rows has a text in {table.source}",
+            got=f"none of the {taught.sum()} rows to learn from has a text in {table.source}",
             wanted="rows that agree in " + ", ".join(joint),
             todo="compare the columns of both files, or join with `teachers: {key: column}`",
         )

@@ -54,3 +54,14 @@ def ids_of_split(split: Split, key: str | None, what: str) -> np.ndarray:
             todo="add the column, or join by the input columns (no `key:`)",
         )
     return row_ids([split.keys])
+
+
+def taught_rows(task: Task, splits: Sequence[Split]) -> np.ndarray:
+    """(N,) true for the rows of train and pool among these splits' rows, if train is one of them.
+
+    Who asks for a score of dev or test alone takes what there is.
+    """
+    if not any(split is task.train for split in splits):
+        return np.zeros(sum(map(len, splits)), bool)
+    learned = [split is task.train or split is task.pool for split in splits]
+    return np.repeat(learned, [len(split) for split in splits])

@@ -19,8 +19,13 @@ from torch import Tensor
 from potstill.core.device import keep_freed_memory
 from potstill.core.errors import PotstillError
 from potstill.core.progress import Progress
-from potstill.models.token_rows import TokenRows
-from potstill.tasks.batches import PlannedBatch, parts_of_step, plan_epochs, rows_per_batch
+from potstill.tasks.batches import (
+    PlannedBatch,
+    joined,
+    parts_of_step,
+    plan_epochs,
+    rows_per_batch,
+)
 from potstill.training.balance import GradientBalance, last_weight
 from potstill.training.checkpoint import (
     TrainState,
@@ -32,6 +37,7 @@ from potstill.training.checkpoint import (
 from potstill.training.feed import Feed
 from potstill.training.learner import Learner
 from potstill.training.optimiser import build_optimiser, learning_rate_at, set_learning_rate
+from potstill.training.passes import shared_passes
 from potstill.training.settings import TrainSettings
 
 _LOSS_EVERY = 10  # steps a point of the recorded loss curve
@@ -112,49 +118,6 @@ def fit(
     return FitResult(state=run.state, n_steps=run.n_steps, n_rows=n_rows)
 
 
-def shared_passes(feeds: Sequence[Feed], shared: Sequence[Sequence[str]]) -> dict[str, list[Feed]]:
-    """Feeds that learn from one encoder pass, by the name of the first: those of the same texts.
-
-    Where two tasks have labels for the same rows, such as intent and slots of an utterance, a batch
-    of the rows is encoded once and both heads learn from it.
-    """
-    passes: dict[str, list[Feed]] = {}
-    together = {name: i for i, names in enumerate(shared) for name in names}
-    for feed in feeds:
-        group = together.get(feed.task, -1)
-        alike = (
-            n
-            for n, own in passes.items()
-            if group >= 0 and together.get(n) == group and _same_texts(own[0], feed)
-        )
-        name = next(alike, feed.task)
-        passes.setdefault(name, []).append(feed)
-    return passes
-
-
-def _same_texts(one: Feed, other: Feed) -> bool:
-    return (
-        not (one.kind.grouped or other.kind.grouped)
-        and not (one.kind.generates or other.kind.generates)
-        and np.array_equal(one.labelled, other.labelled)
-        and np.array_equal(one.tokens.bounds, other.tokens.bounds)
-        and np.array_equal(one.tokens.offsets, other.tokens.offsets)
-        and np.array_equal(one.tokens.ids, other.tokens.ids)
-        and np.array_equal(one.tokens.types, other.tokens.types)
-        # Rows of several windows are read whole by one task, and cut off by the other.
-        and (one.kind.slotted == other.kind.slotted or len(one.tokens) == one.tokens.n_rows)
-        and _same_slots(one.tokens, other.tokens)
-    )
-
-
-def _same_slots(one: TokenRows, other: TokenRows) -> bool:
-    if one.slots is None or other.slots is None:
-        return True
-    return np.array_equal(one.slots.first, other.slots.first) and np.array_equal(
-        one.slots.last, other.slots.last
-    )
-
-
 class _Fit:
     """The state of one call of :func:`fit`."""
 
@@ -184,6 +147,8 @@ class _Fit:
         self.optimiser = build_optimiser(
             model, settings, learner.never_decayed(), learner.head_rates(feeds, settings)
         )
+        self.sizes = {name: own[0].units for name, own in passes.items()}
+        self.batch = settings.batch / n_parts
         self.step_batches = n_parts * settings.accumulate
         self.step_rows = {  # units of a task that weigh as much as a whole step
             t: rows_per_batch(f.units, settings.batch) * settings.accumulate
@@ -201,12 +166,13 @@ class _Fit:
             else None
         )
         self._best: dict[str, Tensor] | None = None  # weights that are on no disk yet
+        self._tick = time.monotonic()  # up to when the state's seconds count
 
     def train(self) -> None:
         """Run what is left of the plan."""
         state, settings = self.state, self.settings
         done_before = state.batches_done
-        last_save = last_tick = time.monotonic()
+        last_save = self._tick = time.monotonic()
         total = sum(len(epoch) for epoch in self.plan)
         if done_before:
             self.progress.log("continue", training=self.name, batches_done=done_before)
@@ -216,32 +182,34 @@ class _Fit:
                 if self._out_of_patience(epoch):
                     break
                 self.model.train()
-                for start in range(0, len(batches), self.step_batches):
-                    group = batches[start : start + self.step_batches]
-                    seen += len(group)
+                group: list[PlannedBatch] = []
+                first, steps_before = seen, sum(self.epoch_steps[:epoch])
+                for ready in joined(batches, self._teaching, self.sizes, batch=self.batch):
+                    seen, group = seen + 1, group + ready
+                    if len(group) < self.step_batches and seen < first + len(batches):
+                        continue
+                    group, step_of = [], group
                     if seen <= state.batches_done:
                         continue
-                    now = time.monotonic()
-                    state.seconds, last_tick = state.seconds + now - last_tick, now
                     stop = self.progress.stop.reason
-                    if stop or now - last_save > settings.checkpoint_seconds:
+                    if stop or time.monotonic() - last_save > settings.checkpoint_seconds:
                         self._save()
                         last_save = time.monotonic()
                     if stop:
                         self.progress.stop.check(
                             f"{self.name}, {state.batches_done} of {total} batches"
                         )
-                    self._step(group, sum(self.epoch_steps[:epoch]) + start // self.step_batches)
+                    # Where steps are fewer than planned, each stands where its last batch did.
+                    self._step(step_of, steps_before + (seen - first - 1) // self.step_batches)
+                    bar.advance(seen - state.batches_done)
                     state.batches_done = seen
-                    bar.advance(len(group))
                 if epoch >= state.epochs_done:
                     self._end_epoch(epoch + 1)
-                    now = time.monotonic()
-                    state.seconds, last_tick = state.seconds + now - last_tick, now
                     # Epochs of seconds are many; a file for each would take longer than they do.
-                    if now - last_save > settings.checkpoint_seconds / 4:
+                    if time.monotonic() - last_save > settings.checkpoint_seconds / 4:
                         self._save()
                         last_save = time.monotonic()
+            self._count_time()
 
     def restore_best(self) -> None:
         """Put the weights of the best epoch into the model."""
@@ -250,7 +218,12 @@ class _Fit:
         elif self.state.best_epoch:
             load_best(self.folder, self.model, self.state.best_epoch)
 
+    def _count_time(self) -> None:
+        now = time.monotonic()
+        self.state.seconds, self._tick = self.state.seconds + now - self._tick, now
+
     def _save(self) -> None:
+        self._count_time()
         if self._best is not None:
             save_best(self.folder, self._best, self.state.best_epoch)
             self._best = None
@@ -273,15 +246,12 @@ class _Fit:
         set_learning_rate(self.optimiser, rate)
         for batch in group:
             feeds = self.passes[batch.task]
-            units = self._teaching(feeds, batch.units)
-            if not len(units):
-                continue
-            outputs = self.learner.outputs(feeds, units)
+            outputs = self.learner.outputs(feeds, batch.units)
             # Divided by the mean rows of a step, not by its own: every row weighs the same.
             losses = {
                 feed.task: feed.loss(
                     outputs[feed.task],
-                    units,
+                    batch.units,
                     step=step,
                     n_steps=self.n_steps,
                     soft_on=feed.task not in self.state.stopped,
@@ -290,7 +260,7 @@ class _Fit:
                 for feed in feeds
             }
             whole = self._sum(losses, feeds).detach() * self.step_rows[batch.task]
-            self._recent.append((whole, len(units)))
+            self._recent.append((whole, len(batch.units)))
             if self.balance is not None:
                 losses = self.balance.scale(losses)
             torch.autograd.backward(self._sum(losses, feeds))
@@ -300,11 +270,14 @@ class _Fit:
         if self._recent and ((step + 1) % _LOSS_EVERY == 0 or step + 1 == self.n_steps):
             self._record_loss(step + 1)
 
-    def _teaching(self, feeds: Sequence[Feed], units: np.ndarray) -> np.ndarray:
-        """Those of the units from which some task learns: others need no pass."""
+    def _teaching(self, batch: PlannedBatch) -> np.ndarray:
+        """Those of a batch's units from which some task learns: others need no pass."""
         stopped = self.state.stopped
-        teach = [feed.teaching(units, soft_on=feed.task not in stopped) for feed in feeds]
-        return units[np.logical_or.reduce(teach)]
+        teach = [
+            feed.teaching(batch.units, soft_on=feed.task not in stopped)
+            for feed in self.passes[batch.task]
+        ]
+        return np.asarray(batch.units[np.logical_or.reduce(teach)])
 
     @staticmethod
     def _sum(losses: Mapping[str, Tensor], feeds: Sequence[Feed]) -> Tensor:
@@ -351,7 +324,8 @@ class _Fit:
             soft = self.feeds[task].soft
             if soft is None or soft.stop_margin is None or soft.teacher_dev is None:
                 continue
-            ahead = score >= soft.teacher_dev + soft.stop_margin
+            # Not where both are equal: neither may have learned anything yet.
+            ahead = score > soft.teacher_dev and score >= soft.teacher_dev + soft.stop_margin
             if soft.rechecked and not ahead:
                 state.stopped.pop(task, None)
             elif task not in state.stopped and ahead:
