@@ -135,14 +135,15 @@ def variants(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         if args.teacher_rate is not None:
             teachers["learning_rate"] = args.teacher_rate
         student = own | student_training(args).get("training", {})
+        asked |= {
+            "training": {"epochs": args.epochs},
+            "teachers": {**recipe, "training": teachers},
+            "student": {"training": student},
+            "evaluate": {**asked["evaluate"], "training": own},
+        }
         made = {
-            "mt-dnn-kd": asked
-            | {
-                "training": {"epochs": args.epochs},
-                "teachers": {**recipe, "training": teachers},
-                "student": {"training": student, "finetune": True},
-                "evaluate": {**asked["evaluate"], "training": own},
-            }
+            "mt-dnn-kd": asked | {"student": {"training": student, "finetune": True}},
+            "mt-dnn-kd-rest": asked | {"distill": {"pool": "rest"}},
         }
     else:
         made = {
