@@ -154,7 +154,9 @@ def test_a_damaged_tokenizer_is_named(base: Path, tmp_path: Path, content: str) 
 
 
 def test_the_old_layout_of_a_word_piece_vocabulary(base: Path, tmp_path: Path) -> None:
-    shutil.copy(base / "config.json", tmp_path)
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    config["vocab_size"] = len(VOCABULARY) + 1
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (tmp_path / "vocab.txt").write_text("\n".join([*VOCABULARY, "##s"]), encoding="utf-8")
     (tmp_path / "tokenizer_config.json").write_text(
         '{"tokenizer_class": "BertTokenizer", "do_lower_case": true}', encoding="utf-8"
@@ -162,6 +164,18 @@ def test_the_old_layout_of_a_word_piece_vocabulary(base: Path, tmp_path: Path) -
     tokenizer = load_tokenizer(tmp_path)
     tokens = tokenizer.encode(["Good films"], None, max_tokens=9)
     assert rows_of(tokens) == [[CLS, GOOD, FILM, len(VOCABULARY), SEP]]
+
+
+def test_the_tokenizer_of_another_model_is_refused(base: Path, tmp_path: Path) -> None:
+    """Its ids would lie outside of the table of tokens, or be other words."""
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(base / name, tmp_path)
+    load_tokenizer(tmp_path)
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    config["vocab_size"] = 7
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(BaseModelError, match=r"tokens, and a model that knows 7"):
+        load_tokenizer(tmp_path)
 
 
 def test_no_tokenizer_at_all(base: Path, tmp_path: Path) -> None:

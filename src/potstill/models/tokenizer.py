@@ -328,7 +328,7 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
     """Load the tokenizer of a base or student folder.
 
     Raises:
-        BaseModelError: The folder has no tokenizer that can be read.
+        BaseModelError: The folder has no tokenizer that can be read, or that of another model.
     """
     file = folder / "tokenizer.json"
     try:
@@ -344,6 +344,14 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
             todo="save the base's tokenizer there (tokenizer.save_pretrained(folder))",
         ) from error
     settings = read_json(folder / "config.json")
+    known, tokens = settings.get("vocab_size"), backend.get_vocab_size(with_added_tokens=False)
+    if isinstance(known, int) and tokens > known:
+        raise BaseModelError(
+            f"tokenizer of {folder}",
+            got=f"{tokens} tokens, and a model that knows {known} (`vocab_size` of config.json)",
+            wanted="the tokenizer that the model was trained with",
+            todo="save that one there (tokenizer.save_pretrained(folder))",
+        )
     padding = settings.get("pad_token_id")
     if padding is None:
         padding = backend.token_to_id("[PAD]") or backend.token_to_id("<pad>") or 0
