@@ -274,6 +274,15 @@ def test_what_is_hidden_is_looked_for_below_the_given_folder_only(
     assert found == ["a.csv", "deep/down/below/b.csv"]
 
 
+def test_what_runs_have_written_is_no_data(tmp_path: Path) -> None:
+    written = ("runs/a-1/log.jsonl", "runs/a-1/b.csv", "runs/stages/x/y.bin")
+    for name in ("a.csv", "l/log.jsonl", *written):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert find_files([tmp_path]) == [tmp_path / "a.csv", tmp_path / "l" / "log.jsonl"]
+
+
 def test_groups() -> None:
     groups, left = group_files([Path("d/test_2016.csv"), Path("d/train.csv"), Path("e/val.csv")])
     assert [(g.name, list(g.files)) for g in groups] == [("d", ["test", "train"])]

@@ -236,6 +236,19 @@ def test_narrow_weights_are_a_copy_that_follows_the_weights(base: Path) -> None:
             assert torch.equal(frozen(batch).pooled, narrow.pooled)
 
 
+@torch.no_grad()
+def test_a_thread_that_is_done_takes_narrow_weights_from_no_other(base: Path) -> None:
+    encoder = load_encoder(base, pooling="mean").eval()
+    batch = batch_of(ROWS)
+    mine, other = encoder.weights_in(torch.bfloat16), encoder.weights_in(torch.bfloat16)
+    with mine:
+        wanted = encoder(batch).pooled
+        other.__enter__()
+    assert torch.equal(encoder(batch).pooled, wanted)
+    other.__exit__(None, None, None)
+    assert not torch.equal(encoder(batch).pooled, wanted)
+
+
 def test_growing_the_vocabulary(base: Path, tmp_path: Path) -> None:
     encoder = load_encoder(base, pooling="mean").eval()
     before = encoder.embedding_parameters()[0].detach().clone()

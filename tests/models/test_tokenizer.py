@@ -133,7 +133,9 @@ def test_task_token_stands_first_where_nothing_starts_a_text() -> None:
 def test_save_and_load(base: Path, tmp_path: Path, tokenizer: TextTokenizer) -> None:
     ids = tokenizer.add_task_tokens(["a"])
     tokenizer.encode(["good"], None, max_tokens=4)  # a limit must not travel with the file
-    shutil.copy(base / "config.json", tmp_path)
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    config["vocab_size"] += 1
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     tokenizer.save(tmp_path)
     assert json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))["truncation"] is None
     again = load_tokenizer(tmp_path)
@@ -174,7 +176,13 @@ def test_the_tokenizer_of_another_model_is_refused(base: Path, tmp_path: Path) -
     config = json.loads((base / "config.json").read_text("utf-8"))
     config["vocab_size"] = 7
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(BaseModelError, match=r"tokens, and a model that knows 7"):
+    with pytest.raises(BaseModelError, match=r"and a model of 7"):
+        load_tokenizer(tmp_path)
+    shutil.copy(base / "config.json", tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    tokenizer.add_task_tokens(["a"])  # as one adds tokens and forgets the model
+    tokenizer.save(tmp_path)
+    with pytest.raises(BaseModelError, match="resize_token_embeddings"):
         load_tokenizer(tmp_path)
 
 

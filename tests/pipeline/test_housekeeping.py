@@ -8,7 +8,7 @@ from pathlib import Path
 from potstill.core.files import seal
 from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER, StageFolder
-from potstill.pipeline.housekeeping import clean
+from potstill.pipeline.housekeeping import clean, list_runs
 
 
 def stage(output: Path, name: str) -> None:
@@ -39,6 +39,20 @@ def test_a_finished_run_keeps_what_it_has_and_what_it_is_making_anew(tmp_path: P
     log(run, {"event": "start"}, {"event": "stage", "stage": "network-new"})
     log(run, {"event": "stage", "stage": "student-new"})
     assert kept(tmp_path) == ["network-new", "network-old", "student-new.partial"]
+
+
+def test_a_run_keeps_its_stages_where_its_log_is_damaged_or_gone(tmp_path: Path) -> None:
+    for name in ("network-a", "network-b", "other"):
+        stage(tmp_path, name)
+    done, going = tmp_path / "run-1", tmp_path / "run-2"
+    done.mkdir()
+    (done / "results.json").write_text('{"mean": {"student": 0.5}}')
+    seal(done, {"stages": ["network-a"], "created": "today"}, without=["log.jsonl"])
+    log(going, {"event": "start"}, {"event": "stage", "stage": "network-b"})
+    with (going / "log.jsonl").open("ab") as file:
+        file.write(b"\xff\xfe\n{bad")
+    assert [run["folder"] for run in list_runs(tmp_path).runs] == ["run-1", "run-2"]
+    assert kept(tmp_path) == ["network-a", "network-b"]
 
 
 def test_what_another_process_makes_stays(tmp_path: Path) -> None:

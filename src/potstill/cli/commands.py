@@ -48,7 +48,7 @@ app = typer.Typer(
     help="Many teachers in, one small student out.\n\n"
     "A first look: `potstill demo`. With data of your own: `potstill init DATA...` writes a run "
     "file, `potstill check run.yaml` looks at it, `potstill run run.yaml` does the rest. Any "
-    "command that is stopped continues when it is run again.",
+    "command that trains or labels continues where it was stopped, when it is run again.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

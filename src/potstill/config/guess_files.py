@@ -41,13 +41,15 @@ class Group:
 def find_files(data: Sequence[Path]) -> list[Path]:
     """Data files among files and folders, in order; folders are searched to the bottom.
 
-    What is hidden in a folder is passed over; the folder itself may be hidden, or lie at ``..``.
+    What is hidden in a folder is passed over, and what runs have written there; the folder itself
+    may be hidden, or lie at ``..``.
     """
     found: list[Path] = []
     for place in data:
         if place.is_dir():
             inside = [p for p in place.rglob("*") if p.is_file() and bare_name(p) is not None]
-            found += sorted(p for p in inside if not _is_hidden(p.relative_to(place)))
+            seen = (p for p in inside if not _is_hidden(p.relative_to(place)))
+            found += sorted(p for p in seen if not _is_of_a_run(p, place))
         else:
             found.append(place)
     return list(dict.fromkeys(found))
@@ -55,6 +57,12 @@ def find_files(data: Sequence[Path]) -> list[Path]:
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
+
+
+def _is_of_a_run(path: Path, place: Path) -> bool:
+    """Whether a file under ``place`` lies in a run's folder: beside its log, next to the stages."""
+    folders = [folder for folder in path.parents if folder.is_relative_to(place)]
+    return any((f / "log.jsonl").is_file() and (f.parent / "stages").is_dir() for f in folders)
 
 
 def bare_name(path: Path) -> str | None:

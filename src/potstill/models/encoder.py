@@ -127,7 +127,7 @@ class Encoder(nn.Module):
                     parent.__dict__["noise"] = self.noise  # read by the attention below
         cast_once(backbone)
         self._narrow: tuple[object, PreTrainedModel] | None = None  # in a tuple: not a submodule
-        self._use_narrow = False
+        self._narrow_users: list[None] = []
 
     @property
     def n_features(self) -> int:
@@ -147,7 +147,7 @@ class Encoder(nn.Module):
     def forward(self, batch: TokenBatch) -> Features:
         """Encode a batch. Runs in the caller's autocast context; ``pooled`` is always fp32."""
         types = {"token_type_ids": batch.types} if self.has_types else {}
-        narrow = self._narrow if self._use_narrow else None
+        narrow = self._narrow if self._narrow_users else None
         tokens = (self.backbone if narrow is None else narrow[1])(
             input_ids=batch.ids, attention_mask=batch.mask.long(), **types
         ).last_hidden_state
@@ -170,11 +170,11 @@ class Encoder(nn.Module):
         now = dtype, [_state(p) for p in self.backbone.parameters()]
         if self._narrow is None or self._narrow[0] != now:
             self._narrow = now, _narrowed(self.backbone, dtype)
-        self._use_narrow = True
+        self._narrow_users.append(None)  # of several threads the last one out turns it off
         try:
             yield
         finally:
-            self._use_narrow = False
+            self._narrow_users.pop()
 
     def keep_layers(self, n_layers: int) -> None:
         """Keep ``n_layers`` evenly spaced layers, the last one always among them.

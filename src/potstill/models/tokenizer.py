@@ -344,13 +344,14 @@ def load_tokenizer(folder: Path) -> TextTokenizer:
             todo="save the base's tokenizer there (tokenizer.save_pretrained(folder))",
         ) from error
     settings = read_json(folder / "config.json")
-    known, tokens = settings.get("vocab_size"), backend.get_vocab_size(with_added_tokens=False)
-    if isinstance(known, int) and tokens > known:
+    known, last = settings.get("vocab_size"), max(backend.get_vocab().values(), default=-1)
+    if isinstance(known, int) and last >= known:
         raise BaseModelError(
             f"tokenizer of {folder}",
-            got=f"{tokens} tokens, and a model that knows {known} (`vocab_size` of config.json)",
+            got=f"tokens up to number {last}, and a model of {known} (`vocab_size` of config.json)",
             wanted="the tokenizer that the model was trained with",
-            todo="save that one there (tokenizer.save_pretrained(folder))",
+            todo="save that one there (tokenizer.save_pretrained(folder)); where tokens were added "
+            "to it, call model.resize_token_embeddings(len(tokenizer)) and save the model",
         )
     padding = settings.get("pad_token_id")
     if padding is None:

@@ -65,7 +65,7 @@ def list_runs(output: Path) -> Listing:
         )
     runs: list[dict[str, Any]] = []
     users: dict[str, list[str]] = {}
-    for folder in sorted(p for p in output.iterdir() if (p / "log.jsonl").is_file()):
+    for folder in sorted(p for p in output.iterdir() if _is_run(p)):
         finished = (folder / MANIFEST).is_file()
         try:
             manifest, damaged = verify(folder) if finished else {}, None
@@ -144,10 +144,18 @@ def _has_user(output: Path, name: str, since: float) -> bool:
     return any(stage in _stages_so_far(log.parent, last_only=True) for log in late)
 
 
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is a run's: it keeps its stages even where somebody has removed the log."""
+    finished = (folder / MANIFEST).is_file() and (folder / "results.json").is_file()
+    return finished or (folder / "log.jsonl").is_file()
+
+
 def _stages_so_far(folder: Path, *, last_only: bool) -> list[str]:
     """The stages that a run has made or found, by its log; ``last_only`` since it last started."""
-    stages: list[str] = []
-    for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
+    log, stages = folder / "log.jsonl", list[str]()
+    if not log.is_file():
+        return stages
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         with suppress(ValueError, AttributeError):  # a line that was cut off by a kill
             event = json.loads(line)
             if last_only and event.get("event") == "start":
