@@ -124,6 +124,19 @@ def test_a_task_without_the_pool_of_all(load: Load) -> None:
     assert parse_run(run.dump()).pool_of("two") == ()
 
 
+def test_a_link_to_a_file_without_an_ending_keeps_its_own(load: Load, tmp_path: Path) -> None:
+    """As stores that name files by their content have them."""
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "9f86d081").touch()
+    (tmp_path / "blobs" / "rows.csv").touch()
+    (tmp_path / "t.csv").symlink_to("blobs/9f86d081")
+    (tmp_path / "u.csv").symlink_to("blobs/rows.csv")
+    task = "tasks: {a: {kind: classification, train: t.csv, test: u.csv, text: x, label: y}}"
+    (section,) = load(task).tasks.values()
+    assert section.train == tmp_path / "t.csv"
+    assert section.test == tmp_path / "blobs" / "rows.csv"
+
+
 def test_everything_given(load: Load, tmp_path: Path) -> None:
     run = load(WHOLE)
     assert run.name == "glue-small"

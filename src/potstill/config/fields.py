@@ -241,12 +241,22 @@ def _folder(value: object, info: ValidationInfo) -> Path:
     return _resolve(value, info)
 
 
+def _file(value: object, info: ValidationInfo) -> Path:
+    """As :func:`_folder`, but a link whose target has another ending, or none, keeps its own."""
+    resolved = _folder(value, info)
+    given = Path(str(value)).expanduser()
+    if isinstance(info.context, Context) and resolved.suffix != given.suffix:
+        link = info.context.folder / given
+        return link.parent.resolve() / link.name if link.is_symlink() else resolved
+    return resolved
+
+
 Folder = Annotated[Path, PlainValidator(_folder), Form("path")]
 
 
 def _source(value: object, info: ValidationInfo) -> object:
     if isinstance(value, str | Path):
-        return _folder(value, info)
+        return _file(value, info)
     if isinstance(info.context, Context) and info.context.from_file:
         raise refusal("the path of a parquet, csv, tsv or jsonl file")
     if value is None or isinstance(value, bool | int | float | bytes | Mapping):

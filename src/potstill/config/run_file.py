@@ -47,11 +47,11 @@ Side = Literal["teachers", "student", "single"]
 def _seed(value: object) -> object:
     seeds = value if isinstance(value, list | tuple) else [value]
     if not seeds:
-        raise refusal("a whole number of 0 or more, or a list of at least one")
+        raise refusal(f"a whole number from 0 to {2**32 - 1}, or a list of at least one")
     for i, seed in enumerate(seeds):
         at = (i,) if seeds is value else ()
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise refusal("a whole number of 0 or more", at=at)
+            raise refusal(f"a whole number from 0 to {2**32 - 1}", at=at)
         if seed in seeds[:i]:
             raise refusal("every seed once", got=f"{seed} twice", todo="remove one of them", at=at)
     return tuple(seeds) if seeds is value else value

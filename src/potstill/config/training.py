@@ -21,7 +21,7 @@ def _mixing(value: object) -> object:
         value = value["temperature"]
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6:
             return float(value)
-        raise refusal("a number above 0", at=("temperature",))
+        raise refusal("a number above 0 and below 1000000", at=("temperature",))
     raise refusal(choices([*_MIXINGS, "{temperature: t}"], value))
 
 
