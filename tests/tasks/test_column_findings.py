@@ -38,6 +38,11 @@ def test_alike_classes_have_counts_and_the_rarest_has_a_place() -> None:
     assert find_alike_classes(many, where)[0].what.endswith("; and 2 more")
 
 
+def test_classes_that_look_the_same_are_shown_with_what_cannot_be_seen() -> None:
+    (finding,) = find_alike_classes({0: ["pos"], 1: ["pos\ufeff"], 2: ["neg"]}, where)
+    assert "in characters that cannot be seen: 'pos' (1) and 'pos\\ufeff' (1)" in finding.what
+
+
 def test_doubts_are_counted_and_the_first_speaks() -> None:
     assert find_doubtful_labels({}, "dev", where) == []
     (finding,) = find_doubtful_labels({2: "this", 5: "that"}, "dev", where)

@@ -32,6 +32,29 @@ def is_unseen(text: str) -> bool:
     )
 
 
+def folded(text: str) -> str:
+    r"""The text without case, blanks, unseen characters, and ways to store accents.
+
+    Examples:
+        >>> folded("CAFE\u0301 \ufeff") == folded("caf\u00e9")
+        True
+    """
+    seen = "".join(letter for letter in text.casefold() if not is_unseen(letter))
+    return unicodedata.normalize("NFC", seen)
+
+
+def made_visible(text: str) -> str:
+    r"""The text with unseen characters, other than a plain blank, as escapes.
+
+    Examples:
+        >>> made_visible("a b\ufeff")
+        'a b\\ufeff'
+    """
+    return "".join(
+        ascii(letter)[1:-1] if letter != " " and is_unseen(letter) else letter for letter in text
+    )
+
+
 def is_list_as_text(value: object) -> bool:
     """Whether a value is a list of texts that was written as text, as tables in csv have it.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from potstill.core.characters import is_unseen
+from potstill.core.characters import folded, is_unseen, made_visible
 from potstill.kinds.base import Inputs, Kind, Space
 from potstill.kinds.numbers import finite_number, softmax
 from potstill.kinds.scores import are_distributions, centred, one_space
@@ -67,13 +67,7 @@ class Classification(Kind):
         try:
             return float(self.classes.index(text))
         except ValueError:
-            near = difflib.get_close_matches(text, self.classes, 1)
-            hint = f"; nearest: '{near[0]}'" if near else ""
-            known = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
-            raise ValueError(
-                f"label '{text}' is none of the classes (known: {known}{hint}), "
-                "which are those of train or of `classes:`"
-            ) from None
+            raise ValueError(no_class(text, self.classes)) from None
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.name, "classes": list(self.classes), "positive": self.positive_class}
@@ -267,6 +261,19 @@ def as_spelled(label: str, classes: Sequence[str]) -> str:
         return label
     alike = [name for name in classes if name.lower() == label.lower()]
     return alike[0] if len(alike) == 1 else label
+
+
+def no_class(label: str, classes: Sequence[str]) -> str:
+    """What to say of a label that is no class: what classes there are, and the nearest."""
+    near = difflib.get_close_matches(label, classes, 1)
+    hint = f"; nearest: '{made_visible(near[0])}'" if near else ""
+    if near and near[0].casefold() != label.casefold() and folded(near[0]) == folded(label):
+        hint += ", which differs in blanks, in unseen characters or in how accents are stored"
+    known = ", ".join(classes[:12]) + (", …" if len(classes) > 12 else "")
+    return (
+        f"label '{made_visible(label)}' is none of the classes (known: {known}{hint}), "
+        "which are those of train or of `classes:`"
+    )
 
 
 def readable_labels(labels: Iterable[object]) -> tuple[set[str], str | None]:

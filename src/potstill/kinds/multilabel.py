@@ -6,7 +6,6 @@ to count as yes is decided on dev, a threshold a label, by its F1.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -14,7 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from potstill.kinds.base import Inputs, Key, Kind, Space
-from potstill.kinds.classification import as_spelled, label_order, label_text, readable_labels
+from potstill.kinds.classification import (
+    as_spelled,
+    label_order,
+    label_text,
+    no_class,
+    readable_labels,
+)
 from potstill.kinds.numbers import finite_number, logit, sigmoid
 from potstill.kinds.scores import are_shares, one_space
 
@@ -96,13 +101,7 @@ class Multilabel(Kind):
         found = np.zeros(len(self.classes))
         for name in names:
             if name not in self.classes:
-                near = difflib.get_close_matches(name, self.classes, 1)
-                hint = f"; nearest: '{near[0]}'" if near else ""
-                known = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
-                raise ValueError(
-                    f"label '{name}' is none of the classes (known: {known}{hint}), "
-                    "which are those of train or of `classes:`"
-                )
+                raise ValueError(no_class(name, self.classes))
             if found[self.classes.index(name)]:
                 raise ValueError(f"label '{name}' stands in the list twice")
             found[self.classes.index(name)] = 1.0

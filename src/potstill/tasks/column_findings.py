@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from potstill.core.characters import folded, made_visible
 from potstill.tasks.findings import Finding, Where, an_error, in_rows
 
 _SHOWN_PLACES = 3
@@ -40,7 +41,7 @@ def find_no_task(column: str, labels: Sequence[object], why: str, where: Where) 
 
 
 def find_alike_classes(classes: Mapping[int, Sequence[str]], where: Where) -> list[Finding]:
-    """A warning where classes differ in case or blanks only: one class by a slip, as a rule.
+    """A warning where classes differ in case, blanks or what cannot be seen: by a slip, as a rule.
 
     Args:
         classes: Row of train to the classes that its label names.
@@ -49,14 +50,12 @@ def find_alike_classes(classes: Mapping[int, Sequence[str]], where: Where) -> li
     counts = Counter(name for names in classes.values() for name in names)
     alike: dict[str, list[str]] = {}
     for name, _ in counts.most_common():
-        alike.setdefault(unicodedata.normalize("NFC", "".join(name.casefold().split())), []).append(
-            name
-        )
+        alike.setdefault(folded(name), []).append(name)
     groups = [names for names in alike.values() if len(names) > 1]
     if not groups:
         return []
     shown = "; ".join(
-        " and ".join(f"'{name}' ({counts[name]})" for name in names)
+        " and ".join(f"'{made_visible(name)}' ({counts[name]})" for name in names)
         for names in groups[:_SHOWN_GROUPS]
     )
     more = f"; and {len(groups) - _SHOWN_GROUPS} more" if len(groups) > _SHOWN_GROUPS else ""
@@ -64,6 +63,8 @@ def find_alike_classes(classes: Mapping[int, Sequence[str]], where: Where) -> li
     every = [name for names in groups for name in names]
     composed = all(unicodedata.is_normalized("NFC", name) for name in every)
     spelled = "" if composed else ", or in how accents are stored"
+    if any(made_visible(name) != name for name in every):
+        spelled += ", or in characters that cannot be seen"
     return [
         Finding(
             severity="warning",
