@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 import pyarrow as pa
@@ -32,6 +32,7 @@ from potstill.config import load_run_file
 from potstill.core.progress import StopSignal
 from potstill.pipeline import housekeeping, prediction
 from potstill.students.student import Student
+from potstill.tasks.predictor import Predictor
 from tests.bundles import quick_measuring
 from tests.pipeline.contract import check_results
 from tests.pipeline.toy_runs import stage_names, toy_run, toy_task, weight_digests, write_run
@@ -748,6 +749,20 @@ def test_what_cannot_be_predicted_is_said(
     assert result.exit_code == code
     assert says in result.stderr
     assert result.stdout == ""
+
+
+def test_a_faulty_last_row_is_said_before_the_first_is_answered(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answered(*args: object, **kwargs: object) -> NoReturn:
+        raise AssertionError("a row was answered")
+
+    monkeypatch.setattr(prediction, "_CHUNK_ROWS", 2)
+    monkeypatch.setattr(Predictor, "answer", answered)
+    file = as_jsonl(tmp_path / "in", [*mixed_rows(6), {"text": 7}])
+    result = call("predict", run_folder, file, "--out", tmp_path / "out.jsonl", *PREDICT[:-1])
+    assert result.exit_code == 1
+    assert "line 7, column 'text'" in result.stderr
 
 
 def test_the_file_that_is_read_is_not_overwritten(run_folder: Path, tmp_path: Path) -> None:

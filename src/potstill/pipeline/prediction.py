@@ -79,6 +79,7 @@ def predict_file(
     plan = _plan(loaded, file, tasks, progress)
     kinds = {task: loaded.heads[task].kind for task in plan.tasks}
     readers = readers_of(loaded.heads)
+    plan.look_through(file, loaded, progress)
     n_rows = n_blank = n_cut = 0
     with answer_sink(out, kinds) as sink, progress.bar("predicting", plan.n_rows) as bar:
         for places, table in plan.chunks(file):
@@ -129,6 +130,33 @@ class _Plan:
         """Places of the rows and columns of each chunk."""
         read = stream_rows if self.by_columns is None else stream_mixed
         return read(file, columns=self.columns, chunk_rows=_CHUNK_ROWS)
+
+    def look_through(self, file: Path, student: Predictor, progress: Progress) -> None:
+        """Read all values once: a faulty one at the end would cost the answers of all before it.
+
+        Raises:
+            DataError: A value is missing or cannot be read, with its row.
+            Stopped: Stop was requested.
+        """
+        heads, readers = student.heads, readers_of(student.heads)
+        asked = (
+            None
+            if self.by_columns is None
+            else {
+                has: {column for task in tasks for column in heads[task].inputs.columns}
+                for has, tasks in self.by_columns.items()
+            }
+        )
+        with progress.bar("looking through", self.n_rows) as bar:
+            for places, table in self.chunks(file):
+                where = _where(file, places)
+                progress.stop.check(f"looking through {where(0)}")
+                for i in range(len(places)):
+                    row = {c: table[c][i] for c in self.columns if table[c][i] is not ABSENT}
+                    for column in row if asked is None else asked[frozenset(row)]:
+                        if (fault := readers[column].value_fault(row[column])) is not None:
+                            raise readers[column].refusal(fault, column, where(i))
+                bar.advance(len(places))
 
     def answer(
         self,

@@ -92,14 +92,18 @@ class Reader(ABC):
             kept[column] = []
             for i, value in enumerate(table[column]):
                 if (fault := self.value_fault(value)) is not None:
-                    raise DataError(
-                        f"{where(i)}, column '{column}'",
-                        got=fault,
-                        wanted=self.wanted,
-                        todo="mend it, or leave out the row (in JSON also: its key)",
-                    )
+                    raise self.refusal(fault, column, where(i))
                 kept[column].append(self.value(value))
         return kept
+
+    def refusal(self, fault: str, column: str, where: str) -> DataError:
+        """The error of a value that cannot be read."""
+        return DataError(
+            f"{where}, column '{column}'",
+            got=fault,
+            wanted=self.wanted,
+            todo="mend it, or leave out the row (in JSON also: its key)",
+        )
 
     def texts(self, inputs: Columns) -> list[tuple[str, ...]]:
         """What an encoder reads of each row, before any token."""
