@@ -31,6 +31,7 @@ from potstill.kinds.classification import label_order
 from potstill.kinds.scores import MixedScores
 
 CAFE = Classification(classes=("caf\u00e9", "the"))
+UNSEEN = Classification(classes=("a\ufeff", "c"))
 THREE = Classification(classes=("a", "b", "c"), positive_class="b")
 SCORE = Regression(low=0.0, high=5.0, mean=0.6, spread=0.25)
 LISTS = Ranking(highest=1.0)
@@ -386,6 +387,7 @@ def test_given_classes_keep_their_order() -> None:
         (THREE, "aa", "'aa' is none of the classes (known: a, b, c; nearest: 'a')"),
         (CAFE, "cafe\u0301", "nearest: 'caf\u00e9', which differs in blanks, in unseen characters"),
         (CAFE, "the\u200b", "label 'the\\u200b' is none of the classes"),
+        (UNSEEN, "b", "known: a\\ufeff, c"),
         (SCORE, None, "missing"),
         (SCORE, "", "missing"),
         (SCORE, "high", "'high', not a number"),

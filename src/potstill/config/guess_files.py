@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from potstill.core.stages import STAGES_FOLDER
+
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
 _SPLITS = {
     "train": ("train", "training"),
@@ -62,7 +64,7 @@ def _is_hidden(path: Path) -> bool:
 def _is_of_a_run(path: Path, place: Path) -> bool:
     """Whether a file under ``place`` lies in a run's folder: beside its log, next to the stages."""
     folders = [folder for folder in path.parents if folder.is_relative_to(place)]
-    return any((f / "log.jsonl").is_file() and (f.parent / "stages").is_dir() for f in folders)
+    return any((f / "log.jsonl").is_file() and (f.parent / STAGES_FOLDER).is_dir() for f in folders)
 
 
 def bare_name(path: Path) -> str | None:

@@ -269,7 +269,7 @@ def no_class(label: str, classes: Sequence[str]) -> str:
     hint = f"; nearest: '{made_visible(near[0])}'" if near else ""
     if near and near[0].casefold() != label.casefold() and folded(near[0]) == folded(label):
         hint += ", which differs in blanks, in unseen characters or in how accents are stored"
-    known = ", ".join(classes[:12]) + (", …" if len(classes) > 12 else "")
+    known = ", ".join(map(made_visible, classes[:12])) + (", …" if len(classes) > 12 else "")
     return (
         f"label '{made_visible(label)}' is none of the classes (known: {known}{hint}), "
         "which are those of train or of `classes:`"
