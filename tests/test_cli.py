@@ -998,6 +998,29 @@ def test_a_student_without_its_run_is_exported_exactly(run_folder: Path, tmp_pat
     assert "fp32" in result.stdout.split("with")[1]
 
 
+@pytest.mark.parametrize(
+    ("dev", "said"),
+    [
+        ("<rows given in Python>", "its rows were given in Python"),
+        ("gone.jsonl", "gone.jsonl"),
+        ("other.jsonl", "other dev rows than the run had"),
+    ],
+)
+def test_a_run_whose_data_is_not_there_is_exported_exactly(
+    run_folder: Path, tmp_path: Path, dev: str, said: str
+) -> None:
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    write_rows(tmp_path / "other.jsonl", toy_task()["train"][:12])
+    mood = load_run_file(folder / "run.yaml").tasks["mood"]
+    text = (folder / "run.yaml").read_text(encoding="utf-8")
+    assert str(mood.dev) in text
+    other = text.replace(str(mood.dev), str(tmp_path / dev))
+    (folder / "run.yaml").write_text(other, encoding="utf-8")
+    result = good("export", folder, "--out", tmp_path / "b", "--threads", 1)
+    assert said in " ".join(result.stderr.split())
+    assert "fp32" in result.stdout.split("with")[1]
+
+
 # -- stopping -----------------------------------------------------------------------------------
 
 

@@ -171,6 +171,14 @@ def test_a_folder_is_no_run_file(tmp_path: Path) -> None:
     assert f"`potstill init {tmp_path}`" in str(caught.value)
 
 
+def test_a_folder_with_a_run_file_names_it(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("tasks: {}")
+    with pytest.raises(RunFileError, match="a folder") as caught:
+        read_document(tmp_path)
+    assert str(tmp_path / "run.yaml") in caught.value.todo
+    assert "init" not in caught.value.todo
+
+
 @pytest.mark.parametrize("name", ["my rows.csv", "rows.JSONL", "rows.parquet", "rows.tsv.gz"])
 def test_data_is_no_run_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b'{"text": "a", "label": 1}\n\xff')

@@ -13,7 +13,7 @@ from potstill.config import (
     load_run_file,
     scaffold,
 )
-from potstill.config.guess import guess_task, round_outward
+from potstill.config.guess import Guess, guess_task, round_outward
 from potstill.config.guess_files import find_files, group_files
 from potstill.core.errors import DataError, UsageError
 
@@ -438,6 +438,21 @@ def test_tests_without_labels_are_not_used(init: Init) -> None:
     assert "2 classes seen: 0, 1" in text
     assert "not used as test: every label of test.csv is -1, no label" in text
     assert run.tasks["signed"].test is not None
+
+
+@pytest.mark.parametrize(("name", "labels"), [("bad", ["good", "bad"]), ("3.5", [1.0, 2.5])])
+def test_a_file_that_begins_with_a_row_is_suspected(name: str, labels: list[object]) -> None:
+    rows: dict[str, list[object]] = {
+        "it was a long film": [f"it rains {i}" for i in range(40)],
+        name: labels * 20,
+    }
+    found = guess_task({"train": rows})
+    assert isinstance(found, Guess)
+    assert any("does the file begin with the columns' names" in note for note in found.notes)
+    rows["label"] = rows.pop(name)
+    found = guess_task({"train": rows})
+    assert isinstance(found, Guess)
+    assert not any("does the file begin" in note for note in found.notes)
 
 
 def test_class_ids_are_no_amounts() -> None:

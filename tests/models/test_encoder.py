@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from transformers import (
     BertConfig,
@@ -356,6 +357,18 @@ def test_a_base_that_is_no_encoder(tmp_path: Path, base: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes())
     with pytest.raises(BaseModelError, match="cannot load"):
         load_encoder(tmp_path, pooling="mean")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_base_whose_weights_are_no_numbers(tmp_path: Path, value: float) -> None:
+    base = make_base(tmp_path / "base")
+    weights = safetensors.torch.load_file(base / "model.safetensors")
+    name = min(weights)
+    weights[name].view(-1)[0] = value
+    safetensors.torch.save_file(weights, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BaseModelError, match="weights are not all numbers") as caught:
+        load_encoder(base, pooling="mean")
+    assert name in caught.value.got
 
 
 def test_layers_that_differ_are_not_left_out(tmp_path: Path) -> None:

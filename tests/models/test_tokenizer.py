@@ -196,22 +196,27 @@ WORDS = ("good", "film", "unheardof", "never", "a", "é", "0123456789" * 3)
 
 
 @settings(max_examples=60)
-@example(["good"] * 7, ["good"] * 5, 4, True)
-@example(["good"] * 5, ["good"] * 7, 4, True)
-@example(["good"] * 90, ["good"] * 90, 6, True)
-@example(["good"] * 91, ["good"] * 90, 6, True)
+@example(["good"] * 7, ["good"] * 5, 4, True, 64)
+@example(["good"] * 5, ["good"] * 7, 4, True, 64)
+@example(["good"] * 90, ["good"] * 90, 6, True, 64)
+@example(["good"] * 91, ["good"] * 90, 6, True, 64)
+@example(["good"] * 91, ["good"] * 90, 6, True, 8)
+@example(["good"] * 290, ["good"] * 24, 6, True, 8)
 @given(
     st.lists(st.sampled_from(WORDS), max_size=300),
     st.lists(st.sampled_from(WORDS), max_size=300),
     st.integers(4, 12),
     st.booleans(),
+    st.sampled_from([8, 16, 64]),
 )
 def test_shortening_first_changes_no_token(
-    base: Path, first: list[str], second: list[str], limit: int, pairs: bool
+    base: Path, first: list[str], second: list[str], limit: int, pairs: bool, endless: int
 ) -> None:
     tokenizer = load_tokenizer(base)
     texts = [" ".join(first)], [" ".join(second)] if pairs else None
-    found = tokenizer.encode(*texts, max_tokens=limit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("potstill.models.tokenizer._ENDLESS", endless)
+        found = tokenizer.encode(*texts, max_tokens=limit)
     backend = Tokenizer.from_file(str(base / "tokenizer.json"))
     backend.no_padding()
     backend.enable_truncation(limit, strategy="longest_first")
@@ -228,6 +233,27 @@ def test_two_endless_texts_take_no_endless_memory(tokenizer: TextTokenizer) -> N
     assert len(tokens.ids) == 32
     assert tokens.truncated.all()
     assert len(tokenizer.encode(["x" * 500_000], None, max_tokens=32).ids) <= 32
+
+
+def test_of_an_endless_text_the_beginning_is_read(
+    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    backend = tokenizer._backend
+
+    class Spy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(backend, name)
+
+        def encode_batch(self, texts: list[str], **options: Any) -> Any:
+            read.append(sum(map(len, texts)))
+            return backend.encode_batch(texts, **options)
+
+    monkeypatch.setattr(tokenizer, "_backend", Spy())
+    endless = "good film " * 50_000
+    assert len(tokenizer.encode([endless], None, max_tokens=32).ids) == 32
+    assert len(tokenizer.encode([endless], ["a question"], max_tokens=32).ids) == 32
+    assert max(read) < 10_000
 
 
 def test_threads_may_share_a_tokenizer(tokenizer: TextTokenizer) -> None:

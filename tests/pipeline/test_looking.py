@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 import potstill
-from potstill.config import load_run_file
+from potstill.config import load_run_file, parse_run
 from potstill.core.progress import Progress
 from potstill.pipeline import estimate
 from potstill.pipeline.estimate import base_parameters
+from potstill.pipeline.loading import doubts_of, load_tasks
 from potstill.pipeline.look import Look
 from potstill.pipeline.looking import look
 from potstill.tasks.findings import Finding
@@ -103,6 +104,15 @@ def test_a_split_of_one_value_has_no_correlation(base: Path, tmp_path: Path, spl
     assert error.where.endswith(f"{split}.jsonl, line 1")
 
 
+def test_a_run_says_that_a_split_has_one_value(base: Path, tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "runs", base, {"task": toy_task("regression") | {"range": [-1, 5]}})
+    for row in run["tasks"]["task"]["test"]:
+        row["score"] = 2.0
+    (task,) = load_tasks(parse_run(run), seed=0, skip_bad_rows=0, progress=Progress()).values()
+    (doubt,) = doubts_of(task)
+    assert doubt.startswith("test: all 8 rows have the value 2")
+
+
 def test_an_answer_inside_a_word(base: Path, tmp_path: Path) -> None:
     task = toy_task("span")
     row = next(row for row in task["train"] if len(row["answers"][0]) > 3)
@@ -172,10 +182,10 @@ def test_a_limit_beyond_the_base_is_named_as_it_is(
     (cut,) = [f for f in seen.findings["mood"] if "lose their end" in f.what]
     assert f"longer than {limit} tokens" in cut.what
     assert "base that reads longer ones" in cut.todo
-    said = f"base reads {limit} tokens, not `max_tokens: {10 * limit}`"
+    said = f"reads {limit} tokens, not `max_tokens: {10 * limit}`"
     assert said in only(seen.findings["run"], "warning").what
     potstill.run(run)
-    assert said.removeprefix("base ") in " ".join(capfd.readouterr().err.split())
+    assert said in " ".join(capfd.readouterr().err.split())
 
 
 def test_how_many_rows_are_learned_from_is_said(base: Path, tmp_path: Path) -> None:

@@ -121,6 +121,9 @@ def _guess_of_labels(
 ) -> Guess | str:
     """Classes or amounts, by the labels of the first rows."""
     numbers, distinct = _numbers(labels), sorted({str(value) for value in labels})
+    if label in distinct or (numbers is not None and _numbers([label]) is not None):
+        doubt = f"'{label}' is named like a label: does the file begin with the columns' names?"
+        notes = (*notes, doubt)
     many = len(distinct) > _MOST_CLASSES
     ids = False
     if numbers is not None:

@@ -82,7 +82,10 @@ def read_document(path: Path) -> Document:
     except OSError as error:
         why = "a folder" if path.is_dir() else f"unreadable: {error.strerror}"
         wanted, todo = "a run file in YAML", "give the path of the run file itself"
-        if path.is_dir():
+        own = sorted(found.name for found in path.glob("*.yaml")) if path.is_dir() else []
+        if own:
+            todo += f", here {path / own[0]}"
+        elif path.is_dir():
             todo += f"; `potstill init {shlex.quote(source)}` writes one from files of data"
         raise faults_error([_whole(source, why, wanted, todo)], source) from None
     try:

@@ -316,7 +316,7 @@ def load_encoder(
                 output_loading_info=True,
             )
         # transformers would fill the gaps with random numbers; the pooler is not used anyway
-        refuse_missing([n for n in report["missing_keys"] if not n.startswith("pooler.")])
+        refuse_unfit(backbone, [n for n in report["missing_keys"] if not n.startswith("pooler.")])
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BaseModelError(
             f"base folder {folder}",
@@ -335,12 +335,13 @@ def load_encoder(
     return _finish(backbone, pooling, layers, dropout)
 
 
-def refuse_missing(names: Iterable[str]) -> None:
-    """Raise ValueError if a model's file lacks weights."""
-    lacking = sorted(names)
-    if lacking:
-        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        raise ValueError(f"its weights lack {lacking[0]}{more}")
+def refuse_unfit(model: nn.Module, missing: Iterable[str]) -> None:
+    """Raise ValueError if a model's file lacks weights, or some of them are no numbers."""
+    unfit = [name for name, tensor in model.named_parameters() if not tensor.isfinite().all()]
+    for names, how in ((sorted(missing), "lack"), (unfit, "are not all numbers:")):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ValueError(f"its weights {how} {names[0]}{more}")
 
 
 def build_encoder(config_file: Path, *, pooling: Pooling, dropout: float | None = None) -> Encoder:

@@ -28,7 +28,7 @@ from potstill.core.files import write_bytes, write_text
 from potstill.models.attention import ATTENTION
 from potstill.models.base_folder import check_weights
 from potstill.models.dropout import Noise
-from potstill.models.encoder import refuse_missing, silence, tensors_to_bytes
+from potstill.models.encoder import refuse_unfit, silence, tensors_to_bytes
 from potstill.models.pieces import END
 
 _TIED = ("lm_head.weight", "model.encoder.embed_tokens", "model.decoder.embed_tokens")
@@ -263,7 +263,8 @@ def load_model(
                 output_loading_info=True,
             )
         backbone: MarianMTModel = loaded[0]
-        refuse_missing(n for n in loaded[1]["missing_keys"] if "embed_positions" not in n)
+        missing = [n for n in loaded[1]["missing_keys"] if "embed_positions" not in n]
+        refuse_unfit(backbone, missing)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BaseModelError(
             f"base folder {folder}",

@@ -6,8 +6,9 @@ Wraps the ``tokenizers`` library; needs neither torch nor transformers for folde
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from potstill.core.files import read_json, write_text
 from potstill.models.token_rows import Slots, TokenRows
 
 _FAR = 8  # characters a token: a longer text is shortened before it is cut
+_ENDLESS = 64  # the same: of a longer text only the beginning is tokenised
+_ENOUGH = 4  # where that has so many times the limit in tokens
 _FAR_TOGETHER = 4  # the same of a pair: one's characters a token times the other's
 _BLOCK = 128  # rows that are tokenised at once: what is cut off them is kept so long
+_BLANK = re.compile(r"\s")
 _OLD_LAYOUT = (
     "vocab.txt",
     "vocab.json",
@@ -235,13 +239,7 @@ class TextTokenizer:
             if any(len(text) > _FAR * room for text in row)
             or (len(row) == 2 and len(row[0]) * len(row[1]) > _FAR_TOGETHER * room**2)
         ]
-        pieces: Iterator[Any] = iter(())
-        if far:
-            texts = [text for i in far for text in rows[i]]
-            with self._lock:
-                pieces = iter(self._backend.encode_batch(texts, add_special_tokens=False))
-        for i in far:
-            encoded = [next(pieces) for _ in rows[i]]
+        for i, encoded in zip(far, self._in_tokens([rows[i] for i in far], room), strict=True):
             words = [one.word_ids for one in encoded]
             # One more than can be kept, so that it still counts as cut.
             ends = [_word_end(own, room + 1, room) for own in words]
@@ -254,6 +252,36 @@ class TextTokenizer:
                 for text, one, own, end in zip(rows[i], encoded, words, ends, strict=True)
             )
         return [row if len(row) == 2 else row[0] for row in rows]
+
+    def _in_tokens(self, rows: Sequence[tuple[str, ...]], room: int) -> list[list[Any]]:
+        """Each text of rows as tokens: all of them, or of one of megabytes more than enough."""
+        begun = [
+            tuple(text[: _blank_behind(text, _ENDLESS * room)] for text in row) for row in rows
+        ]
+        encoded = self._each(begun)
+
+        def says_all(row: tuple[str, ...], own: tuple[str, ...], tokens: list[Any]) -> bool:
+            """Whether the rest changes neither what is kept nor which of two is the longer."""
+            counts = [len(one) for one in tokens]
+            left_out = [n for n, text, part in zip(counts, row, own, strict=True) if text != part]
+            most = max(counts)
+            return not left_out or (
+                left_out == [most] and counts.count(most) == 1 and most >= _ENOUGH * room
+            )
+
+        doubtful = [
+            i for i, one in enumerate(zip(rows, begun, encoded, strict=True)) if not says_all(*one)
+        ]
+        for i, one in zip(doubtful, self._each([rows[i] for i in doubtful]), strict=True):
+            encoded[i] = one
+        return encoded
+
+    def _each(self, rows: Sequence[tuple[str, ...]]) -> list[list[Any]]:
+        """Each text of rows on its own, as tokens."""
+        with self._lock:
+            texts = [text for row in rows for text in row]
+            encoded = iter(self._backend.encode_batch(texts, add_special_tokens=False))
+        return [[next(encoded) for _ in row] for row in rows]
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` and the little that transformers wants beside it."""
@@ -309,6 +337,12 @@ def _token_bounds(part: Any, sequence: int) -> tuple[np.ndarray, np.ndarray, np.
     tokens = np.flatnonzero(own)
     offsets = np.array(part.offsets, np.int64).reshape(-1, 2)[tokens]
     return tokens, offsets[:, 0], offsets[:, 1]
+
+
+def _blank_behind(text: str, place: int) -> int:
+    """Where the first blank at or behind ``place`` is, or the text's end."""
+    found = _BLANK.search(text, place)
+    return len(text) if found is None else found.start()
 
 
 def _word_end(words: Sequence[int | None], end: int, room: int) -> int:

@@ -18,7 +18,7 @@ from potstill.config.training import Training
 from potstill.core.errors import DataError, MismatchError
 from potstill.core.files import digest_json, write_text
 from potstill.core.stages import Stage, StageFolder
-from potstill.models.base_folder import find_base
+from potstill.models.base_folder import facts_of_base, find_base
 from potstill.models.pieces import PieceTokenizer, load_pieces
 from potstill.models.sequence import Architecture
 from potstill.models.vocabulary import train_vocabulary
@@ -126,10 +126,16 @@ def longest(run: RunFile) -> int:
     return max(run.training_for(side).max_tokens for side in ("teachers", "student", "single"))
 
 
-def too_long_for(n_tokens: int | None, asked: int) -> bool:
-    """Whether a base reads less than a run file asks for; the default is no such wish."""
+def bases_that_cut(run: RunFile) -> list[str]:
+    """Which bases read less than the run file asks for; the default is no such wish."""
     default: int = Training.model_fields["max_tokens"].default
-    return n_tokens is not None and n_tokens < asked and asked != default
+    asked = longest(run)
+    found = []
+    for base in run.bases if asked != default else ():
+        facts = None if base == SEQUENCE_BASE else facts_of_base(str(find_base(base).path))
+        if facts is not None and facts.n_tokens is not None and facts.n_tokens < asked:
+            found.append(f"base '{base}' reads {facts.n_tokens} tokens, not `max_tokens: {asked}`")
+    return found
 
 
 def architecture_of(section: Section, max_tokens: int) -> Architecture:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 from potstill.config import RunFile, load_run_file
+from potstill.config.fields import IN_MEMORY
 from potstill.config.sections import Export
 from potstill.core.errors import DataError, UsageError
 from potstill.core.files import MANIFEST, read_manifest
@@ -48,7 +49,6 @@ def export_bundle(
 
     Raises:
         UsageError: ``out`` holds something, or an engine is unknown or not here.
-        DataError: The run's data is not what it was.
         ArtefactError: The student is damaged, or no engine keeps the scores.
     """
     out = out.resolve()
@@ -203,19 +203,20 @@ def _dev_rows(
     try:
         tasks = load_tasks(run, seed=seed, skip_bad_rows=1 << 30, progress=progress)
     except (DataError, UsageError) as error:
+        given = IN_MEMORY in error.thing
+        why = "its rows were given in Python" if given else f"{error.thing}: {error.got}"
         progress.warn(
             "the run's data cannot be read again, so only engines that compute in fp32 may win: "
-            f"{error.thing}: {error.got}"
+            f"{why}"
         )
         return {}
     splits = {}
     for name, task in tasks.items():
         if task.dev.digest != manifest["data"][f"{seed}/{name}"]["dev"]:
-            raise DataError(
-                f"task '{name}', dev",
-                got="other rows than the run had",
-                wanted="the rows on which the student was chosen",
-                todo="put the data back, or run again with the new data and export that student",
+            progress.warn(
+                f"task '{name}' has other dev rows than the run had, so only engines that compute "
+                "in fp32 may win; put the data back, or run again and export that student"
             )
+            return {}
         splits[name] = task.dev
     return splits

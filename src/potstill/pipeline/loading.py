@@ -13,8 +13,9 @@ from potstill.config.given import GivenScores
 from potstill.config.tasks import Task as Section
 from potstill.core.errors import DataError
 from potstill.core.progress import Progress
-from potstill.kinds import KINDS
+from potstill.kinds import KINDS, Regression
 from potstill.models.encoder import Pooling
+from potstill.tasks.column_findings import find_constant_split
 from potstill.tasks.findings import find_shared_rows
 from potstill.tasks.load import load_task
 from potstill.tasks.pools import join_pools, pool_of_others
@@ -135,12 +136,12 @@ def _same(one: object, other: object) -> bool:
     return one is other or (isinstance(one, Path) and one == other)
 
 
-def shared_rows(task: Task) -> list[str]:
-    """Warnings of rows that two splits share: the score of the later one flatters."""
+def doubts_of(task: Task) -> list[str]:
+    """Warnings of scores that say little: two splits share rows, or one has a single value."""
     splits = {"train": task.train, "dev": task.dev, "test": task.test}
     there = {name: split for name, split in splits.items() if split is not None}
-    return [
-        f"{finding.what}; {finding.todo}"
+    found = [
+        finding
         for one, other in combinations(there, 2)
         for finding in find_shared_rows(
             (one, other),
@@ -148,6 +149,11 @@ def shared_rows(task: Task) -> list[str]:
             (there[one].where, there[other].where),
         )
     ]
+    if isinstance(task.kind, Regression):
+        for name, split in there.items():
+            if name != "train" and split.labels is not None:
+                found += find_constant_split(split.labels, name, split.where)
+    return [f"{finding.what}; {finding.todo}" for finding in found]
 
 
 def settings_for(run: RunFile, side: str) -> TrainSettings:

@@ -19,7 +19,7 @@ from potstill.core.files import free_bytes, need_folder_place
 from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER
 from potstill.kinds import KINDS, Classification, Kind, Multilabel
-from potstill.pipeline.bases import too_long_for
+from potstill.pipeline.bases import bases_that_cut
 from potstill.pipeline.early import refuse_early
 from potstill.pipeline.estimate import Estimate, Trial, estimate, try_steps
 from potstill.pipeline.given import given_members, look_at_given
@@ -120,12 +120,11 @@ def _add_cut_texts(
     findings: dict[str, list[Finding]], run: RunFile, tasks: Mapping[str, Task], trial: Trial
 ) -> None:
     """Add what the student does not read."""
+    todo = "longer texts lose their end"
+    for what in bases_that_cut(run):
+        found = Finding(severity="warning", what=what, where=None, todo=todo)
+        findings.setdefault("run", []).append(found)
     asked = run.training_for("student").max_tokens
-    if too_long_for(trial.max_tokens, asked):
-        what = f"the student's base reads {trial.max_tokens} tokens, not `max_tokens: {asked}`"
-        findings.setdefault("run", []).append(
-            Finding(severity="warning", what=what, where=None, todo="longer texts lose their end")
-        )
     for name, task in tasks.items():
         findings[name] += find_cut_texts(
             trial.truncated[name],

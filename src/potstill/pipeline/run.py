@@ -14,14 +14,14 @@ from potstill.core.errors import UsageError
 from potstill.core.files import digest_json, free_bytes, need_disk
 from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER, NotMade, Stage, StageFolder
-from potstill.models.base_folder import facts_of_base, find_base
-from potstill.pipeline.bases import longest, need_agreement, too_long_for
+from potstill.models.base_folder import find_base
+from potstill.pipeline.bases import bases_that_cut, need_agreement
 from potstill.pipeline.early import refuse_early
 from potstill.pipeline.estimate import estimate
 from potstill.pipeline.given import look_at_given
 from potstill.pipeline.housekeeping import bytes_so_far
 from potstill.pipeline.jobs import Executor, Job
-from potstill.pipeline.loading import load_tasks, shared_rows
+from potstill.pipeline.loading import doubts_of, load_tasks
 from potstill.pipeline.outcomes import gather
 from potstill.pipeline.run_folder import Finished, RunResult, draw_report
 from potstill.pipeline.seed_jobs import (
@@ -254,16 +254,11 @@ class Run:
         # Before any stage is asked for: what follows is what this start needs.
         hardware = describe_hardware(self.device)
         self.progress.log("start", run=self.run.name, id=self.id, **hardware)
-        for base in self.run.bases:
-            facts, asked = facts_of_base(base), longest(self.run)
-            if facts is not None and too_long_for(facts.n_tokens, asked):
-                self.progress.warn(
-                    f"base '{base}' reads {facts.n_tokens} tokens, not `max_tokens: {asked}`: "
-                    "longer texts lose their end"
-                )
+        for warning in bases_that_cut(self.run):
+            self.progress.warn(f"{warning}: longer texts lose their end")
         first = self.seeds[0]
         for name, task in first.tasks.items():
-            for warning in shared_rows(task):
+            for warning in doubts_of(task):
                 self.progress.warn(f"task '{name}': {warning}")
             notes: list[str] = []
             for seed in self.seeds:  # which may set other dev rows aside

@@ -36,7 +36,7 @@ from potstill.evaluation.evaluate import evaluate
 from potstill.evaluation.latency import TextTimes
 from potstill.evaluation.outcome import SeedOutcome
 from potstill.evaluation.report import write_report
-from potstill.pipeline.loading import reported_counts, shared_rows
+from potstill.pipeline.loading import doubts_of, reported_counts
 from potstill.pipeline.sayings import decoding_of
 from potstill.pipeline.seed_run import SeedRun
 from potstill.students.card import model_card
@@ -275,7 +275,7 @@ class Finished:
             alone = self.run.distill.objective == "soft_only"
             facts["soft_weight"] = 1.0 if alone else self.run.soft_weight_of(name)
             facts["distilling_stopped_at"] = student["stopped"].get(name)
-            facts["warnings"] = shared_rows(task)
+            facts["warnings"] = doubts_of(task)
             apart = "truncated_targets" in student  # not in records of earlier versions
             kinds = ("sources", "targets") if task.kind.generates and apart else ("texts",)
             cut = (student["truncated"][name], student.get("truncated_targets", {}).get(name, 0.0))

@@ -27,7 +27,7 @@ from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, DataError, MismatchError
 from potstill.kinds.classification import as_spelled
 from potstill.models.base_folder import check_weights
-from potstill.models.encoder import longest_text, refuse_missing, silence
+from potstill.models.encoder import longest_text, refuse_unfit, silence
 from potstill.models.token_rows import TokenRows, padded_lengths, pick_slots
 from potstill.models.tokenizer import load_tokenizer
 from potstill.tasks.batches import token_batches
@@ -240,7 +240,7 @@ def _load(member: Member, task: Task) -> PreTrainedModel:
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-        refuse_missing(report["missing_keys"])
+        refuse_unfit(model, report["missing_keys"])
         return cast("PreTrainedModel", model)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BaseModelError(

@@ -20,7 +20,7 @@ from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, DataError, MismatchError
 from potstill.core.files import changed, verify
 from potstill.models.base_folder import STUDENT_FILE, check_weights
-from potstill.models.encoder import refuse_missing, silence
+from potstill.models.encoder import refuse_unfit, silence
 from potstill.models.pieces import Decoding, PieceTokenizer, load_pieces
 from potstill.tasks.batches import token_batches
 from potstill.tasks.inputs import Columns, text_fault
@@ -211,7 +211,7 @@ def load_translator(member: Member) -> tuple[Any, Any]:
                 output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(member.folder, local_files_only=True)
-        refuse_missing(n for n in report["missing_keys"] if "embed_positions" not in n)
+        refuse_unfit(model, [n for n in report["missing_keys"] if "embed_positions" not in n])
     except (  # a tokenizer whose file is missing raises nearly anything
         *(OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError),
         *(TypeError, AttributeError, AssertionError),
