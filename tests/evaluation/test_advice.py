@@ -71,6 +71,21 @@ def test_a_student_that_stands_up_is_told_nothing() -> None:
     assert said(results({"mood": ("helped", 0.6, 0.7)}, student=0.75, ensemble=0.74)) == ""
 
 
+def test_nobody_is_told_to_train_teachers_that_were_given() -> None:
+    document = results({"mood": ("hurt", 0.744, 0.6)}, student=0.6)
+
+    def told(*members: str) -> str:
+        entries = [{"task": "mood", "member": name} for name in members]
+        return "\n".join(advice(read_results(document), read_details({"members": entries})))
+
+    assert "Train them longer" in told("teacher 1/2", "teacher 2/2")
+    given = told("given 1", "given 2")
+    assert "Train them longer" not in given
+    assert "fine-tune" not in given
+    assert given.count("Bring better ones (`models:`)") == 2
+    assert "Train them longer" not in told("given scores")
+
+
 def test_a_task_that_weak_teachers_hurt_is_named_with_both_scores() -> None:
     text = said(results({"mood": ("hurt", 0.744, 0.6), "tone": ("helped", 0.5, 0.6)}, student=0.6))
     assert "hurt 'mood'" in text

@@ -178,7 +178,7 @@ def details() -> Document:
             },
         },
         "curves": [
-            {"name": "student", "loss": points, "dev": {"rte": [[1, 0.6]]}, "lr": points},
+            {"name": "student", "loss": points, "dev": {"rte": [[1, 0.6]]}},
             {"name": "multitask", "loss": points, "dev": {"rte": [[1, 0.5], [2, 0.6]]}},
             {"name": "teacher 0", "loss": [], "dev": {"rte": [[1, 0.5], [2, 0.6]]}},
         ],
@@ -417,6 +417,72 @@ def test_ticks_are_round_few_and_within(low: float, high: float) -> None:
     assert 3 <= len(ticks) <= 8
     assert all(low - 1e-9 <= tick <= high * (1 + 1e-9) for tick in ticks)
     assert len(set(tick_texts(ticks))) == len(ticks)
+
+
+def test_ticks_of_tiny_scales_share_an_exponent() -> None:
+    assert tick_texts([0, 5e-5, 1e-4, 1.5e-4]) == [
+        "0",
+        "0.5e\N{MINUS SIGN}4",
+        "1.0e\N{MINUS SIGN}4",
+        "1.5e\N{MINUS SIGN}4",
+    ]
+    assert tick_texts([-2e-6, 2e-6], sign=True) == [
+        "\N{MINUS SIGN}2e\N{MINUS SIGN}6",
+        "+2e\N{MINUS SIGN}6",
+    ]
+
+
+def test_an_amount_is_shown_in_full_and_is_never_right(results: Document) -> None:
+    row = {
+        "row": 8,
+        "unit": "line",
+        "inputs": {"text": "a house"},
+        "truth": 297680.0,
+        "student": {"prediction": 297725.0},
+        "ensemble": {"prediction": 297680.0},
+    }
+    rte = results["tasks"]["rte"]
+    page = render_report(
+        {**results, "tasks": {"rte": rte}}, {"tasks": {"rte": {"differences": [row]}}}
+    )
+    assert "line 8" in page
+    assert "297725" in page
+    assert 'title="right"' not in page
+    row |= {"truth": "b", "student": {"prediction": "a"}, "ensemble": {"prediction": "b"}}
+    page = render_report(
+        {**results, "tasks": {"rte": rte}}, {"tasks": {"rte": {"differences": [row]}}}
+    )
+    assert page.count('title="right"') == 1
+
+
+def test_a_long_answer_is_folded(results: Document) -> None:
+    text = "word " * 20_000
+    row = {
+        "row": 8,
+        "truth": text,
+        "student": {"prediction": text},
+        "ensemble": {"prediction": "b"},
+    }
+    rte = results["tasks"]["rte"]
+    page = render_report(
+        {**results, "tasks": {"rte": rte}}, {"tasks": {"rte": {"differences": [row]}}}
+    )
+    assert len(page) < 200_000
+    assert page.count('<details class="long">') == 2
+
+
+def test_a_run_without_teachers_says_so(results: Document) -> None:
+    level = {"delta": 0.0, "low": 0.0, "high": 0.0}
+    for entry in results["tasks"].values():
+        del entry["scores"]["ensemble"]
+        entry |= {"student_vs_multitask": level, "verdict": "no difference"}
+    results["mean"] |= {"student_vs_multitask": level}
+    results["mean"].pop("ensemble")
+    results["gain_kept"] = None
+    page = Page(render_report(results, {}))
+    assert "No task has teachers: the student is the multi-task network itself." in page.words
+    assert "No difference at all" in page.words
+    assert "more test rows" not in page.words
 
 
 def test_scales_hold_what_they_are_given_even_if_it_is_one_number_or_none() -> None:

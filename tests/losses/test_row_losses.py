@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from potstill.losses.cross_entropy import soft_cross_entropy
-from potstill.losses.logit_mse import SMALLEST_PROBABILITY, centred_logits, logit_mse
+from potstill.losses.logit_mse import logit_mse
 from potstill.losses.mixing import anneal, mix
 from potstill.losses.squared_error import squared_error
 
@@ -45,20 +45,6 @@ def test_logit_mse_equals_torch(seed: int, n_classes: int) -> None:
 def test_logit_mse_sees_a_shift_of_a_row() -> None:
     logits = make(0, 3, 4)
     torch.testing.assert_close(logit_mse(logits + 2, logits), torch.full((3,), 4.0))
-
-
-@given(seeds)
-def test_centred_logits_give_the_probabilities_back(seed: int) -> None:
-    probabilities = make(seed, 5, 3).softmax(1)
-    logits = centred_logits(probabilities)
-    torch.testing.assert_close(logits.softmax(1), probabilities, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(logits.mean(1), torch.zeros(5), rtol=0, atol=1e-5)
-
-
-def test_centred_logits_of_a_sure_row_are_bounded() -> None:
-    logits = centred_logits(torch.tensor([[1.0, 0.0]]))
-    gap = -torch.log(torch.tensor(SMALLEST_PROBABILITY))
-    torch.testing.assert_close(logits, torch.stack([gap / 2, -gap / 2]).unsqueeze(0))
 
 
 def test_low_precision_is_computed_in_fp32() -> None:

@@ -14,6 +14,9 @@ from potstill.evaluation.run_details import RunDetails
 from potstill.evaluation.run_results import LEAST_GAIN, RunResults, TaskResult
 
 _LONGER = "`teachers: {training: {epochs: …}}`"
+_TUNE = ", fine-tune them per task (`teachers: {recipe: finetuned}`)"
+_BRING = "`models:`"
+_GIVEN = "given"  # what the names of members that were not trained begin with
 _MOST_NAMED = 3
 _TUNED = ("finetuned", "mt-dnn-kd")
 """Recipes whose members were trained on their task last."""
@@ -33,10 +36,13 @@ def advice(run: RunResults, details: RunDetails | None = None) -> list[str]:
     tasks = {} if details is None else details.tasks
     undistilled = {name for name, task in tasks.items() if task.soft_weight == 0}
     settings = {} if details is None else details.settings
-    recipe = settings.get("teachers.recipe", "")
+    members = () if details is None else details.members
+    trained = {each.task for each in members if not each.member.startswith(_GIVEN)}
+    given = {each.task for each in members} - trained
+    tune = "" if settings.get("teachers.recipe", "") in _TUNED else _TUNE
     return [
-        *_hurt(run, undistilled, settings.get("distill.objective", "average")),
-        *_nothing_to_pass_on(run, recipe),
+        *_hurt(run, undistilled, settings.get("distill.objective", "average"), given),
+        *_nothing_to_pass_on(run, given, tune),
         *_behind(run),
         *_unclear(run),
     ]
@@ -53,7 +59,9 @@ def _nothing_learned(run: RunResults) -> list[str]:
     ]
 
 
-def _hurt(run: RunResults, undistilled: Collection[str], objective: str) -> list[str]:
+def _hurt(
+    run: RunResults, undistilled: Collection[str], objective: str, given: Collection[str]
+) -> list[str]:
     """Tasks that distilling hurt: by teachers that know no more, or in spite of better ones."""
     hurt = [
         task
@@ -69,8 +77,8 @@ def _hurt(run: RunResults, undistilled: Collection[str], objective: str) -> list
     if weak:
         found.append(
             f"Distilling hurt {_named(weak)}: the teachers know no more there than multi-task "
-            f"training does ({_scores(weak)}). Train them longer ({_LONGER}), or learn from "
-            f"labels alone there (the task's `{off}` and `pool: false`)."
+            f"training does ({_scores(weak)}). {_better(weak, given)}, or learn from labels alone "
+            f"there (the task's `{off}` and `pool: false`)."
         )
     if strong:
         found.append(
@@ -81,17 +89,26 @@ def _hurt(run: RunResults, undistilled: Collection[str], objective: str) -> list
     return found
 
 
-def _nothing_to_pass_on(run: RunResults, recipe: str) -> list[str]:
+def _better(tasks: Sequence[TaskResult], given: Collection[str]) -> str:
+    """How to get teachers that know more: those that were given are trained elsewhere."""
+    if all(task.name in given for task in tasks):
+        return f"Bring better ones ({_BRING})"
+    return f"Train them longer ({_LONGER})"
+
+
+def _nothing_to_pass_on(run: RunResults, given: Collection[str], tune: str) -> list[str]:
     if not {"multitask", "ensemble"} <= set(run.mean) or "multitask" not in run.mean_versus:
         return []
     gain = run.mean["ensemble"] - run.mean["multitask"]
     if gain >= LEAST_GAIN or run.mean_versus["multitask"].low > 0:
         return []
-    tune = "" if recipe in _TUNED else ", fine-tune them per task (`teachers: {recipe: finetuned}`)"
+    taught = [task for task in run.tasks if "ensemble" in task.scores]
+    better = _better(taught, given)
+    if not all(task.name in given for task in taught):
+        better += f"{tune} or bring better ones ({_BRING})"
     return [
         f"The ensembles are no better than multi-task training ({signed(gain)} on the mean), so "
-        f"they had nothing to pass on. Train them longer ({_LONGER}){tune} or bring better ones "
-        "(`models:`)."
+        f"they had nothing to pass on. {better}."
     ]
 
 
@@ -111,7 +128,8 @@ def _behind(run: RunResults) -> list[str]:
 
 def _unclear(run: RunResults) -> list[str]:
     versus = run.mean_versus.get("multitask")
-    if versus is None or run.n_seeds > 1 or not versus.low <= 0 <= versus.high:
+    unclear = versus is not None and versus.low <= 0 <= versus.high and versus.low < versus.high
+    if versus is None or run.n_seeds > 1 or not unclear:
         return []
     return [
         f"One seed does not tell student and multi-task training apart ({from_to(versus)}). With "

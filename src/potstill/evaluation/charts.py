@@ -83,9 +83,10 @@ def tick_texts(ticks: Sequence[float], *, sign: bool = False) -> list[str]:
     """Ticks with the digits that tell them apart, or with k, M, e-5 where they are far from 1."""
     step = abs(ticks[1] - ticks[0]) if len(ticks) > 1 else abs(ticks[0]) if ticks else 1.0
     top = max((abs(tick) for tick in ticks), default=1.0)
-    if 0 < top < 1e-3:
-        return [f"{tick:.0e}".replace("e-0", "e-") if tick else "0" for tick in ticks]
+    power = math.floor(math.log10(top)) if 0 < top < 1e-3 else 0
     unit, letter = (1e6, "M") if top >= 2e6 else (1e3, "k") if top >= 1e4 else (1.0, "")
+    if power:
+        unit, letter = 10.0**power, f"e{power}"
     step /= unit
     digits = max(0, -math.floor(math.log10(step) + 1e-6)) if step > 0 else 0
     texts = []

@@ -27,7 +27,7 @@ _DUST = 1e-9
 _LEAST_SHARE = 1e-4
 """Of the variance: below it the luck of seeds no longer counts (and t is the normal one)."""
 
-_CHUNK_ELEMENTS = 4_000_000
+_CHUNK_ELEMENTS = 16_000_000
 """Resamples times units that are drawn at once: 32 MB of int64."""
 
 

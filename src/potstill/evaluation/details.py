@@ -51,11 +51,16 @@ def _differences(outcome: TaskOutcome) -> list[dict[str, Any]]:
     answers = {}
     for system, predictions in (("student", student), ("ensemble", ensemble)):
         own = outcome.kinds.get(system, kind)
-        everything = own.decode(predictions, outcome.inputs, outcome.groups)
-        answers[system] = [everything[row] for row in worst]
+        if own.slotted and len(predictions) != len(split):  # its rows' words stand in a row
+            everything = own.decode(predictions, outcome.inputs, outcome.groups)
+            answers[system] = [everything[row] for row in worst]
+        else:
+            inputs = [[column[row] for row in worst] for column in outcome.inputs]
+            answers[system] = own.decode(predictions[worst], inputs)
     return [
         {
             "row": int(split.places[row]),
+            "unit": split.unit,
             "inputs": {c: _shown(values[row]) for c, values in split.inputs.items()},
             "truth": kind.label_in_words(split.labels[row], [c[row] for c in outcome.inputs]),
             "student": answers["student"][place],

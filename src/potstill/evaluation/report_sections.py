@@ -204,14 +204,6 @@ def curve_set(run: RunResults, details: RunDetails) -> CurveSet | None:
         if lines:
             title = f"loss, {_group_words(name, len(lines))}"
             training.append((title, line_panel(lines, x_name="step", what=title)))
-    rates = [
-        Line(name=curve.name, system=name, points=curve.learning_rate)
-        for name in reversed(present)
-        for curve in groups[name][:1]
-        if curve.learning_rate
-    ]
-    if rates:
-        training.append(("learning rate", line_panel(rates, x_name="step", what="learning rate")))
     names = [task.name for task in run.tasks]
     names += sorted({task for curve in details.curves for task in curve.dev} - set(names))
     metrics = {task.name: task.metric for task in run.tasks}

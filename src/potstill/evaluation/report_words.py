@@ -50,7 +50,9 @@ def remarks(run: RunResults) -> list[str]:
     """What a fair reader wants to know next to the headline, a sentence or two each."""
     found = []
     interval = run.mean_versus.get("multitask")
-    if interval is not None:
+    if run.untaught:
+        found.append("No task has teachers: the student is the multi-task network itself.")
+    elif interval is not None:
         tail = "."
         if interval.low <= 0 <= interval.high:
             tail = ", which holds zero: these rows do not tell the two apart on the mean."
@@ -115,7 +117,9 @@ def task_sentence(task: TaskResult) -> str:
     said = {
         "helped": "Distilling helped",
         "hurt": "Distilling hurt",
-        "no difference": "No difference that these rows can show",
+        "no difference": "No difference at all"
+        if interval.low == interval.high == 0
+        else "No difference that these rows can show",
     }.get(task.verdict or "", "No verdict was recorded")
     return (
         f"{said}: student − multi-task is {signed(interval.delta)}, "
@@ -175,7 +179,7 @@ def _on_mean(run: RunResults) -> str:
     left_out = [task.name for task in run.tasks if task.name not in run.mean_tasks]
     if left_out:
         counts = f"{len(run.mean_tasks)} of {len(run.tasks)} tasks"
-        return f" on the mean of {counts} (without {', '.join(left_out)})"
+        return f" on the mean of {counts} ({_listed('without', left_out)})"
     return " on the mean" if len(run.tasks) > 1 else ""
 
 

@@ -26,10 +26,15 @@ class Bin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What one system said about a row; ``scores`` are class probabilities, where there are any."""
+    """What one system said about a row; ``scores`` are class probabilities, where there are any.
+
+    Args:
+        right: It is the label; never said of an amount, which is more or less near.
+    """
 
     prediction: str
     scores: Mapping[str, float]
+    right: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +65,7 @@ class TaskDetails:
     Args:
         labels: Class names in the order of the confusion tables.
         n_rows: Rows by split: ``train``, ``dev``, ``test``, ``pool``.
-        covered: Share of training rows that have a soft target.
+        covered: Share of the rows of train and pool that have a soft target.
         soft_weight: Weight of the soft loss on labelled rows.
         confusion: By system, for each of C true classes, the counts of the predicted ones.
         truth: (N,) values of the rows drawn in the scatter.
@@ -88,11 +93,10 @@ class TaskDetails:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """One training: (step, loss), (step, learning rate) and, by task, (epoch, dev score)."""
+    """One training: (step, loss) and, by task, (epoch, dev score)."""
 
     name: str
     loss: Points
-    learning_rate: Points
     dev: Mapping[str, Points]
 
 
@@ -150,7 +154,6 @@ def read_details(document: Mapping[str, Any]) -> RunDetails:
             Curve(
                 name=str(curve.get("name", "")),
                 loss=_points(curve.get("loss")),
-                learning_rate=_points(curve.get("lr")),
                 dev={task: _points(dev) for task, dev in _map(curve.get("dev")).items()},
             )
             for curve in document.get("curves") or ()
@@ -235,22 +238,24 @@ def _bin(entry: Mapping[str, Any]) -> Bin:
 
 
 def _difference(entry: Mapping[str, Any]) -> Difference:
+    truth = _text(entry.get("truth", ""))
     return Difference(
-        row=_text(entry.get("row", "")),
+        row=f"{entry.get('unit', 'row')} {_text(entry.get('row', ''))}",
         inputs=_texts(entry.get("inputs")),
-        truth=_text(entry.get("truth", "")),
-        student=_answer(_map(entry.get("student"))),
-        ensemble=_answer(_map(entry.get("ensemble"))),
+        truth=truth,
+        student=_answer(_map(entry.get("student")), truth),
+        ensemble=_answer(_map(entry.get("ensemble")), truth),
         divergence=number_or_none(entry.get("divergence")),
     )
 
 
-def _answer(entry: Mapping[str, Any]) -> Answer:
+def _answer(entry: Mapping[str, Any], truth: str) -> Answer:
     scores = {str(k): float(v) for k, v in _map(entry.get("scores")).items() if is_number(v)}
     said = entry.get("prediction", "")
     if "spans" in entry:  # of words: what they mark says more than a tag a word
         said = [f"{span.get('type')}: {span.get('text')}" for span in entry["spans"]]
-    return Answer(prediction=_text(said), scores=scores)
+    right = _text(said) == truth and not isinstance(said, float)
+    return Answer(prediction=_text(said), scores=scores, right=right)
 
 
 def _points(entry: Any) -> Points:
@@ -260,7 +265,7 @@ def _points(entry: Any) -> Points:
 def _text(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_text, value)) or "(none)"
-    return f"{value:.4g}" if isinstance(value, float) else str(value) or "(none)"
+    return f"{value:.7g}" if isinstance(value, float) else str(value) or "(none)"
 
 
 def _texts(value: Any) -> dict[str, str]:

@@ -102,6 +102,13 @@ class RunResults:
         return tuple(name for name in SYSTEMS if name != "student_finetuned" or tuned)
 
     @property
+    def untaught(self) -> bool:
+        """No task had teachers: the student is the multi-task network."""
+        versus = self.mean_versus.get("multitask")
+        alone = not any("ensemble" in task.scores for task in self.tasks)
+        return alone and versus is not None and versus.low == versus.high == 0
+
+    @property
     def mean_words(self) -> str:
         """Which tasks the means cover, where it is not all of them; else empty."""
         if len(self.mean_tasks) >= len(self.tasks):

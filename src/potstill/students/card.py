@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from potstill.training.network import AnyNetwork
+
+_SHOWN = 20  # classes of a task
+_SIGNS = re.compile(r"[\\`*_#<>\[\]|]")  # that mean something in Markdown
 
 
 def model_card(
@@ -37,7 +41,7 @@ def model_card(
         rows.append(f"| {task} | {entry['metric']} | {entry['split']}, {entry['n']} | {cells} |")
     tasks = "\n".join(
         f"- **{task}** ({head.kind.name}): reads {', '.join(f'`{c}`' for c in head.inputs.columns)}"
-        + (f"; answers {', '.join(classes[:20])}" if (classes := head.kind.class_names) else "")
+        + _classes(head.kind.class_names)
         for task, head in network.tasks.items()
     )
     origin = "distilled from teachers" if taught else "trained on labels alone"
@@ -77,6 +81,15 @@ def model_card(
             "",
         ]
     )
+
+
+def _classes(names: Sequence[str]) -> str:
+    """The first classes, as text that is no Markdown, and how many there are more."""
+    if not names:
+        return ""
+    plain = [" ".join(name.split()) for name in names[:_SHOWN]]
+    shown = ", ".join(_SIGNS.sub(r"\\\g<0>", name) for name in plain)
+    return f"; answers {shown}" + (f", … ({len(names)} in all)" if len(names) > _SHOWN else "")
 
 
 def long_texts(network: AnyNetwork) -> str:
