@@ -790,6 +790,22 @@ def test_what_is_left_out_and_what_is_blank_is_said(run_folder: Path, tmp_path: 
     result = good("predict", run_folder, file, "--out", out, *PREDICT[:-1])
     assert "'same' is left out: no column" in result.stderr
     assert "1 texts are blank" in result.stderr
+    mixed: list[dict[str, object]] = [
+        {"text": "a good day", "query": ""},
+        {"text": "a", "query": "b", "candidate": "c"},
+    ]
+    file = as_jsonl(tmp_path / "mixed", mixed)
+    result = good("predict", run_folder, file, "--out", out, *PREDICT[:-1])
+    assert "blank" not in result.stderr
+
+
+def test_answers_go_where_a_link_leads(run_folder: Path, tmp_path: Path) -> None:
+    file = as_jsonl(tmp_path / "in", [{"text": "a good day"}])
+    link, target = tmp_path / "link.jsonl", tmp_path / "target.jsonl"
+    link.symlink_to(target)
+    good("predict", run_folder, file, "--out", link, *PREDICT)
+    assert link.is_symlink()
+    assert "prediction" in target.read_text()
 
 
 def test_rows_that_lose_their_end_are_counted(

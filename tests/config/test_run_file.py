@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
+import pyarrow as pa
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
@@ -347,3 +348,12 @@ def test_any_text_survives_being_shown(labels: list[str]) -> None:
         path = Path(folder) / "run.yaml"
         path.write_text(show(run), encoding="utf-8", newline="")
         assert load_run_file(path) == run
+
+
+def test_an_arrow_stream_is_read_once() -> None:
+    """Sources are read several times, and by several processes."""
+    rows = pa.table({"text": ["good", "bad"], "label": ["yes", "no"]})
+    task = {"kind": "classification", "train": rows.to_reader(), "text": "text"}
+    train = parse_run({"tasks": {"mood": task}}).tasks["mood"].train
+    assert isinstance(train, pa.Table)
+    assert train.equals(rows)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+
+import pytest
 
 from potstill.core.files import seal
 from potstill.core.progress import Progress
@@ -53,6 +56,17 @@ def test_a_run_keeps_its_stages_where_its_log_is_damaged_or_gone(tmp_path: Path)
         file.write(b"\xff\xfe\n{bad")
     assert [run["folder"] for run in list_runs(tmp_path).runs] == ["run-1", "run-2"]
     assert kept(tmp_path) == ["network-a", "network-b"]
+
+
+def test_what_is_gone_meanwhile_has_no_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage(tmp_path, "network-a")
+    walked = list(os.walk(tmp_path / STAGES_FOLDER / "network-a"))
+    walked[0][2].append("gone.bin")
+    monkeypatch.setattr(os, "walk", lambda _: iter(walked))
+    (entry,) = list_runs(tmp_path).stages
+    assert entry["bytes"] == 100
 
 
 def test_what_another_process_makes_stays(tmp_path: Path) -> None:

@@ -120,6 +120,21 @@ def test_a_full_disk_keeps_the_last_good_and_continues(
     assert weight_digests(tmp_path) == wanted
 
 
+def test_a_full_disk_at_a_repetition_keeps_the_finished_run(
+    whole: tuple[Keys, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = {**whole[0], "output": str(tmp_path)}
+    folder = potstill.run(run).folder
+    fault = Faults(lambda name: name == "heads.safetensors", 0, 0, errno.ENOSPC)
+    monkeypatch.setattr(files, "fault_hook", fault)
+    with pytest.raises(ResourceError):
+        potstill.run(run)
+    assert fault.broke is not None
+    assert "student" in str(fault.broke)
+    files.verify(folder)
+    potstill.load(folder)
+
+
 def test_a_full_disk_ends_the_command_with_1(
     whole: tuple[Keys, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,6 +168,15 @@ def test_an_output_that_cannot_be_made_is_an_error(base: Path, tmp_path: Path) -
     assert seen.trial is None
 
 
+def test_a_task_may_be_called_run(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    run = toy_run(tmp_path / "taken" / "runs", base, {"run": toy_task()})
+    run["tasks"]["run"]["train"][2]["text"] = 5
+    errors = [f.what for f in looked_at(run, tmp_path).findings["run"] if f.severity == "error"]
+    assert len(errors) == 2
+    assert any("nothing can be written" in what for what in errors)
+
+
 def test_a_limit_beyond_the_base_is_named_as_it_is(
     base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

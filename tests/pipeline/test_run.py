@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import pytest
 
 import potstill
 from potstill.config import load_run_file, parse_run
-from potstill.core.errors import BaseModelError, DataError, UsageError
+from potstill.core.errors import BaseModelError, DataError, RunFileError, UsageError
 from potstill.core.files import read_manifest, write_manifest
 from potstill.core.progress import Progress
 from potstill.evaluation.report_words import headline
@@ -35,7 +36,7 @@ from tests.pipeline.toy_runs import (
     with_key,
     write_run,
 )
-from tests.toys import toy_rows
+from tests.toys import toy_rows, write_rows
 
 Rows = list[dict[str, Any]]
 
@@ -95,6 +96,36 @@ def test_files_find_the_stages_of_plain_rows(
     result = potstill.run(write_run(tmp_path, run, write))
     assert stage_names(folder.parent) == before
     assert result.results["mean"] == read(folder / "results.json")["mean"]
+
+
+def test_a_folder_that_moves_keeps_its_run(base: Path, tmp_path: Path) -> None:
+    run = toy_run(tmp_path, base, {"mood": toy_task()}) | {"output": "runs"}
+    run["teachers"]["members"], run["evaluate"]["baselines"] = 1, []
+    (tmp_path / "a").mkdir()
+    before = potstill.run(write_run(tmp_path / "a", run)).folder
+    stages = stage_names(before.parent)
+    (tmp_path / "a").rename(tmp_path / "b")
+    after = potstill.run(tmp_path / "b" / "run.yaml").folder
+    assert after.relative_to(tmp_path / "b") == before.relative_to(tmp_path / "a")
+    assert stage_names(after.parent) == stages
+
+
+def test_a_name_that_is_not_utf8(base: Path, tmp_path: Path) -> None:
+    """Old archives hold them: Linux takes any bytes for a name."""
+    run = toy_run(tmp_path / "runs", base, {"mood": toy_task()})
+    for split in ("train", "dev", "test"):
+        name = os.fsdecode(b"caf\xe9-") + f"{split}.jsonl"
+        run["tasks"]["mood"][split] = str(write_rows(tmp_path / name, run["tasks"]["mood"][split]))
+    train = run["tasks"]["mood"]["train"]
+    run["teachers"]["members"], run["evaluate"]["baselines"] = 1, []
+    found = potstill.run(run).folder
+    assert read_manifest(found)["asked"]["tasks"]["mood"]["train"] == train
+    again = load_run_file(found / "run.yaml")
+    assert str(again.tasks["mood"].train) == train
+    assert potstill.run(found / "run.yaml").folder == found
+    run["output"] = str(tmp_path / os.fsdecode(b"\xe9"))
+    with pytest.raises(RunFileError, match="a path in UTF-8"):
+        potstill.run(run)
 
 
 def test_a_run_file_with_an_override(base: Path, tmp_path: Path) -> None:

@@ -110,6 +110,16 @@ def questions(place: Path) -> Rows:
     return rows
 
 
+def test_only_the_tasks_that_answer_judge_a_value(place: Path, tmp_path: Path) -> None:
+    """Of a column that is read as text here and as words there."""
+    file = write_rows(tmp_path / "rows.jsonl", [{"tokens": '["good", "film"]'}])
+    refused = call("predict", run_folder_of(place), file, "--quiet")
+    assert refused.exit_code == 1
+    assert "a list of words" in refused.stderr
+    answered = good("predict", run_folder_of(place), file, "--tasks", "opening", "--quiet")
+    assert "opening" in answered.stdout
+
+
 # -- what it leaves -----------------------------------------------------------------------------
 
 

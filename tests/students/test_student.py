@@ -272,6 +272,16 @@ def test_tables_are_answered_as_lists_of_dicts(student: Student) -> None:
     assert student.predict(pd.DataFrame({"text": []})) == []
 
 
+def test_cells_of_a_frame_may_hold_anything(student: Student) -> None:
+    frame = pd.DataFrame({"text": ["good film", 3]})
+    with pytest.raises(DataError, match="column 'text'") as caught:
+        student.predict(frame)
+    assert "3" in caught.value.got
+    frame = pd.DataFrame({"text": ["good film", None]})
+    with pytest.raises(DataError, match="row 1"):
+        student.predict(frame)
+
+
 def test_of_tables_only_what_tasks_read_is_looked_at(student: Student) -> None:
     rows = [{"text": "good film"}, {"text": "bad film"}]
     wanted = student.predict(rows)

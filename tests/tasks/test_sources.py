@@ -479,6 +479,12 @@ def test_header_without_rows_is_a_table_of_none(tmp_path: Path, suffix: str) -> 
     assert list(stream_rows(path)) == []
 
 
+def test_a_header_may_be_long(tmp_path: Path) -> None:
+    name = "x" * 200_000
+    (tmp_path / "a.csv").write_text(f"text,{name}\ngood,1\n", encoding="utf-8")
+    assert read_rows(tmp_path / "a.csv", columns=["text", name], what="").columns[name] == ["1"]
+
+
 def test_damaged_header(tmp_path: Path) -> None:
     path = save(tmp_path / "a.csv", b"te\xffxt,label\na,1\n")
     assert "faulty header: not UTF-8" in fault(lambda: read(path, skip=9)).got

@@ -551,6 +551,52 @@ def test_one_value_only() -> None:
     assert "one value only" in refused(kind="regression", train=rows)
 
 
+@pytest.mark.parametrize("shared", [0, 20, 100])
+def test_tasks_with_labels_for_other_rows_of_a_file_have_a_dev_each(shared: int) -> None:
+    rows = [{"text": f"t{i}", "x": "ab"[i % 2], "y": "cd"[i % 2]} for i in range(200)]
+    for i, row in enumerate(rows):
+        if i >= 100:
+            row["x"] = ""
+        if i < 100 - shared:
+            row["y"] = ""
+
+    def of(label: str, like: Task | None) -> Task:
+        return load_task(
+            label,
+            kind="classification",
+            columns=["text"],
+            label=label,
+            options={},
+            metric="accuracy",
+            train=rows,
+            dev=None,
+            test=None,
+            pool=[],
+            rows=None,
+            seed=0,
+            skip_bad_rows=100,
+            dev_like=like,
+        )
+
+    one = of("x", None)
+    two = of("y", one)
+    assert len(one.dev) == 10
+    assert len(two.dev) in (10, 11, 12, 20)
+    assert len(two.train) + len(two.dev) == 100 + shared
+    assert not ids(two.dev) & ids(one.train)
+    assert not ids(one.dev) & ids(two.train)
+
+
+def test_rows_of_a_list_that_is_left_out_are_counted() -> None:
+    rows = toy_rows("ranking", 40)
+    rows[2]["relevance"] = None
+    query = rows[2]["query"]
+    n = sum(row["query"] == query for row in rows)
+    task = toy_task("ranking", train=rows, skip_bad_rows=1)
+    assert task.train.skipped == n > 1
+    assert len(task.train) == len(rows) - n
+
+
 def test_too_few_rows_for_a_dev() -> None:
     rows = [{"text": "same", "label": x} for x in "abab"]
     assert "too few to set a dev split aside" in refused(train=rows, dev=None)

@@ -251,7 +251,15 @@ def _file(value: object, info: ValidationInfo) -> Path:
     return resolved
 
 
-Folder = Annotated[Path, PlainValidator(_folder), Form("path")]
+def _output(value: object, info: ValidationInfo) -> Path:
+    """As :func:`_folder`, where weights can stand: safetensors opens no other names."""
+    folder = _folder(value, info)
+    if "\ufffd" in os.fsencode(folder).decode("utf-8", "replace"):
+        raise refusal("a path in UTF-8", todo="set an `output:` whose folders have such names")
+    return folder
+
+
+Folder = Annotated[Path, PlainValidator(_output), Form("path")]
 
 
 def _source(value: object, info: ValidationInfo) -> object:
@@ -261,6 +269,8 @@ def _source(value: object, info: ValidationInfo) -> object:
         raise refusal("the path of a parquet, csv, tsv or jsonl file")
     if value is None or isinstance(value, bool | int | float | bytes | Mapping):
         raise refusal("a path, a list of dicts, an Arrow table or a DataFrame")
+    if hasattr(value, "read_all"):  # an Arrow stream, of which rows can be read once only
+        return value.read_all()
     return list(value) if isinstance(value, tuple) else value
 
 

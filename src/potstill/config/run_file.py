@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from potstill.config.family import check_family
 from potstill.config.fields import (
     BUNDLED_BASE,
     IN_MEMORY,
+    POOL_WORDS,
     SEQUENCE_BASE,
     Base,
     Context,
@@ -308,6 +310,43 @@ class RunFile(Section):
                 _note_rows(task["teachers"], ("scores",))
         _note_rows(values["distill"], ("pool",))
         return values
+
+    def settings(self, bases: Mapping[str, str]) -> dict[str, Any]:
+        """What `record` gives, without its name and the places of files: who moves changes nothing.
+
+        Args:
+            bases: What to put in place of each base.
+        """
+        values = self.record()
+        for task in values["tasks"].values():
+            _leave_places_out(task, ("train", "dev", "test", "pool"))
+            if isinstance(task["teachers"], dict):
+                _leave_places_out(task["teachers"], ("scores", "models"))
+        _leave_places_out(values["distill"], ("pool",))
+        _replace_bases(values, bases)
+        del values["output"], values["name"]
+        return values
+
+
+def _leave_places_out(values: dict[str, Any], keys: tuple[str, ...]) -> None:
+    kept = (*POOL_WORDS, IN_MEMORY)
+    for key in keys:
+        value = values.get(key)
+        if isinstance(value, list | tuple):
+            values[key] = [item if item in kept else "<a place>" for item in value]
+        elif isinstance(value, str) and value not in kept:
+            values[key] = "<a place>"
+
+
+def _replace_bases(values: object, bases: Mapping[str, str]) -> None:
+    if isinstance(values, dict):
+        if isinstance(values.get("base"), str):
+            values["base"] = bases.get(values["base"], values["base"])
+        for value in values.values():
+            _replace_bases(value, bases)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            _replace_bases(value, bases)
 
 
 def _note_rows(values: dict[str, Any], keys: tuple[str, ...]) -> None:

@@ -121,8 +121,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
-    write_bytes(path, text.encode())
+    """Write ``text`` to ``path`` as UTF-8, whole or not at all.
+
+    A byte of a file's name that is no UTF-8, which Python keeps as half of a surrogate pair, is
+    written as JSON and YAML escape it.
+    """
+    write_bytes(path, _in_utf8(text))
+
+
+def _in_utf8(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -291,7 +299,7 @@ def read_signed_json(path: Path) -> dict[str, Any]:
     try:
         kept = facts and whole[_OWN_DIGEST] == digest_json(facts)
         # The digest is of the values; the text may not differ in its spaces either.
-        kept = kept and path.read_bytes() == _json_text(whole).encode()
+        kept = kept and path.read_bytes() == _in_utf8(_json_text(whole))
     except (KeyError, ValueError):  # no digest; NaN, which is never written
         kept = False
     if not kept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from contextlib import suppress
@@ -166,7 +167,13 @@ def _stages_so_far(folder: Path, *, last_only: bool) -> list[str]:
 
 
 def _size(folder: Path) -> int:
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    """Bytes of the files in a folder, in which a run may be at work."""
+    n_bytes = 0
+    for place, _, names in os.walk(folder):  # which passes over folders that are gone meanwhile
+        for name in names:
+            with suppress(FileNotFoundError):
+                n_bytes += Path(place, name).stat().st_size
+    return n_bytes
 
 
 def _mib(entry: dict[str, Any]) -> str:

@@ -81,8 +81,9 @@ def load_tasks(
             progress.warn(f"task '{task.name}' has no pool: train, dev or test hold all its rows")
         for split in (task.train, task.dev, task.test, task.pool):
             if split is not None and split.skipped:
+                why = "faulty rows" if not task.kind.grouped else "rows of faulty lists"
                 progress.warn(
-                    f"task '{task.name}': {split.skipped} faulty rows of {split.source} skipped"
+                    f"task '{task.name}': {split.skipped} {why} of {split.source} skipped"
                 )
     return tasks
 

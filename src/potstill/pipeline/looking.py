@@ -83,7 +83,7 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
     try:
         need_folder_place(Path(run.output), f"`output: {run.output}`")
     except UsageError as error:
-        findings["run"] = [_finding(error)]
+        findings.setdefault("run", []).append(_finding(error))
     free = free_bytes(Path(run.output))
     if any(f.severity == "error" for fs in findings.values() for f in fs):
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
@@ -91,7 +91,7 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
         tasks = load_tasks(run, seed=run.seeds[0], skip_bad_rows=skip_bad_rows, progress=Progress())
         refuse_early(run, tasks)
     except DataError as error:  # what only shows when splits and pools are made
-        findings["run"] = [_finding(error)]
+        findings.setdefault("run", []).append(_finding(error))
         return Look(findings=findings, cost=None, trial=None, free_bytes=free)
     for name, task in tasks.items():
         findings[name] += _unlearned(task)

@@ -15,6 +15,7 @@ from potstill.core.progress import Progress
 from potstill.export.bundle import is_bundle
 from potstill.pipeline.answer_files import answer_sink
 from potstill.serving.predictor import BundlePredictor
+from potstill.tasks.inputs import Reader
 from potstill.tasks.predictor import Predictor, readers_of
 from potstill.tasks.records import ABSENT
 from potstill.tasks.sources import column_names, origin_of
@@ -55,6 +56,7 @@ def predict_file(
     """
     if out is not None:
         need_file_place(out, f"--out {out}")
+        out = out.resolve() if out.is_symlink() else out  # the link stays, its target changes
     loaded: Predictor
     if is_bundle(student):
         if (device, precision) not in (("auto", "auto"), ("cpu", "auto")):
@@ -78,7 +80,6 @@ def predict_file(
         )
     plan = _plan(loaded, file, tasks, progress)
     kinds = {task: loaded.heads[task].kind for task in plan.tasks}
-    readers = readers_of(loaded.heads)
     plan.look_through(file, loaded, progress)
     n_rows = n_blank = n_cut = 0
     with answer_sink(out, kinds) as sink, progress.bar("predicting", plan.n_rows) as bar:
@@ -88,7 +89,7 @@ def predict_file(
             numbers = range(n_rows, n_rows + len(places))
             rows, n_rows_cut = plan.answer(loaded, table, numbers, where)
             n_cut += n_rows_cut
-            n_blank += sum(readers[c].nothing(v) for c in plan.columns for v in table[c])
+            n_blank += sum(r.nothing(v) for _, _, r, v in plan.values(loaded, table))
             sink.write(rows)
             n_rows += len(rows)
             bar.advance(len(rows), info=f"row {n_rows}")
@@ -131,6 +132,20 @@ class _Plan:
         read = stream_rows if self.by_columns is None else stream_mixed
         return read(file, columns=self.columns, chunk_rows=_CHUNK_ROWS)
 
+    def values(
+        self, student: Predictor, table: Mapping[str, Sequence[object]]
+    ) -> Iterator[tuple[int, str, Reader, object]]:
+        """Row, column, reader and value of all that a chunk's rows are answered from."""
+        by_columns = self.by_columns or {frozenset(self.columns): self.tasks}
+        readers = {
+            has: readers_of({task: student.heads[task] for task in tasks})
+            for has, tasks in by_columns.items()
+        }
+        for i in range(len(table[self.columns[0]])):
+            row = {c: table[c][i] for c in self.columns if table[c][i] is not ABSENT}
+            for column, reader in readers[frozenset(row)].items():
+                yield i, column, reader, row[column]
+
     def look_through(self, file: Path, student: Predictor, progress: Progress) -> None:
         """Read all values once: a faulty one at the end would cost the answers of all before it.
 
@@ -138,24 +153,13 @@ class _Plan:
             DataError: A value is missing or cannot be read, with its row.
             Stopped: Stop was requested.
         """
-        heads, readers = student.heads, readers_of(student.heads)
-        asked = (
-            None
-            if self.by_columns is None
-            else {
-                has: {column for task in tasks for column in heads[task].inputs.columns}
-                for has, tasks in self.by_columns.items()
-            }
-        )
         with progress.bar("looking through", self.n_rows) as bar:
             for places, table in self.chunks(file):
                 where = _where(file, places)
                 progress.stop.check(f"looking through {where(0)}")
-                for i in range(len(places)):
-                    row = {c: table[c][i] for c in self.columns if table[c][i] is not ABSENT}
-                    for column in row if asked is None else asked[frozenset(row)]:
-                        if (fault := readers[column].value_fault(row[column])) is not None:
-                            raise readers[column].refusal(fault, column, where(i))
+                for i, column, reader, value in self.values(student, table):
+                    if (fault := reader.value_fault(value)) is not None:
+                        raise reader.refusal(fault, column, where(i))
                 bar.advance(len(places))
 
     def answer(

@@ -88,7 +88,8 @@ class Run:
     @cached_property
     def id(self) -> str:
         """Digest of the run file, its data, bases and given teachers: where the run lives."""
-        asked = {k: v for k, v in self.run.record().items() if k not in ("output", "name")}
+        bases = {base: find_base(base).digest for base in self.run.bases if base != SEQUENCE_BASE}
+        asked = self.run.settings(bases)
         each = [task for tasks in self.tasks.values() for task in tasks.values()]
         data = [
             [t.digest, t.reported.digest, None if t.pool is None else t.pool.digest] for t in each
@@ -101,8 +102,7 @@ class Run:
             for members in seed.given.values()
             for member in members
         ]
-        bases = {base: find_base(base).digest for base in self.run.bases if base != SEQUENCE_BASE}
-        facts = {"asked": asked, "data": data, "bases": bases}
+        facts = {"asked": asked, "data": data}
         facts |= {"given": given} if given else {}
         facts |= {"keys": keys} if keys else {}
         return digest_json(facts)[:_ID_LETTERS]

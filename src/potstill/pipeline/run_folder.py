@@ -129,15 +129,16 @@ class Finished:
         results = evaluate(self.outcomes, cost, resamples=self.run.evaluate.resamples)
         created = _created(folder, [s.folder.name for s in self.stages])
         details = self._details(chosen, self.outcomes[self.best], more_cost, created)
+        aside = self._student_aside(folder, chosen, results)
         (folder / MANIFEST).unlink(missing_ok=True)  # broken off from here on, it is unfinished
-        self._publish_student(folder, chosen, results)
+        _publish_student(folder, aside)
         write_json(folder / RESULTS_FILE, results)
         write_json(folder / DETAILS_FILE, details)
         write_text(folder / RUN_FILE, show(self.run))
         write_manifest(folder, self._manifest(folder, created))
 
-    def _publish_student(self, folder: Path, chosen: SeedRun, results: dict[str, Any]) -> None:
-        """Copy the student into the run's folder, whole or not at all."""
+    def _student_aside(self, folder: Path, chosen: SeedRun, results: dict[str, Any]) -> Path:
+        """A copy of the student, with its card, beside its place in the run's folder."""
         aside = folder / (STUDENT_FOLDER + PARTIAL_SUFFIX)
         shutil.rmtree(aside, ignore_errors=True)
         stage = chosen.student.folder
@@ -157,12 +158,7 @@ class Finished:
         )
         write_text(aside / "README.md", card)
         seal(aside, {"stage": "student", "digest": chosen.student.digest, "seed": chosen.seed})
-        final, old = folder / STUDENT_FOLDER, folder / (STUDENT_FOLDER + ".old" + PARTIAL_SUFFIX)
-        shutil.rmtree(old, ignore_errors=True)
-        if final.exists():
-            final.rename(old)  # renamed, for what is removed in part would stay in its place
-        publish(aside, final)
-        shutil.rmtree(old, ignore_errors=True)
+        return aside
 
     def _manifest(self, folder: Path, created: str) -> dict[str, Any]:
         return {
@@ -336,3 +332,13 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[prefix + key] = str(value)
     return flat
+
+
+def _publish_student(folder: Path, aside: Path) -> None:
+    """Put the copy in the student's place, whole or not at all."""
+    final, old = folder / STUDENT_FOLDER, folder / (STUDENT_FOLDER + ".old" + PARTIAL_SUFFIX)
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)  # renamed, for what is removed in part would stay in its place
+    publish(aside, final)
+    shutil.rmtree(old, ignore_errors=True)

@@ -34,7 +34,7 @@ def delimited_columns(path: Path, origin: Origin, *, tabs: bool) -> list[str]:
         DataError: The file cannot be read or is empty, or its header is faulty.
     """
     faults = RowFaults(origin=origin, may_skip=False)
-    with closing(_records(TextLines(path, origin), faults, tabs=tabs)) as records:
+    with closing(_records(TextLines(path, origin), faults, tabs=tabs)) as records, _long_fields():
         return next(records)[1]
 
 
@@ -49,7 +49,8 @@ def delimited_chunks(
     """
     lines = TextLines(path, faults.origin)
     with closing(_records(lines, faults, tabs=tabs)) as records:
-        names = next(records)[1]
+        with _long_fields():
+            names = next(records)[1]
         need_columns(columns, names, faults.origin)
         pick = _picker([names.index(column) for column in columns])
         picked = ((place, pick(fields)) for place, fields in records)

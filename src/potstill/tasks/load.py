@@ -108,7 +108,7 @@ def load_task(
     if dev is None:
         torn = fixed.grouped or fixed.together(list(whole.inputs.values())) is not None
         other = like or (None if torn else dev_like)  # lists and passages stay in one piece
-        aside = None if other is None else np.isin(whole.places, other.dev.places)
+        aside = None if other is None else _aside_there(whole, fixed, seed, other)
         whole, chosen_dev = _set_dev_aside(name, whole, fixed, seed, aside)
     else:
         chosen_dev = reader.encode(reader.read(dev, "dev", True), fixed)
@@ -232,7 +232,9 @@ class _Rows:
         if kind.grouped:
             if whole.groups is None:
                 raise ValueError("grouped rows without groups")
+            sound = int(keep.sum())
             keep = ~np.isin(whole.groups, np.unique(whole.groups[~keep]))
+            whole = replace(whole, skipped=whole.skipped + sound - int(keep.sum()))
         return whole if keep.all() else whole.take(np.flatnonzero(keep))
 
     def _label(self, columns: Mapping[str, Sequence[object]], i: int) -> object:
@@ -312,6 +314,20 @@ def _set_dev_aside(
             todo="give more rows, or a `dev:` file",
         )
     return whole.take(np.flatnonzero(train)), whole.take(np.flatnonzero(dev))
+
+
+def _aside_there(whole: Split, kind: Kind, seed: int, other: Task) -> np.ndarray:
+    """(N,) which rows are dev because they are dev in another task of the same file.
+
+    Where the other one has labels for other rows and shares too few, rows that it lacks are drawn.
+    """
+    aside = np.isin(whole.places, other.dev.places)
+    if aside.sum() < DEV_SHARE * len(whole) / 2:
+        known = [split.places for split in (other.train, other.rest) if split is not None]
+        free = np.flatnonzero(~aside & ~np.isin(whole.places, np.concatenate(known)))
+        if len(free):
+            aside[free[_draw_dev(whole.take(free), kind, seed)]] = True
+    return aside
 
 
 def _draw_dev(whole: Split, kind: Kind, seed: int) -> np.ndarray:

@@ -359,6 +359,21 @@ def _listed(value: object) -> object:
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
+def _arrow_table(rows: object) -> Any:
+    import pyarrow as pa  # noqa: PLC0415 (a service answers dicts only)
+
+    return pa.table(rows)
+
+
+def _cells(series: Any) -> list[object]:
+    """The values of a DataFrame's column, None where one is missing; a cell may hold anything."""
+    missing = series.isna().tolist()
+    return [
+        None if gone else _listed(value)
+        for value, gone in zip(series.tolist(), missing, strict=True)
+    ]
+
+
 def _dicts(rows: object, columns: Collection[str]) -> Sequence[Row]:
     """Rows as dicts, whatever table they come in; of tables only ``columns`` are read.
 
@@ -371,9 +386,7 @@ def _dicts(rows: object, columns: Collection[str]) -> Sequence[Row]:
         rows = rows.to_pandas()
     is_frame = hasattr(rows, "iloc")
     if is_frame or hasattr(rows, "__arrow_c_stream__"):
-        import pyarrow as pa  # noqa: PLC0415 (a service answers dicts only)
-
-        table: Any = rows if is_frame else pa.table(rows)
+        table: Any = rows if is_frame else _arrow_table(rows)
         names = [str(name) for name in (table.columns if is_frame else table.column_names)]
         kept = [i for i, name in enumerate(names) if name in columns]
         twice = sorted({names[i] for i in kept if names.count(names[i]) > 1})
@@ -387,9 +400,12 @@ def _dicts(rows: object, columns: Collection[str]) -> Sequence[Row]:
         unread = dict.fromkeys(names)  # a message may name them
         if not kept:
             return [unread] * len(table)
-        if is_frame:  # an older pandas hands out no stream
-            table = pa.Table.from_pandas(table.iloc[:, kept], preserve_index=False)
-        return [unread | row for row in table.select([names[i] for i in kept]).to_pylist()]
+        if not is_frame:
+            return [unread | row for row in table.select([names[i] for i in kept]).to_pylist()]
+        cells = {names[i]: _cells(table.iloc[:, i]) for i in kept}
+        return [
+            unread | dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)
+        ]
     raise UsageError(
         "rows to predict",
         got=f"{type(rows).__name__} {rows!r:.60}",

@@ -51,7 +51,8 @@ def ids_of_split(split: Split, key: str | None, what: str) -> np.ndarray:
             f"{what}, column '{key}' of {split.source}",
             got="rows without that column",
             wanted="the key that joins rows with them",
-            todo="add the column, or join by the input columns (no `key:`)",
+            todo="add the column (texts of other tasks have none: take `others` out of `pool:`), "
+            "or join by the input columns (no `key:`)",
         )
     return row_ids([split.keys])
 
