@@ -455,6 +455,21 @@ def test_a_file_that_begins_with_a_row_is_suspected(name: str, labels: list[obje
     assert not any("does the file begin" in note for note in found.notes)
 
 
+def test_a_second_label_of_a_text_is_named() -> None:
+    rows: dict[str, list[object]] = {
+        "id": list(range(40)),
+        "text": [f"it rains {i}" for i in range(40)],
+        "intent": ["ask", "tell"] * 20,
+        "urgent": [True, False] * 20,
+    }
+    found = guess_task({"train": rows})
+    assert isinstance(found, Guess)
+    assert found.keys["label"] == "intent"
+    (note,) = [note for note in found.notes if "second task" in note]
+    assert note.startswith("'urgent' is not used")
+    assert "{kind: classification, text: text, label: urgent}" in note
+
+
 def test_class_ids_are_no_amounts() -> None:
     rows: Head = {
         "utterance": [f"say number {i} please" for i in range(400)],

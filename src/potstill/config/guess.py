@@ -113,7 +113,8 @@ def guess_task(heads: Mapping[str, Head]) -> Guess | str:
     if not text:
         return f"no column with text among: {', '.join(train)}"
     keys: dict[str, object] = {"text": text[0] if len(text) == 1 else list(text), "label": label}
-    return _guess_of_labels(label, labels, keys, (why,) if why else ())
+    more = _also_labelled(train, text, label)
+    return _guess_of_labels(label, labels, keys, ((why,) if why else ()) + more)
 
 
 def _guess_of_labels(
@@ -154,14 +155,25 @@ def _are_words(values: Sequence[object]) -> bool:
     return len(texts) < len(present) or 2 * several > len(texts) > 0
 
 
-def _also_labelled(train: Head, words: str) -> tuple[str, ...]:
-    lower = {name.lower(): name for name in train}
-    there = [lower[name] for name in _LABELS if name in lower]
-    label = next((name for name in there if _is_scalar(train[name])), None)
-    if label is None:
+def _also_labelled(train: Head, text: Sequence[str], label: str = "") -> tuple[str, ...]:
+    """A note on a column beside ``label`` whose few values look like classes."""
+    known = {name for pair in _PAIRS for name in pair} | {*_SINGLES, *_CANDIDATES}
+    free = [name for name in train if name not in {label, *text} and name.lower() not in known]
+    others = [name for name in free if _has_classes(train, name)]
+    if not others:
         return ()
-    second = f"{{kind: classification, text: {words}, label: {label}}}"
-    return (f"'{label}' is not used: a second task of the same files could be {second}",)
+    read = text[0] if len(text) == 1 else f"[{', '.join(text)}]"
+    second = f"{{kind: classification, text: {read}, label: {others[0]}}}"
+    names = " and ".join(f"'{name}'" for name in others[:2])
+    verb = "is" if len(others) == 1 else "are"
+    return (f"{names} {verb} not used: a second task of the same files could be {second}",)
+
+
+def _has_classes(train: Head, name: str) -> bool:
+    """Whether a column holds few values, each many times."""
+    values = [str(v) for v in train[name] if not _is_missing(v)]
+    few = 2 <= len(set(values)) <= max(2, min(_MOST_CLASSES, len(values) // 3))
+    return few and _is_scalar(train[name]) and not NO_INPUT.fullmatch(name)
 
 
 def _later(train: Head) -> str | None:
@@ -185,7 +197,7 @@ def _guess_of_lists(train: Head) -> Guess | str | None:
         return Guess(
             kind="tagging",
             keys={"tokens": words, "tags": tags},
-            notes=("a tag for every word, in IOB2", *_also_labelled(train, words)),
+            notes=("a tag for every word, in IOB2", *_also_labelled(train, [words])),
         )
     if answers:
         starts = lower.get("answer_starts")
@@ -254,10 +266,7 @@ def _label_column(train: Head, inputs: Sequence[str]) -> str | None:
             return column
     known = {name for pair in _PAIRS for name in pair} | {*_SINGLES, *_CANDIDATES}
     for name in reversed(list(train)):
-        values = [str(v) for v in train[name] if not _is_missing(v)]
-        few = 2 <= len(set(values)) <= max(2, min(_MOST_CLASSES, len(values) // 3))
-        usable = _is_scalar(train[name]) and not NO_INPUT.fullmatch(name)
-        if few and usable and name.lower() not in known and set(inputs) - {name}:
+        if _has_classes(train, name) and name.lower() not in known and set(inputs) - {name}:
             return name
     return None
 
