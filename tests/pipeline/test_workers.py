@@ -20,7 +20,7 @@ import pytest
 
 import potstill
 from potstill.config import load_run_file, parse_run
-from potstill.core.errors import ArtefactError, PotstillError, ResourceError, Stopped
+from potstill.core.errors import ArtefactError, DataError, PotstillError, ResourceError, Stopped
 from potstill.core.files import verify
 from potstill.core.progress import Progress
 from potstill.pipeline import worker, workers
@@ -111,6 +111,19 @@ def test_two_runs_of_one_file_do_not_write_into_each_other(base: Path, tmp_path:
             assert one.returncode == 0, said
     assert verify(folder)
     Student.load(folder)
+
+
+def test_rows_that_cannot_be_sent_are_refused(base: Path, tmp_path: Path) -> None:
+    class Word(str):
+        __slots__ = ()
+
+    run = toy_run(tmp_path, base)
+    for row in run["tasks"]["mood"]["train"]:
+        row["text"] = Word(row["text"])
+    with pytest.raises(DataError, match="rows given in Python") as caught:
+        potstill.run(run, jobs=2)
+    assert "Word" in caught.value.got
+    assert "jobs=1" in caught.value.todo
 
 
 def test_a_script_without_a_main_guard_runs_once(base: Path, tmp_path: Path) -> None:

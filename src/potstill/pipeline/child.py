@@ -22,15 +22,16 @@ def begin(parent: int, pipe: Connection, asked: bytes) -> None:
     try:
         arguments = ForkingPickler.loads(asked)
     except Exception as error:  # noqa: BLE001 (it runs code of the objects' own)
-        pipe.send(Done(_unreadable(error)))
+        pipe.send(Done(unreadable(error)))
         return
     work(tie, pipe, *arguments)
 
 
-def _unreadable(error: Exception) -> DataError:
+def unreadable(error: Exception) -> DataError:
+    """Rows that cannot be sent to another process, or not be made again there."""
     return DataError(
         "rows given in Python",
-        got=f"an object that another process cannot load ({type(error).__name__}: {error})",
+        got=f"an object that no other process can load ({type(error).__name__}: {error})",
         wanted="with jobs=2 or more: plain values, or classes of a module that can be imported",
         todo="give str(...), int(...) or float(...) of them, or jobs=1",
     )

@@ -28,7 +28,7 @@ from potstill.core.errors import PotstillError, ResourceError, Stopped
 from potstill.core.parent import SECONDS_TO_SAVE
 from potstill.core.progress import Bars, Progress
 from potstill.core.stages import STAGES_FOLDER
-from potstill.pipeline.child import begin
+from potstill.pipeline.child import begin, unreadable
 from potstill.pipeline.jobs import Job
 from potstill.pipeline.run import Run
 from potstill.pipeline.worker import BarNews, Begun, Done, Makes, News, Waits
@@ -161,7 +161,10 @@ class LocalProcesses:
         if self._team:
             return
         threads = max(1, torch.get_num_threads() // self._n_workers)
-        asked = bytes(ForkingPickler.dumps((*self._asked, threads)))
+        try:
+            asked = bytes(ForkingPickler.dumps((*self._asked, threads)))
+        except Exception as error:  # it runs code of the objects' own
+            raise unreadable(error) from error
         with _deaf_children(), _strange_children():
             for _ in range(self._n_workers):
                 ours, theirs = self._context.Pipe()
