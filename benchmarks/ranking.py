@@ -5,8 +5,9 @@
 DATA holds ``squad/train.parquet`` and ``dev.parquet``. The relevant sentence is the one in which
 the first answer starts. Three systems on the same test questions, by mean reciprocal rank: BM25
 over sentences, a pointwise classifier (does this sentence hold the answer?), and the listwise
-ranking kind, of which the single model and the ensemble are scored too. Sentences are cut by a
-simple rule, the same for all.
+ranking kind, of which the single model and the ensemble are scored too; the listwise student
+against both by paired bootstrap over questions. Sentences are cut by a simple rule, the same for
+all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import math
 import re
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import pyarrow.parquet as pq
 
 import potstill
 from potstill.core.files import write_json
+from potstill.evaluation.compare import Draw, SeedPair, paired_bootstrap
 from potstill.metrics.named import metric
 
 _END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(\[])")
@@ -44,7 +47,8 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     train = sentences(args.data / "squad" / "train.parquet", args.questions, rng)
     test = sentences(args.data / "squad" / "dev.parquet", args.test_questions, rng)
-    table = {"bm25": bm25_mrr(test)}
+    truth, groups = np.array([float(row["label"]) for row in test]), groups_of(test)
+    scores = {"bm25": bm25(test)}
     asked = {
         "name": "squad-sentences",
         "output": str((args.folder / "runs").resolve()),
@@ -52,12 +56,21 @@ def main() -> None:
         "training": {"max_tokens": 96},
     }
     ranking = potstill.run(asked | {"tasks": {"sentence": task("ranking", train, test)}})
-    table |= {f"listwise {k}": v for k, v in ranking.results["tasks"]["sentence"]["scores"].items()}
+    scores["listwise student"] = answers(ranking.student, test, "prediction")
     alone: dict[str, Any] = {"evaluate": {"baselines": []}}  # of them nothing is scored
     pointwise = potstill.run(
         asked | alone | {"tasks": {"sentence": task("classification", train, test)}}
     )
-    table["pointwise student"] = pointwise_mrr(pointwise.student, test)
+    scores["pointwise student"] = answers(pointwise.student, test, "scores")
+    mrr = metric("mrr")
+    table: dict[str, Any] = {name: mrr.score(truth, own, groups) for name, own in scores.items()}
+    listwise = ranking.results["tasks"]["sentence"]["scores"]
+    table |= {f"listwise {k}": v for k, v in listwise.items() if k != "student"}
+    table["questions"], table["tested"] = args.questions, int(groups.max()) + 1
+    best, draw = scores["listwise student"], Draw(number=0, size=int(groups.max()) + 1)
+    for name in ("bm25", "pointwise student"):
+        pair = SeedPair(truth=truth, groups=groups, a=best, b=scores[name], draw=draw)
+        table[f"listwise student - {name}"] = asdict(paired_bootstrap(mrr, [pair]).interval)
     write_json(args.folder / "results" / "ranking" / f"seed{args.seed}.json", table)
     print(json.dumps(table, indent=1))
 
@@ -105,8 +118,8 @@ def groups_of(rows: list[dict[str, Any]]) -> np.ndarray:
     return np.array([numbers[row["question"]] for row in rows])
 
 
-def bm25_mrr(rows: list[dict[str, Any]]) -> float:
-    """Okapi BM25, with document frequencies over all sentences of the test contexts."""
+def bm25(rows: list[dict[str, Any]]) -> np.ndarray:
+    """Scores of Okapi BM25, with document frequencies over all sentences of the test contexts."""
     bags = [Counter(_WORD.findall(row["sentence"].lower())) for row in rows]
     frequency = Counter(word for bag in bags for word in bag)
     mean = sum(sum(bag.values()) for bag in bags) / len(bags)
@@ -119,16 +132,13 @@ def bm25_mrr(rows: list[dict[str, Any]]) -> float:
             idf = math.log(1 + (len(bags) - seen + 0.5) / (seen + 0.5))
             score += idf * bag[word] * (_K1 + 1) / (bag[word] + _K1 * (1 - _B + _B * size / mean))
         scores.append(score)
-    truth = np.array([float(row["label"]) for row in rows])
-    return metric("mrr").score(truth, np.array(scores), groups_of(rows))
+    return np.array(scores)
 
 
-def pointwise_mrr(student: potstill.Student, rows: list[dict[str, Any]]) -> float:
-    """MRR of the probability that a sentence holds the answer."""
-    answers = student.predict(rows)
-    scores = np.array([a["tasks"]["sentence"]["scores"]["1"] for a in answers])
-    truth = np.array([float(row["label"]) for row in rows])
-    return metric("mrr").score(truth, scores, groups_of(rows))
+def answers(student: potstill.Student, rows: list[dict[str, Any]], what: str) -> np.ndarray:
+    """A student's score of each row: its own, or the probability that the answer is there."""
+    said = [answer["tasks"]["sentence"][what] for answer in student.predict(rows)]
+    return np.array([one["1"] if isinstance(one, dict) else one for one in said])
 
 
 if __name__ == "__main__":

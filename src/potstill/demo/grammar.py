@@ -73,8 +73,8 @@ class DemoRow:
     query: int
 
 
-_SIZES: Mapping[Split, int] = {"train": 140, "dev": 60, "test": 180, "pool": 120}
-_QUERIES: Mapping[Split, int] = {"train": 35, "dev": 15, "test": 45, "pool": 30}
+_SIZES: Mapping[Split, int] = {"train": 140, "dev": 60, "test": 180, "pool": 130}
+_QUERIES: Mapping[Split, int] = {"train": 35, "dev": 15, "test": 45, "pool": 32}
 
 TASKS: Mapping[str, DemoTask] = {
     "verdict": DemoTask(
@@ -236,8 +236,8 @@ def _run_file(seed: int) -> str:
     lines += [
         "",
         "training: {epochs: 6, learning_rate: 2.0e-4, batch: 8, max_tokens: 64, balance: none}",
-        "teachers: {members: 3}",
-        "student: {training: {epochs: 3}}  # with the pool, steps of six epochs of labels",
+        "teachers: {members: 2}",
+        "student: {training: {epochs: 3}}  # with the pool, the steps of six epochs of labels",
         "distill: {soft_weight: 0.5, temperature: 1.0}",
         "evaluate: {baselines: [single, multitask]}",
     ]
