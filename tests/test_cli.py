@@ -799,6 +799,15 @@ def test_what_is_left_out_and_what_is_blank_is_said(run_folder: Path, tmp_path: 
     assert "blank" not in result.stderr
 
 
+def test_an_ending_is_refused_before_anything_is_read(run_folder: Path, tmp_path: Path) -> None:
+    result = call("predict", run_folder, tmp_path / "none.jsonl", "--out", tmp_path / "a.json")
+    assert result.exit_code == 2
+    assert "the ending '.json'" in result.stderr
+    result = call("report", run_folder, "--skip-bad-rows", 3)
+    assert result.exit_code == 2
+    assert "--skip-bad-rows" in result.stderr
+
+
 def test_answers_go_where_a_link_leads(run_folder: Path, tmp_path: Path) -> None:
     file = as_jsonl(tmp_path / "in", [{"text": "a good day"}])
     link, target = tmp_path / "link.jsonl", tmp_path / "target.jsonl"

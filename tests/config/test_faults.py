@@ -191,10 +191,104 @@ def test_positive_and_labels_must_be_classes(refuse: Refuse) -> None:
         TASK,
         "tasks.rte.classes=[yes, no]",
         "tasks.rte.positive=yse",
+        "tasks.rte.metric=f1",
         "tasks.rte.teachers={models: [m], labels: [yes, maybe]}",
     )
     has(said, "2 faults", "key 'tasks.rte.positive'", "nearest: 'yes'")
     has(said, "key 'tasks.rte.teachers.labels'", "the same labels")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "words"),
+    [
+        (["tasks.rte.positive=yes"], "tasks.rte.positive", "metric: f1"),
+        (
+            ["tasks.rte.teachers=false", "tasks.rte.temperature=2"],
+            "tasks.rte.temperature",
+            "without",
+        ),
+        (
+            ["tasks.rte.teachers=false", "tasks.rte.soft_weight=.2"],
+            "tasks.rte.soft_weight",
+            "without",
+        ),
+        (["teachers.tasks=[]", "distill.pool=p.csv"], "distill.pool", "a task with teachers"),
+        (["teachers.tasks=[]", "student.generations=2"], "student.generations", "1 where no task"),
+        (["evaluate={baselines: [], training: {epochs: 9}}"], "evaluate.training", "`single`"),
+        (["teachers={members: 1, cross_fit: true}"], "teachers.cross_fit", "members of 2"),
+        (["teachers.each=[{}, {}]"], "teachers.each", "as many as members, 3"),
+        (["teachers={layers: 9, members: 1, each: [{base: minilm}]}"], "teachers.layers", "1 to 6"),
+    ],
+)
+def test_what_nothing_would_read(
+    refuse: Refuse, arguments: list[str], key: str, words: str
+) -> None:
+    has(refuse(TASK, *arguments), f"key '{key}'", words)
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "words"),
+    [
+        ("kind: regression, range: [0, 1], temperature: 2", "temperature", "no temperature"),
+        (
+            "kind: regression, range: [0, 1], teachers: {models: [m], labels: [a, b]}",
+            "teachers.labels",
+            "no names",
+        ),
+    ],
+)
+def test_what_nothing_would_read_of_amounts(
+    refuse: Refuse, keys: str, key: str, words: str
+) -> None:
+    said = refuse(f"tasks:\n  a: {{{keys}, train: t, text: s}}\n")
+    has(said, f"key 'tasks.a.{key}'", words)
+
+
+TEXTS = "tasks:\n  a: {kind: translation, train: t, source: s, target: z}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "words"),
+    [
+        (["teachers.cross_fit=true"], "teachers.cross_fit", "members of 2"),
+        (
+            ["teachers={recipe: multitask, each: [{}, {}, {}]}"],
+            "teachers.each",
+            "as many as members, 1",
+        ),
+        (["student={layers: 2, architecture: {layers: 4}}"], "student.layers", "no second number"),
+    ],
+)
+def test_numbers_that_contradict_each_other_for_texts(
+    refuse: Refuse, arguments: list[str], key: str, words: str
+) -> None:
+    has(refuse(TEXTS, *arguments), f"key '{key}'", words)
+
+
+@pytest.mark.parametrize(
+    ("text", "argument", "todo"),
+    [
+        (TASK, "layers=3", "write it under `teachers:` or `student:`"),
+        (TASK, "student.epochs=3", "write it under `student.training:`"),
+        (TASK, "evaluate.epochs=3", "write it under `evaluate.training:`"),
+        (TEXTS, "beams=3", "write it under `decoding:`"),
+        (TEXTS, "student.vocabulary=900", "write it under `student.architecture:`"),
+        (TASK, "sed=1", "rename it to 'seed'"),
+        (TASK, "student.precision=fp32", "at the top of the file"),
+    ],
+)
+def test_where_an_unknown_key_belongs(refuse: Refuse, text: str, argument: str, todo: str) -> None:
+    has(refuse(text, argument), todo)
+
+
+def test_true_is_a_class_however_it_is_spelled(load: Load) -> None:
+    run = load(
+        TASK,
+        "tasks.rte.classes=['True', 'False']",
+        "tasks.rte.positive=true",
+        "tasks.rte.metric=f1",
+    )
+    assert run.tasks["rte"].space_options["positive"] == "true"
 
 
 @pytest.mark.parametrize("text", ["tasks:\n", "tasks: {}\n", "tasks: [a]\n", "seed: 1\n"])

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import assume, example, given, settings
@@ -26,6 +27,7 @@ from potstill.config import (
     parse_run,
     show,
 )
+from potstill.core.errors import RunFileError
 from potstill.core.files import digest_json
 from potstill.kinds import KINDS
 from potstill.training.settings import TrainSettings
@@ -228,7 +230,7 @@ def test_teachers_for_some_tasks(load: Load) -> None:
     assert run.trained_tasks == run.taught_tasks == ("b",)
     assert run.tasks["a"].teachers is False
     assert (run.pool_of("a"), run.pool_of("b")) == ((), ("others",))
-    assert load(text, "teachers.tasks=[]").taught_tasks == ()
+    assert load(text, "teachers.tasks=[]", "distill.pool=null").taught_tasks == ()
 
 
 def test_empty_sections_are_defaults(load: Load) -> None:
@@ -357,3 +359,10 @@ def test_an_arrow_stream_is_read_once() -> None:
     train = parse_run({"tasks": {"mood": task}}).tasks["mood"].train
     assert isinstance(train, pa.Table)
     assert train.equals(rows)
+
+
+def test_a_frame_is_no_name_of_a_column() -> None:
+    frame = pd.DataFrame({"t": ["good", "bad"]})
+    task = {"kind": "classification", "train": frame, "text": "t", "label": "t"}
+    with pytest.raises(RunFileError, match="'t', which is an input too"):
+        parse_run({"tasks": {"mood": task}})

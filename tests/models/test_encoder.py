@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from potstill.core.errors import BaseModelError
+from potstill.models.dropout import Dropout
 from potstill.models.encoder import (
     Encoder,
     Pooling,
@@ -357,6 +358,30 @@ def test_a_base_that_is_no_encoder(tmp_path: Path, base: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes())
     with pytest.raises(BaseModelError, match="cannot load"):
         load_encoder(tmp_path, pooling="mean")
+
+
+def test_a_dropout_that_attention_reads_follows_the_rate(tmp_path: Path) -> None:
+    """As ModernBERT has it: a number, not a module."""
+    config = ModernBertConfig(
+        vocab_size=40,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        pad_token_id=0,
+    )
+    ModernBertModel(config).save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path, pooling="mean", dropout=0.5)
+    encoder.train()
+    for module in encoder.modules():
+        if isinstance(module, Dropout):
+            module.p = 0.0  # so that only the weights of attention are dropped
+    drawn = []
+    for seed in (1, 1, 2):
+        encoder.noise.reseed(seed)
+        drawn.append(encoder(batch_of(ROWS)).pooled)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

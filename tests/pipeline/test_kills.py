@@ -222,9 +222,10 @@ def test_stopping_at_every_step_makes_one_step_at_a_time(
     steps: list[int] = []
     plain = _Fit._step
 
-    def counted(self: _Fit, group: object, step: int) -> None:
+    def counted(self: _Fit, group: object, step: int, nth: int) -> None:
         steps.append(step)
-        plain(self, group, step)  # type: ignore[arg-type]
+        assert nth == 0
+        plain(self, group, step, nth)  # type: ignore[arg-type]
         self.progress.stop.requested = "one step is enough"
 
     with monkeypatch.context() as patch:
@@ -283,7 +284,7 @@ def test_a_kill_after_the_last_step_does_not_cost_the_training(
         potstill.run(run)
     monkeypatch.setattr(files, "fault_hook", None)
 
-    def never(self: _Fit, group: object, step: int) -> None:
+    def never(self: _Fit, group: object, step: int, nth: int) -> None:
         raise AssertionError("the training was done again")
 
     with monkeypatch.context() as patch:

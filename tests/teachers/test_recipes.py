@@ -17,7 +17,7 @@ from potstill.tasks.task import Task, folds
 from potstill.teachers import finetune as finetune_module
 from potstill.teachers.finetune import finetune
 from potstill.teachers.member import Member
-from potstill.teachers.recipes import NetPlan, Recipe, spread_dropout, train_ensembles
+from potstill.teachers.recipes import NetPlan, Recipe, train_ensembles
 from potstill.training.network import load_encoder_network
 from potstill.training.prepare import TRAINING_FILE, Extra, NetworkPlan, train_network
 from potstill.training.settings import TrainSettings
@@ -77,7 +77,7 @@ def spy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spy:
 
 
 def nets(n: int) -> list[NetPlan]:
-    rates = spread_dropout(n, (0.1, 0.2, 0.3))
+    rates = [(0.1, 0.2, 0.3)[k % 3] for k in range(n)]
     plan = tiny_plan(Path("the base"))
     return [
         NetPlan(plan=plan, settings=tiny_settings(dropout=rate), seed=k)
@@ -204,10 +204,6 @@ def test_plain_and_cross_fitted_networks_are_not_mixed_up(spy: Spy) -> None:
     digests = [[m.digest for m in made["regression"]] for made in (plain, crossed, again)]
     assert digests[0] == digests[2]
     assert not set(digests[0]) & set(digests[1])
-
-
-def test_rates_in_turn() -> None:
-    assert spread_dropout(5, (0.1, 0.2, 0.3)) == [0.1, 0.2, 0.3, 0.1, 0.2]
 
 
 # -- real networks ------------------------------------------------------------------------------

@@ -203,12 +203,13 @@ def report(
     """Draw report.html again from the results of a finished run."""
     if run_file.is_dir():
         with errors(debug):
-            if overrides:
+            said = {"--set": (overrides or [""])[0], "--skip-bad-rows": skip_bad_rows}
+            for option in (name for name, value in said.items() if value):
                 raise UsageError(
-                    "--set",
-                    got=f"{overrides[0]} beside the folder {run_file}",
+                    option,
+                    got=f"{said[option]} beside the folder {run_file}",
                     wanted="a run file: what a folder's run was asked is fixed",
-                    todo="leave --set out, or name the run file",
+                    todo=f"leave {option} out, or name the run file",
                 )
             from potstill.pipeline.run_folder import draw_report
 

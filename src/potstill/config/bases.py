@@ -81,7 +81,7 @@ def _nets(teachers: Teachers, student: Student, base: str) -> Iterator[_Net]:
         if not each:
             yield common
         for i, own in enumerate(each):
-            same = own.base in (None, teachers.base)
+            same = own.base in (None, common.base)
             shared = own.layers is None and same
             yield _Net(
                 side=side,

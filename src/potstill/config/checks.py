@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from pydantic_core import PydanticCustomError
 
 from potstill.config.faults import KeyPath, choices
 from potstill.config.fields import refusal
-from potstill.config.sections import Distill, Teachers
+from potstill.config.given import GivenModels
+from potstill.config.sections import PAPER_RECIPE, Distill, Evaluate, Student, Teachers
 from potstill.config.tasks import Task
 
 Errors = list[tuple[KeyPath, PydanticCustomError]]
 
 
-def check_across(tasks: Mapping[str, Task], teachers: Teachers, distill: Distill) -> Errors:
-    """All contradictions between tasks, teachers and distilling, each with its key path."""
+def check_across(
+    tasks: Mapping[str, Task],
+    teachers: Teachers,
+    student: Student,
+    distill: Distill,
+    evaluate: Evaluate,
+) -> Errors:
+    """All contradictions between the sections, each with its key path."""
     errors: Errors = []
+    taught = {
+        name
+        for name, task in tasks.items()
+        if task.teachers is not False
+        and (task.teachers is not True or teachers.tasks is None or name in teachers.tasks)
+    }
     errors += _check_names("tasks", teachers.tasks, tasks)
     errors += _check_names("select_on", teachers.select_on, tasks)
     errors += _check_teachers(tasks, teachers)
-    errors += _check_pools(tasks, teachers, distill)
+    errors += _check_pools(tasks, taught, distill)
+    errors += _check_unread(tasks, taught, student, evaluate)
     errors += _check_objective(tasks, distill)
     return errors
 
@@ -69,14 +83,63 @@ def _check_teachers(tasks: Mapping[str, Task], teachers: Teachers) -> Errors:
     return errors
 
 
-def _check_pools(tasks: Mapping[str, Task], teachers: Teachers, distill: Distill) -> Errors:
+def check_members(teachers: Teachers) -> Errors:
+    """Numbers of networks that do not fit; ``teachers`` with the defaults of its tasks' kinds."""
     errors: Errors = []
-    taught = {
-        name
-        for name, task in tasks.items()
-        if task.teachers is not False
-        and (task.teachers is not True or teachers.tasks is None or name in teachers.tasks)
-    }
+    if teachers.cross_fit and teachers.members < 2:
+        error = refusal(
+            "members of 2 or more: with one, no member has not seen a row",
+            got=f"cross_fit with {teachers.members} member",
+            todo="set `members: 3`, or remove cross_fit",
+        )
+        errors.append((("teachers", "cross_fit"), error))
+    if teachers.each and len(teachers.each) != teachers.n_nets:
+        name = "nets" if teachers.recipe == PAPER_RECIPE else "members"
+        error = refusal(
+            f"as many as {name}, {teachers.n_nets}",
+            got=f"{len(teachers.each)} entries",
+            todo=f"list every network, or set `{name}`",
+        )
+        errors.append((("teachers", "each"), error))
+    return errors
+
+
+_UNLABELLED = ("regression", "ranking", "span")
+"""Kinds whose models have no outputs that could be named."""
+
+
+def _check_unread(
+    tasks: Mapping[str, Task], taught: Collection[str], student: Student, evaluate: Evaluate
+) -> Errors:
+    """Keys that nothing would read."""
+    errors: Errors = []
+
+    def unread(path: KeyPath, wanted: str, todo: str = "remove it") -> None:
+        errors.append((path, refusal(wanted, todo=todo)))
+
+    for name, task in tasks.items():
+        for key in ("soft_weight", "temperature"):
+            if getattr(task, key) is not None and name not in taught:
+                unread(("tasks", name, key), "no such key for a task without teachers")
+        if task.kind == "regression" and task.temperature is not None:
+            unread(("tasks", name, "temperature"), "no such key: an amount has no temperature")
+        given = task.teachers
+        if isinstance(given, GivenModels) and given.labels and task.kind in _UNLABELLED:
+            unread(
+                ("tasks", name, "teachers", "labels"),
+                f"no such key: outputs of a model for {task.kind} have no names",
+            )
+    if student.generations > 1 and not taught:
+        wanted = "1 where no task has teachers: there is nothing that later ones could learn"
+        unread(("student", "generations"), wanted)
+    if evaluate.training.given() and "single" not in evaluate.baselines:
+        wanted = "`single` among the baselines, the only one that this training is of"
+        unread(("evaluate", "training"), wanted, "add it there, or remove this key")
+    return errors
+
+
+def _check_pools(tasks: Mapping[str, Task], taught: Collection[str], distill: Distill) -> Errors:
+    errors: Errors = []
     for name, task in tasks.items():
         if not task.pool:
             continue
@@ -91,7 +154,10 @@ def _check_pools(tasks: Mapping[str, Task], teachers: Teachers, distill: Distill
             errors.append((path, _no_others()))
     if distill.pool:
         path = ("distill", "pool")
-        if "rest" in _words(distill.pool) and not any(tasks[name].rows for name in taught):
+        if not taught:
+            wanted = "a task with teachers: nobody else can say what pool rows mean"
+            errors.append((path, refusal(wanted, got="a pool, and no teacher", todo="remove it")))
+        elif "rest" in _words(distill.pool) and not any(tasks[name].rows for name in taught):
             errors.append((path, _nothing_left("the tasks with teachers have")))
         if "others" in _words(distill.pool) and len(tasks) == 1:
             errors.append((path, _no_others()))

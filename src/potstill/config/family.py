@@ -95,6 +95,10 @@ def check_family(
         wanted = "no such key: a token stands before every source already"
         errors.append((("student", "task_token"), refusal(wanted, todo="remove it")))
     errors += _check_sizes(architecture, sides)
+    for name, side in sides.items():
+        if side.layers is not None and "layers" in side.architecture.given():
+            error = refusal("no second number of layers", todo="remove it, or that of architecture")
+            errors.append(((name, "layers"), error))
     for place, section in trainings.items():
         for key in ("head_dropout", "head_learning_rate"):
             default = Training.model_fields[key].default  # a shown run file has it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -25,6 +26,8 @@ from potstill.kinds import KINDS
 
 PYTHON = "the run given in Python"
 
+_SURELY = 0.85  # similarity from which a key is another one, misspelt
+_OF_TEXTS = ("architecture", "decoding")
 _LATER_KEYS = frozenset({"image", "size", "features", "experts", "top_k"})
 _MENDED = "mend the value (each key's meaning and default: docs/run-file.md)"
 _WANTED = {
@@ -222,19 +225,35 @@ def _unknown_key(path: KeyPath, data: Mapping[str, Any]) -> tuple[str, str, str]
     near = nearest(key, known)
     if key in _LATER_KEYS:
         return f"the key '{key}', which is not in this version", choices(known), "remove it"
-    if near is None:
-        homes = [
-            name
-            for name, field in RunFile.model_fields.items()
-            if name != "tasks"
-            and any(key in inner.model_fields for inner in sections_in(field.annotation))
-        ]
-        if key in RunFile.model_fields:
-            todo = f"write `{key}:` at the top of the file, not under '{dotted(path[:-1])}'"
-        elif homes:
-            todo = f"write it under `{homes[0]}:`"
-        else:
-            todo = "remove it, or choose one of the known keys"
-    else:
+    alike = 0.0 if near is None else SequenceMatcher(None, key, near).ratio()
+    own = [] if section is None else _homes(key, section, data)
+    if near is not None and (alike > _SURELY or not (own or _homes(key, RunFile, data))):
         todo = f"rename it to '{near}', if that is what you mean"
+    elif own:
+        todo = "write it under " + " or ".join(f"`{dotted((*path[:-1], name))}:`" for name in own)
+    elif key in RunFile.model_fields:
+        todo = f"write `{key}:` at the top of the file, not under '{dotted(path[:-1])}'"
+    elif homes := _homes(key, RunFile, data):
+        todo = "write it under " + " or ".join(f"`{name}:`" for name in homes)
+    else:
+        todo = "remove it, or choose one of the known keys"
     return f"the unknown key '{key}'", choices(known, key), todo
+
+
+def _homes(key: str, section: type[Section], data: Mapping[str, Any]) -> list[str]:
+    """The sections of a section that have a key; of what only texts need, where nothing else."""
+    homes = [
+        name
+        for name, field in section.model_fields.items()
+        if name not in ("tasks", "each")
+        and any(key in inner.model_fields for inner in sections_in(field.annotation))
+    ]
+    return [name for name in homes if name not in _OF_TEXTS or _says(data)] or homes
+
+
+def _says(data: Mapping[str, Any]) -> bool:
+    """Whether some task seems to say texts."""
+    tasks = data.get("tasks")
+    rows = tasks.values() if isinstance(tasks, Mapping) else ()
+    kinds = [str(task.get("kind")) for task in rows if isinstance(task, Mapping)]
+    return any(kind in KINDS and KINDS[kind].generates for kind in kinds)

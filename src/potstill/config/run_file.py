@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo, model_validator
 
-from potstill.config.checks import check_across
+from potstill.config.checks import check_across, check_members
 from potstill.config.family import check_family
 from potstill.config.fields import (
     BUNDLED_BASE,
@@ -121,7 +121,7 @@ class RunFile(Section):
 
     @model_validator(mode="after")
     def _derive(self, info: ValidationInfo) -> RunFile:
-        errors = check_across(self.tasks, self.teachers, self.distill)
+        errors = check_across(self.tasks, self.teachers, self.student, self.distill, self.evaluate)
         errors += check_family(
             self.tasks,
             self.teachers,
@@ -142,6 +142,8 @@ class RunFile(Section):
         context = info.context if isinstance(info.context, Context) else None
         if self.generates:
             self._derive_sequences()
+        if errors := check_members(self.teachers):
+            raise refusals("run file", errors)
         taught = self._trained()
         changes: dict[str, Any] = {
             "tasks": taught,

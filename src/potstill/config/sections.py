@@ -55,7 +55,10 @@ class Member(Section):
     layers: int | None = Field(
         default=None,
         ge=1,
-        description="Layers kept of its base, evenly spaced; null: as teachers say.",
+        description=(
+            "Layers kept of its base, evenly spaced; null: as teachers say, where the base is "
+            "theirs."
+        ),
     )
     dropout: float | None = Field(
         default=None,
@@ -67,7 +70,10 @@ class Member(Section):
         default=None,
         ge=0,
         lt=2**32,
-        description="Its seed, 0 to 4294967295; null: from the run's seed and its position.",
+        description=(
+            "Its seed, 0 to 4294967295, the same in every repetition; null: from the run's seed "
+            "and its position."
+        ),
     )
 
 
@@ -169,21 +175,6 @@ class Teachers(Section):
                         "`members`",
                     )
                     errors.append(((key,), error))
-            if self.cross_fit and self.members < 2:
-                error = refusal(
-                    "members of 2 or more: with one, no member has not seen a row",
-                    got=f"cross_fit with {self.members} member",
-                    todo="set `members: 3`, or remove cross_fit",
-                )
-                errors.append((("cross_fit",), error))
-        if self.each and len(self.each) != self.n_nets:
-            name = "nets" if self.recipe == PAPER_RECIPE else "members"
-            error = refusal(
-                f"as many as {name}, {self.n_nets}",
-                got=f"{len(self.each)} entries",
-                todo=f"list every network, or change `{name}`",
-            )
-            errors.append((("each",), error))
         if errors:
             raise refusals("teachers", errors)
         return self

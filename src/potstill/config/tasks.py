@@ -25,6 +25,7 @@ from potstill.config.fields import (
     refusals,
 )
 from potstill.config.given import GivenModels, TaskTeachers
+from potstill.kinds.classification import as_spelled
 
 
 def _texts(value: object) -> object:
@@ -144,7 +145,8 @@ class Task(Section):
                     got=f"'{label}', which is an input too",
                     todo="name the column that holds the labels",
                 )
-                keys = [k for k in type(self).model_fields if getattr(self, k) == label]
+                values = {k: getattr(self, k) for k in type(self).model_fields}
+                keys = [k for k, v in values.items() if isinstance(v, str) and v == label]
                 at = next((k for k in keys if k == "label"), keys[-1])
                 raise refusals("task", [((at,), error)])
         return self
@@ -176,15 +178,23 @@ class ClassificationTask(Task):
 
     @model_validator(mode="after")
     def _labels_agree(self) -> ClassificationTask:
-        if self.classes is None:
-            return self
         errors: list[tuple[KeyPath, PydanticCustomError]] = []
-        if self.positive is not None and self.positive not in self.classes:
-            wanted = choices(self.classes, self.positive)
-            error = refusal(wanted, got=f"'{self.positive}', which is not among `classes`")
+        if self.positive is not None and self.metric != "f1":
+            wanted = "`metric: f1`, the only one that has a positive class"
+            todo = "set it, or remove `positive`"
+            error = refusal(wanted, got=f"the metric {self.metric}", todo=todo)
             errors.append((("positive",), error))
         given = self.teachers.labels if isinstance(self.teachers, GivenModels) else None
-        if given is not None and set(given) != set(self.classes):
+        if self.classes is None:
+            if errors:
+                raise refusals("task", errors)
+            return self
+        positive = None if self.positive is None else as_spelled(self.positive, self.classes)
+        if positive is not None and positive not in self.classes:
+            wanted = choices(self.classes, positive)
+            error = refusal(wanted, got=f"'{self.positive}', which is not among `classes`")
+            errors.append((("positive",), error))
+        if given is not None and {as_spelled(g, self.classes) for g in given} != set(self.classes):
             error = refusal(
                 "the same labels as `classes`: " + ", ".join(self.classes), got=", ".join(given)
             )

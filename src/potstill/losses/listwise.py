@@ -7,7 +7,7 @@ by segment sums, without padding. G is the number of groups. Knows no task.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 
@@ -24,7 +24,7 @@ def listwise_cross_entropy(
         scores: Unnormalised scores (logits), *not* yet divided by the temperature.
         target_probabilities: Probabilities that sum to 1 within each group, for soft targets
             *already* at the temperature (`group_softmax` of a member's scores, mean over
-            members). A group of zeros has no target: its loss is 0 (see `groups_with_target`).
+            members). A group of zeros has no target: its loss is 0.
         groups: Group of each row, 0 to G - 1.
         temperature: T > 0; 1 for hard targets.
         n_groups: G; by default the largest group + 1, which on an accelerator waits for it.
@@ -133,17 +133,6 @@ def relevance_to_probabilities(
     count = _n_groups(groups) if n_groups is None else n_groups
     totals = _group_sum(relevance, groups, count)
     return relevance / torch.where(totals > 0, totals, 1.0)[groups]
-
-
-def groups_with_target(
-    target_probabilities: Float[Tensor, " B"],
-    groups: Int64[Tensor, " B"],
-    n_groups: int | None = None,
-) -> Bool[Tensor, " G"]:
-    """Whether each group has a target at all: the groups over which a mean should go."""
-    _check_groups(target_probabilities, groups)
-    count = _n_groups(groups) if n_groups is None else n_groups
-    return _group_sum(target_probabilities.float(), groups, count) > 0
 
 
 def _n_groups(groups: Tensor) -> int:

@@ -106,7 +106,8 @@ class Encoder(nn.Module):
     Args:
         backbone: A transformers encoder without pooler.
         pooling: How tokens become one vector.
-        dropout: Rate for every dropout in the encoder; None keeps the base's own rates.
+        dropout: Rate for every dropout that the encoder has; None keeps the base's own rates. A
+            ModernBERT whose configuration has none leaves out that of the attention's output.
     """
 
     def __init__(
@@ -125,6 +126,9 @@ class Encoder(nn.Module):
                     rate = child.p if dropout is None else dropout
                     setattr(parent, name, Dropout(rate, self.noise))
                     parent.__dict__["noise"] = self.noise  # read by the attention below
+            own = getattr(parent, "attention_dropout", None)  # a number that attention reads
+            if dropout is not None and isinstance(own, float):
+                parent.__dict__.update(attention_dropout=dropout, noise=self.noise)
         cast_once(backbone)
         self._narrow: tuple[object, PreTrainedModel] | None = None  # in a tuple: not a submodule
         self._narrow_users: list[None] = []

@@ -34,6 +34,21 @@ class Sink(Protocol):
         """Take some rows."""
 
 
+def need_ending(out: Path) -> None:
+    """Check that answers can be written in the form that a file's name says.
+
+    Raises:
+        UsageError: It has another ending.
+    """
+    if out.suffix not in _ENDINGS:
+        raise UsageError(
+            f"--out {out}",
+            got=f"the ending '{out.suffix}'",
+            wanted=", ".join(_ENDINGS),
+            todo="give the file one of these endings",
+        )
+
+
 @contextmanager
 def answer_sink(out: Path | None, kinds: Mapping[str, Kind]) -> Iterator[Sink]:
     """Where answers go: jsonl, csv or parquet by the file's name, which appears when all is well.
@@ -48,13 +63,7 @@ def answer_sink(out: Path | None, kinds: Mapping[str, Kind]) -> Iterator[Sink]:
     if out is None:
         yield _Lines(sys.stdout.buffer)
         return
-    if out.suffix not in _ENDINGS:
-        raise UsageError(
-            f"--out {out}",
-            got=f"the ending '{out.suffix}'",
-            wanted=", ".join(_ENDINGS),
-            todo="give the file one of these endings",
-        )
+    need_ending(out)
     if out.suffix in _TABLES:
         _need_own_columns(out, kinds)
     with atomic_writer(out) as file:

@@ -13,7 +13,7 @@ from potstill.core.errors import DataError, UsageError
 from potstill.core.files import need_file_place
 from potstill.core.progress import Progress
 from potstill.export.bundle import is_bundle
-from potstill.pipeline.answer_files import answer_sink
+from potstill.pipeline.answer_files import answer_sink, need_ending
 from potstill.serving.predictor import BundlePredictor
 from potstill.tasks.inputs import Reader
 from potstill.tasks.predictor import Predictor, readers_of
@@ -56,6 +56,7 @@ def predict_file(
     """
     if out is not None:
         need_file_place(out, f"--out {out}")
+        need_ending(out)
         out = out.resolve() if out.is_symlink() else out  # the link stays, its target changes
     loaded: Predictor
     if is_bundle(student):

@@ -264,7 +264,12 @@ def _label_order(model: PreTrainedModel, member: Member, task: Task) -> list[int
         raise _mismatch(member, task, numbered, [*classes, "numbered from 0"])
     if not classes:
         if model.config.num_labels != 1:
-            raise _mismatch(member, task, given, ["one output"])
+            raise MismatchError(
+                f"teacher {member.folder} of task '{task.name}'",
+                got=f"{model.config.num_labels} outputs",
+                wanted=f"one: an amount is what a model for {task.kind.name} says",
+                todo="name a model with one output (`num_labels: 1`), or give its `scores:`",
+            )
         return [0]
     if sorted(given) != sorted(classes) or len(given) != model.config.num_labels:
         raise _mismatch(member, task, given, list(classes))

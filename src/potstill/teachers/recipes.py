@@ -156,8 +156,3 @@ def _member(stage: Stage, task: str, k: int, fold: tuple[int, int] | None) -> Me
 
 def _mean_dev(stage: Stage, tasks: Sequence[str]) -> float:
     return sum(best_dev(stage.folder, task) for task in tasks) / len(tasks)
-
-
-def spread_dropout(n_nets: int, rates: Sequence[float]) -> list[float]:
-    """The dropout rate of each network: the rates in turn (0.1, 0.2, 0.3, 0.1, …)."""
-    return [rates[k % len(rates)] for k in range(n_nets)]

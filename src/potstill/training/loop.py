@@ -177,7 +177,7 @@ class _Fit:
         if done_before:
             self.progress.log("continue", training=self.name, batches_done=done_before)
         with self.progress.bar(self.name, total, done_before) as bar:
-            seen = 0
+            seen, step, nth = 0, -1, 0
             for epoch, batches in enumerate(self.plan):
                 if self._out_of_patience(epoch):
                     break
@@ -189,6 +189,9 @@ class _Fit:
                     if len(group) < self.step_batches and seen < first + len(batches):
                         continue
                     group, step_of = [], group
+                    # Where steps are fewer than planned, each stands where its last batch did.
+                    last, step = step, steps_before + (seen - first - 1) // self.step_batches
+                    nth = nth + 1 if step == last else 0  # the end of an epoch may stand there too
                     if seen <= state.batches_done:
                         continue
                     stop = self.progress.stop.reason
@@ -199,8 +202,7 @@ class _Fit:
                         self.progress.stop.check(
                             f"{self.name}, {state.batches_done} of {total} batches"
                         )
-                    # Where steps are fewer than planned, each stands where its last batch did.
-                    self._step(step_of, steps_before + (seen - first - 1) // self.step_batches)
+                    self._step(step_of, step, nth)
                     bar.advance(seen - state.batches_done)
                     state.batches_done = seen
                 if epoch >= state.epochs_done:
@@ -237,10 +239,11 @@ class _Fit:
         if self.balance is not None:
             self.state.balance = self.balance.to_json()
 
-    def _step(self, group: Sequence[PlannedBatch], step: int) -> None:
-        """One optimiser step over the batches of ``group``."""
+    def _step(self, group: Sequence[PlannedBatch], step: int, nth: int) -> None:
+        """One optimiser step over the batches of ``group``, the ``nth`` of this number."""
         # Seeded by the step alone: a continued run draws the same masks.
-        seed = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0]
+        entropy = [self.seed, step, *([nth] if nth else [])]
+        seed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
         self.learner.noise.reseed(int(seed >> 1))
         rate = learning_rate_at(step, self.n_steps, self.settings)
         set_learning_rate(self.optimiser, rate)
