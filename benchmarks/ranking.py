@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=1500)
     parser.add_argument("--test-questions", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
     train = sentences(args.data / "squad" / "train.parquet", args.questions, rng)
@@ -55,11 +56,13 @@ def main() -> None:
         "seed": args.seed,
         "training": {"max_tokens": 96},
     }
-    ranking = potstill.run(asked | {"tasks": {"sentence": task("ranking", train, test)}})
+    ranking = potstill.run(
+        asked | {"tasks": {"sentence": task("ranking", train, test)}}, jobs=args.jobs
+    )
     scores["listwise student"] = answers(ranking.student, test, "prediction")
     alone: dict[str, Any] = {"evaluate": {"baselines": []}}  # of them nothing is scored
     pointwise = potstill.run(
-        asked | alone | {"tasks": {"sentence": task("classification", train, test)}}
+        asked | alone | {"tasks": {"sentence": task("classification", train, test)}}, jobs=args.jobs
     )
     scores["pointwise student"] = answers(pointwise.student, test, "scores")
     mrr = metric("mrr")
