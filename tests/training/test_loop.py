@@ -19,6 +19,7 @@ from potstill.core.errors import PotstillError
 from potstill.core.files import read_signed_json
 from potstill.core.progress import Progress
 from potstill.metrics.metric import Ints, Metric, Numbers
+from potstill.models.dropout import Noise
 from potstill.tasks.batches import plan_epochs, rows_per_batch
 from potstill.training import loop
 from potstill.training.feed import DevFeed, Feed, SoftFeed
@@ -312,6 +313,28 @@ def test_pool_rows_need_no_pass_once_distilling_has_stopped(
     ]
     assert len(after) <= 6  # 16 rows in batches of four, by length; there were ten batches planned
     assert all(math.isfinite(loss) for _, loss in trained.result.state.loss)
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_no_two_steps_draw_the_same_masks(
+    one: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int
+) -> None:
+    """Also where batches are joined, and the last step of an epoch stands where one stood."""
+    pool = toy_task(train=40, dev=8, seed=1).train.take(np.arange(16, 40)).without_labels()
+    soft = soft_extra(teacher_dev=0.5, stop_margin=0.0).soft
+    assert soft is not None
+    soft = dataclasses.replace(
+        soft,
+        targets=np.tile(np.array([0.9, 0.1], np.float32), (40, 1)),
+        weights=np.array([0] * 16 + [1] * 24, np.float32),
+    )
+    one.extras = {"classification": Extra(pool=pool, soft=soft)}
+    one.settings = tiny_settings(epochs=12, batch=4, accumulate=accumulate)
+    one.change = scripted([0.6, *([0.5] * 11)])
+    drawn: list[int] = []
+    monkeypatch.setattr(Noise, "reseed", lambda _, seed: drawn.append(seed))
+    one.run(tmp_path / "run")
+    assert len(set(drawn)) == len(drawn) > 20
 
 
 # -- precision and faults -----------------------------------------------------------------------
