@@ -57,7 +57,8 @@ def predict_file(
     if out is not None:
         need_file_place(out, f"--out {out}")
         need_ending(out)
-        out = out.resolve() if out.is_symlink() else out  # the link stays, its target changes
+        if out.is_symlink() and out.resolve().suffix == out.suffix:
+            out = out.resolve()  # the link stays, its target changes
     loaded: Predictor
     if is_bundle(student):
         if (device, precision) not in (("auto", "auto"), ("cpu", "auto")):
