@@ -281,9 +281,8 @@ def test_pool_rows_learn_from_targets_alone(base: Path) -> None:
         assert loss_of(feed, soft_on=False) == pytest.approx(nll, rel=1e-5)
 
 
-def test_pool_rows_need_no_pass_once_distilling_has_stopped(
-    one: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def pool_extra() -> Extra:
+    """24 rows without labels behind 16 with, of which only those without have soft targets."""
     pool = toy_task(train=40, dev=8, seed=1).train.take(np.arange(16, 40)).without_labels()
     soft = soft_extra(teacher_dev=0.5, stop_margin=0.0).soft
     assert soft is not None
@@ -292,7 +291,13 @@ def test_pool_rows_need_no_pass_once_distilling_has_stopped(
         targets=np.tile(np.array([0.9, 0.1], np.float32), (40, 1)),
         weights=np.array([0] * 16 + [1] * 24, np.float32),
     )
-    one.extras = {"classification": Extra(pool=pool, soft=soft)}
+    return Extra(pool=pool, soft=soft)
+
+
+def test_pool_rows_need_no_pass_once_distilling_has_stopped(
+    one: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.extras = {"classification": pool_extra()}
     one.settings = tiny_settings(epochs=3, batch=4)
     one.change = scripted([0.4, 0.6, 0.7])
     encode, encoded = EncoderLearner.outputs, []
@@ -320,15 +325,7 @@ def test_no_two_steps_draw_the_same_masks(
     one: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int
 ) -> None:
     """Also where batches are joined, and the last step of an epoch stands where one stood."""
-    pool = toy_task(train=40, dev=8, seed=1).train.take(np.arange(16, 40)).without_labels()
-    soft = soft_extra(teacher_dev=0.5, stop_margin=0.0).soft
-    assert soft is not None
-    soft = dataclasses.replace(
-        soft,
-        targets=np.tile(np.array([0.9, 0.1], np.float32), (40, 1)),
-        weights=np.array([0] * 16 + [1] * 24, np.float32),
-    )
-    one.extras = {"classification": Extra(pool=pool, soft=soft)}
+    one.extras = {"classification": pool_extra()}
     one.settings = tiny_settings(epochs=12, batch=4, accumulate=accumulate)
     one.change = scripted([0.6, *([0.5] * 11)])
     drawn: list[int] = []
