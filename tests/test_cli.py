@@ -759,10 +759,12 @@ def test_a_faulty_last_row_is_said_before_the_first_is_answered(
 
     monkeypatch.setattr(prediction, "_CHUNK_ROWS", 2)
     monkeypatch.setattr(Predictor, "answer", answered)
-    file = as_jsonl(tmp_path / "in", [*mixed_rows(6), {"text": 7}])
+    faulty = [{"text": 7}, {"text": "a good day"}, {"text": None}]
+    file = as_jsonl(tmp_path / "in", [*mixed_rows(6), *faulty])
     result = call("predict", run_folder, file, "--out", tmp_path / "out.jsonl", *PREDICT[:-1])
     assert result.exit_code == 1
     assert "line 7, column 'text'" in result.stderr
+    assert "one of 2 such values of the file" in result.stderr
 
 
 def test_the_file_that_is_read_is_not_overwritten(run_folder: Path, tmp_path: Path) -> None:

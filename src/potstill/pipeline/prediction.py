@@ -152,17 +152,25 @@ class _Plan:
         """Read all values once: a faulty one at the end would cost the answers of all before it.
 
         Raises:
-            DataError: A value is missing or cannot be read, with its row.
+            DataError: Values are missing or cannot be read: the first, and how many.
             Stopped: Stop was requested.
         """
+        first: DataError | None = None
+        n_faulty = 0
         with progress.bar("looking through", self.n_rows) as bar:
             for places, table in self.chunks(file):
                 where = _where(file, places)
                 progress.stop.check(f"looking through {where(0)}")
                 for i, column, reader, value in self.values(student, table):
                     if (fault := reader.value_fault(value)) is not None:
-                        raise reader.refusal(fault, column, where(i))
+                        first = first or reader.refusal(fault, column, where(i))
+                        n_faulty += 1
                 bar.advance(len(places))
+        if first is not None:
+            more = f" (one of {n_faulty:,} such values of the file)" if n_faulty > 1 else ""
+            raise DataError(
+                first.thing, got=f"{first.got}{more}", wanted=first.wanted, todo=first.todo
+            )
 
     def answer(
         self,
