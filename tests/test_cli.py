@@ -759,7 +759,7 @@ def test_a_faulty_last_row_is_said_before_the_first_is_answered(
 
     monkeypatch.setattr(prediction, "_CHUNK_ROWS", 2)
     monkeypatch.setattr(Predictor, "answer", answered)
-    faulty = [{"text": 7}, {"text": "a good day"}, {"text": None}]
+    faulty: list[dict[str, object]] = [{"text": 7}, {"text": "a good day"}, {"text": None}]
     file = as_jsonl(tmp_path / "in", [*mixed_rows(6), *faulty])
     result = call("predict", run_folder, file, "--out", tmp_path / "out.jsonl", *PREDICT[:-1])
     assert result.exit_code == 1

@@ -33,10 +33,10 @@ from potstill.models.encoder import (
     TokenBatch,
     build_encoder,
     load_encoder,
-    longest_text,
     save_encoder,
 )
 from potstill.models.multitask import LinearHead, MultiTaskModel
+from potstill.models.weights import longest_text
 from tests.toys import make_base
 
 both_poolings = pytest.mark.parametrize("pooling", ["mean", "cls"])

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
-import safetensors.torch
 import torch
-import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,6 +26,7 @@ from potstill.core.files import write_bytes, write_text
 from potstill.models.attention import ATTENTION, cast_once
 from potstill.models.base_folder import check_weights
 from potstill.models.dropout import Dropout, Noise
+from potstill.models.weights import longest_text, refuse_unfit, silence, tensors_to_bytes
 
 Pooling = Literal["mean", "cls"]
 
@@ -339,15 +338,6 @@ def load_encoder(
     return _finish(backbone, pooling, layers, dropout)
 
 
-def refuse_unfit(model: nn.Module, missing: Iterable[str]) -> None:
-    """Raise ValueError if a model's file lacks weights, or some of them are no numbers."""
-    unfit = [name for name, tensor in model.named_parameters() if not tensor.isfinite().all()]
-    for names, how in ((sorted(missing), "lack"), (unfit, "are not all numbers:")):
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise ValueError(f"its weights {how} {names[0]}{more}")
-
-
 def build_encoder(config_file: Path, *, pooling: Pooling, dropout: float | None = None) -> Encoder:
     """An encoder with the architecture of ``config_file`` and weights that are still to come."""
     settings = json.loads(config_file.read_text(encoding="utf-8"))
@@ -365,13 +355,6 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
     write_bytes(folder / "model.safetensors", tensors_to_bytes(encoder.backbone.state_dict()))
 
 
-def tensors_to_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    """Safetensors bytes of a state dict, with the format mark that transformers asks for."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data: bytes = safetensors.torch.save(plain, {"format": "pt", **(metadata or {})})
-    return data
-
-
 def _finish(
     backbone: PreTrainedModel, pooling: Pooling, layers: int | None, dropout: float | None
 ) -> Encoder:
@@ -381,19 +364,6 @@ def _finish(
     if layers is not None:
         encoder.keep_layers(layers)
     return encoder
-
-
-def longest_text(model: PreTrainedModel) -> int | None:
-    """Tokens of the longest text for which a model has positions; None for no limit."""
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if limit is None or limit < 1:
-        return None
-    unused = 0
-    for name, module in model.named_modules():
-        # RoBERTa counts positions from behind its padding id: 514 of them are 512 tokens.
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            unused = 0 if module.padding_idx is None else module.padding_idx + 1
-    return int(limit) - unused
 
 
 def _narrowed(backbone: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
@@ -426,18 +396,3 @@ def _layers(backbone: PreTrainedModel) -> nn.ModuleList:
         wanted="an encoder such as BERT, RoBERTa, DistilBERT or MiniLM",
         todo="choose another base",
     )
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Keep transformers' load reports and bars off the user's screen."""
-    level = transformers.logging.get_verbosity()
-    bars = transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.logging.enable_progress_bar()

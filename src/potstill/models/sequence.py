@@ -28,8 +28,8 @@ from potstill.core.files import write_bytes, write_text
 from potstill.models.attention import ATTENTION
 from potstill.models.base_folder import check_weights
 from potstill.models.dropout import Noise
-from potstill.models.encoder import refuse_unfit, silence, tensors_to_bytes
 from potstill.models.pieces import END
+from potstill.models.weights import refuse_unfit, silence, tensors_to_bytes
 
 _TIED = ("lm_head.weight", "model.encoder.embed_tokens", "model.decoder.embed_tokens")
 _LAYERS = ("encoder_layers", "decoder_layers")

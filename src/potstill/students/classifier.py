@@ -22,8 +22,8 @@ from transformers import BertConfig, BertModel
 from potstill.core.errors import UsageError
 from potstill.core.files import write_bytes, write_json, write_text
 from potstill.kinds import Kind
-from potstill.models.encoder import tensors_to_bytes
 from potstill.models.multitask import LinearHead
+from potstill.models.weights import tensors_to_bytes
 from potstill.training.network import Network
 
 _AT_WORDS = {"words": "BertForTokenClassification", "passage": "BertForQuestionAnswering"}

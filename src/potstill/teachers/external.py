@@ -27,9 +27,9 @@ from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, DataError, MismatchError
 from potstill.kinds.classification import as_spelled
 from potstill.models.base_folder import check_weights
-from potstill.models.encoder import longest_text, refuse_unfit, silence
 from potstill.models.token_rows import TokenRows, padded_lengths, pick_slots
 from potstill.models.tokenizer import load_tokenizer
+from potstill.models.weights import longest_text, refuse_unfit, silence
 from potstill.tasks.batches import token_batches
 from potstill.tasks.pools import whole_groups
 from potstill.tasks.task import Task

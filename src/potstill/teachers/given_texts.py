@@ -20,8 +20,8 @@ from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, DataError, MismatchError
 from potstill.core.files import changed, verify
 from potstill.models.base_folder import STUDENT_FILE, check_weights
-from potstill.models.encoder import refuse_unfit, silence
 from potstill.models.pieces import Decoding, PieceTokenizer, load_pieces
+from potstill.models.weights import refuse_unfit, silence
 from potstill.tasks.batches import token_batches
 from potstill.tasks.inputs import Columns, text_fault
 from potstill.tasks.predictor import TaskHead

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from potstill.core.errors import ArtefactError
 from potstill.core.files import digest_file, read_signed_json, write_bytes, write_signed_json
-from potstill.models.encoder import tensors_to_bytes
+from potstill.models.weights import tensors_to_bytes
 
 POINTER = "checkpoint.json"
 SCRATCH = (POINTER, "checkpoint-*.safetensors", "best-*.safetensors")

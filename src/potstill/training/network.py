@@ -28,11 +28,11 @@ from potstill.models.encoder import (
     build_encoder,
     load_encoder,
     save_encoder,
-    tensors_to_bytes,
 )
 from potstill.models.multitask import MultiTaskModel
 from potstill.models.token_rows import TokenRows
 from potstill.models.tokenizer import TextTokenizer, load_tokenizer
+from potstill.models.weights import tensors_to_bytes
 from potstill.tasks.inputs import Columns
 from potstill.tasks.predictor import TaskHead, heads_from_json, heads_to_json, passes
 from potstill.training.inference import BUDGET_TOKENS, predict_outputs
