@@ -7,7 +7,7 @@ and decodes. How outputs are computed is the business of what derives from :clas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -18,7 +18,8 @@ from potstill.core.errors import UsageError
 from potstill.kinds import Kind, kind_from_json
 from potstill.models.token_rows import TokenRows
 from potstill.tasks.inputs import READERS, Columns, Reader
-from potstill.tasks.records import separator_hint, with_text_names
+from potstill.tasks.records import separator_hint
+from potstill.tasks.tables import dicts_of
 
 if TYPE_CHECKING:  # reading files needs pyarrow, a service does not
     from potstill.tasks.sources import ArrowStream, PandasConvertible
@@ -116,7 +117,7 @@ class Predictor(ABC):
             rows = cast("Any", rows).to_dict()
         if isinstance(rows, Mapping):
             return self.predict([rows], tasks)[0]["tasks"]  # type: ignore[no-any-return]
-        rows = _dicts(rows, {c for head in self.heads.values() for c in head.inputs.columns})
+        rows = dicts_of(rows, {c for head in self.heads.values() for c in head.inputs.columns})
         wanted: dict[tuple[str, ...], tuple[str, ...]] = {}
         for i, row in enumerate(rows):
             columns = tuple(row)
@@ -351,64 +352,4 @@ def _head(kind: Kind, entry: Mapping[str, Any]) -> TaskHead:
         kind=kind,
         inputs=READERS[kind.reads](columns=tuple(entry["columns"])),
         metric=str(entry["metric"]),
-    )
-
-
-def _listed(value: object) -> object:
-    """A cell of a DataFrame's row, whose lists may be arrays."""
-    return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-def _arrow_table(rows: object) -> Any:
-    import pyarrow as pa  # noqa: PLC0415 (a service answers dicts only)
-
-    return pa.table(rows)
-
-
-def _cells(series: Any) -> list[object]:
-    """The values of a DataFrame's column, None where one is missing; a cell may hold anything."""
-    missing = series.isna().tolist()
-    return [
-        None if gone else _listed(value)
-        for value, gone in zip(series.tolist(), missing, strict=True)
-    ]
-
-
-def _dicts(rows: object, columns: Collection[str]) -> Sequence[Row]:
-    """Rows as dicts, whatever table they come in; of tables only ``columns`` are read.
-
-    Raises:
-        UsageError: ``rows`` is no table, or has a column twice.
-    """
-    if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
-        return [{k: _listed(v) for k, v in with_text_names(row).items()} for row in rows]
-    if hasattr(rows, "to_pandas") and not hasattr(rows, "__arrow_c_stream__"):
-        rows = rows.to_pandas()
-    is_frame = hasattr(rows, "iloc")
-    if is_frame or hasattr(rows, "__arrow_c_stream__"):
-        table: Any = rows if is_frame else _arrow_table(rows)
-        names = [str(name) for name in (table.columns if is_frame else table.column_names)]
-        kept = [i for i, name in enumerate(names) if name in columns]
-        twice = sorted({names[i] for i in kept if names.count(names[i]) > 1})
-        if twice:
-            raise UsageError(
-                "rows to predict",
-                got=f"several columns '{twice[0]}'",
-                wanted="one",
-                todo="rename or drop the others: which one is meant cannot be known",
-            )
-        unread = dict.fromkeys(names)  # a message may name them
-        if not kept:
-            return [unread] * len(table)
-        if not is_frame:
-            return [unread | row for row in table.select([names[i] for i in kept]).to_pylist()]
-        cells = {names[i]: _cells(table.iloc[:, i]) for i in kept}
-        return [
-            unread | dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)
-        ]
-    raise UsageError(
-        "rows to predict",
-        got=f"{type(rows).__name__} {rows!r:.60}",
-        wanted="a dict (column to text), a list of dicts, an Arrow table or a DataFrame",
-        todo="put the text under the column that the task reads: {'text': ...}",
     )

@@ -30,6 +30,7 @@ from potstill.tasks.records import (
     nearest,
     need_columns,
 )
+from potstill.tasks.tables import plain, series_values
 
 PYTHON_SOURCE = "<rows given in Python>"
 SUFFIXES = ".parquet, .csv, .tsv, .jsonl or .ndjson (the text formats also with .gz)"
@@ -326,7 +327,7 @@ def _dicts_chunk(rows: Sequence[object], columns: Sequence[str], faults: RowFaul
         found = picked.pick(i, row)
         if found is None:
             continue
-        values = [_plain(value) for value in found]
+        values = [plain(value) for value in found]
         if _sound(i, values, columns, faults):
             records.append((i, values))
     picked.finish()
@@ -334,16 +335,15 @@ def _dicts_chunk(rows: Sequence[object], columns: Sequence[str], faults: RowFaul
 
 
 def _frame_chunk(frame: object, columns: Sequence[str], faults: RowFaults) -> Chunk:
-    """Rows of a pandas DataFrame, without importing pandas.
+    """Rows of a pandas DataFrame.
 
-    pandas marks missing values in many ways; here they are None, but for NaN in a column of
-    plain floats, which may have been computed. Columns that have numbers as names, as classes of
-    scores or a table without a header, are found by those as text.
+    Columns that have numbers as names, as classes of scores or a table without a header, are
+    found by those as text.
     """
     names = [str(name) for name in frame.columns]  # type: ignore[attr-defined]
     need_columns(columns, names, faults.origin)
     values = [
-        _series_values(frame.iloc[:, names.index(column)])  # type: ignore[attr-defined]
+        series_values(frame.iloc[:, names.index(column)])  # type: ignore[attr-defined]
         for column in columns
     ]
     records = []
@@ -351,23 +351,6 @@ def _frame_chunk(frame: object, columns: Sequence[str], faults: RowFaults) -> Ch
         if _sound(i, row, columns, faults):
             records.append((i, row))
     return Chunk.of(records) if records else Chunk(places=[], columns=[[] for _ in columns])
-
-
-def _series_values(series: object) -> list[object]:
-    values = [_plain(value) for value in series.tolist()]  # type: ignore[attr-defined]
-    missing = series.isna().tolist()  # type: ignore[attr-defined]
-    floats = getattr(series.dtype, "kind", "O") == "f"  # type: ignore[attr-defined]
-    return [
-        None if gone and not (floats and isinstance(value, float)) else value
-        for value, gone in zip(values, missing, strict=True)
-    ]
-
-
-def _plain(value: object) -> object:
-    """Python's own value for a NumPy scalar, and its own list for an array."""
-    if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value.tolist()]
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _sound(i: int, values: Sequence[object], columns: Sequence[str], faults: RowFaults) -> bool:
