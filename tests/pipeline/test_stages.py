@@ -416,8 +416,9 @@ def test_a_missing_file_of_a_stage_is_named_and_refused(
     again = copy_of(run, folder, tmp_path)
     stage = next((tmp_path / "stages").glob("student-*"))
     (stage / name).unlink()
-    with pytest.raises(ArtefactError, match=name):
+    with pytest.raises(ArtefactError, match=name) as caught:
         potstill.run(again)
+    assert "made anew" in caught.value.todo
     assert stage.is_dir()
 
 

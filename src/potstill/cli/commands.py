@@ -68,7 +68,8 @@ def init(
     """Write a short run file from data files, guessing tasks and kinds; then edit and check it."""
     with errors(debug):
         from potstill.config import scaffold
-        from potstill.core.files import need_file_place, write_text
+        from potstill.core.files import write_text
+        from potstill.core.places import need_file_place
         from potstill.tasks.stream import read_head
 
         need_file_place(out, f"--out {out}")
@@ -285,7 +286,7 @@ def demo(
 ) -> None:
     """The whole path on data it makes itself: offline, in minutes."""
     with errors(debug):
-        from potstill.core.files import need_folder_place
+        from potstill.core.places import need_folder_place
         from potstill.demo.grammar import make_demo
 
         need_folder_place(folder, f"--folder {folder}")

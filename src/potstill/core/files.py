@@ -11,13 +11,13 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from potstill.core.errors import ArtefactError, ResourceError, UsageError
+from potstill.core.errors import ArtefactError, ResourceError
+from potstill.core.places import free_bytes
 
 MANIFEST = "manifest.json"
 PARTIAL_SUFFIX = ".partial"
@@ -285,6 +285,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         ArtefactError: It is missing, not JSON, or its bytes have changed.
     """
+    if not (folder / MANIFEST).exists():
+        raise ArtefactError(
+            str(folder / MANIFEST),
+            got="no such file",
+            wanted="the manifest, which is written last: without it nothing says what is whole",
+            todo="check the path; if the folder was copied, copy it whole; a stage of a run is "
+            "made anew once its folder is deleted",
+        )
     return read_signed_json(folder / MANIFEST)
 
 
@@ -305,56 +313,6 @@ def read_signed_json(path: Path) -> dict[str, Any]:
     if not kept:
         raise _damaged(path, "its bytes are not those that were written")
     return facts
-
-
-def free_bytes(folder: Path) -> int:
-    """Free disk where ``folder`` stands, or will stand."""
-    return shutil.disk_usage(_nearest_there(folder)).free
-
-
-def need_file_place(file: Path, thing: str) -> None:
-    """Check that a file can be written, before work is spent on what shall stand in it.
-
-    Args:
-        file: Where it shall stand; its folders are made when it is written.
-        thing: What the user named it by, for the message: ``--out answers.csv``.
-
-    Raises:
-        UsageError: A folder stands there, or nothing can be written.
-    """
-    need_folder_place(file.parent, thing)
-    if file.is_dir():
-        raise UsageError(thing, got="a folder", wanted="a file", todo="name a file in it")
-
-
-def need_folder_place(folder: Path, thing: str) -> None:
-    """Check that files can be written in a folder, there already or not.
-
-    Args:
-        folder: The folder.
-        thing: As :func:`need_file_place`.
-
-    Raises:
-        UsageError: Nothing can be written there.
-    """
-    try:  # by trying: the system knows more reasons against it than permissions
-        with tempfile.TemporaryFile(dir=_nearest_there(folder)):
-            pass
-    except OSError as error:
-        raise UsageError(
-            thing,
-            got=f"a place where nothing can be written ({error.strerror})",
-            wanted="a place in a folder that can be written",
-            todo="name another",
-        ) from error
-
-
-def _nearest_there(folder: Path) -> Path:
-    """``folder``, or the nearest above it that is there."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    return place
 
 
 def changed(thing: str) -> ArtefactError:
@@ -381,22 +339,6 @@ def publish(partial: Path, final: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def need_disk(folder: Path, size_bytes: int, what: str) -> None:
-    """Refuse work for which the disk of ``folder`` is too small.
-
-    Raises:
-        ResourceError: Fewer than ``size_bytes`` are free.
-    """
-    free = free_bytes(folder)
-    if free < size_bytes:
-        raise ResourceError(
-            f"disk of {folder}",
-            got=f"{free / 2**30:.2f} GiB free",
-            wanted=f"{size_bytes / 2**30:.2f} GiB for {what}",
-            todo="free some disk (`potstill clean`), or set another `output:` in the run file",
-        )
 
 
 def _damaged(path: Path, how: str, folder: Path | None = None) -> ArtefactError:

@@ -15,7 +15,7 @@ from potstill.config.tasks import RankingTask
 from potstill.config.tasks import Task as TaskSection
 from potstill.core.device import resolve_device
 from potstill.core.errors import DataError, PotstillError, UsageError
-from potstill.core.files import free_bytes, need_folder_place
+from potstill.core.places import free_bytes, need_folder_place
 from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER
 from potstill.kinds import KINDS, Classification, Kind, Multilabel

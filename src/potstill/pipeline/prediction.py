@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from potstill.core.errors import DataError, UsageError
-from potstill.core.files import need_file_place
+from potstill.core.places import need_file_place
 from potstill.core.progress import Progress
 from potstill.export.bundle import is_bundle
 from potstill.pipeline.answer_files import answer_sink, need_ending

@@ -11,7 +11,8 @@ from potstill.config import RunFile
 from potstill.config.fields import SEQUENCE_BASE
 from potstill.core.device import Device, describe_hardware, resolve_device
 from potstill.core.errors import UsageError
-from potstill.core.files import digest_json, free_bytes, need_disk
+from potstill.core.files import digest_json
+from potstill.core.places import free_bytes, need_disk
 from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER, NotMade, Stage, StageFolder
 from potstill.models.base_folder import find_base
