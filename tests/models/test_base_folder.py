@@ -197,9 +197,13 @@ def test_digest_follows_every_file_that_matters(copy: Path) -> None:
     [
         ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean"),
         ({"pooling_mode_cls_token": True}, "cls"),
+        ({"embedding_dimension": 16, "pooling_mode": "cls", "include_prompt": True}, "cls"),
+        ({"embedding_dimension": 16, "pooling_mode": "mean", "include_prompt": True}, "mean"),
+        ({"embedding_dimension": 16, "pooling_mode": ["cls", "max"]}, "mean"),
+        ([], "cls"),
     ],
 )
-def test_pooling_of_sentence_transformers(copy: Path, facts: dict[str, bool], pooling: str) -> None:
+def test_pooling_of_sentence_transformers(copy: Path, facts: object, pooling: str) -> None:
     (copy / "1_Pooling").mkdir()
     (copy / "1_Pooling" / "config.json").write_text(json.dumps(facts), encoding="utf-8")
     assert find_base(str(copy)).pooling == pooling

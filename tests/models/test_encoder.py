@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,13 +17,21 @@ from transformers import (
     DistilBertModel,
     EuroBertConfig,
     EuroBertModel,
+    FNetConfig,
+    FNetModel,
     GPT2Config,
     GPT2Model,
+    MambaConfig,
+    MambaModel,
     ModernBertConfig,
     ModernBertModel,
+    NystromformerConfig,
+    NystromformerModel,
     PreTrainedModel,
     RobertaConfig,
     RobertaModel,
+    XLMConfig,
+    XLMModel,
 )
 
 from potstill.core.errors import BaseModelError
@@ -382,6 +391,66 @@ def test_a_dropout_that_attention_reads_follows_the_rate(tmp_path: Path) -> None
         drawn.append(encoder(batch_of(ROWS)).pooled)
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_rates_that_are_numbers_follow_too(tmp_path: Path) -> None:
+    """As XLM has them, whose layers have no module for dropout."""
+    config = XLMConfig(vocab_size=40, emb_dim=8, n_layers=1, n_heads=2, pad_token_id=0)
+    XLMModel(config).save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path, pooling="mean", dropout=0.0).train()
+    batch = batch_of(ROWS)
+    assert torch.equal(encoder(batch).pooled, encoder(batch).pooled)
+    encoder = load_encoder(tmp_path, pooling="mean", dropout=0.5).train()
+    drawn = []
+    for seed in (1, 1, 2):
+        encoder.noise.reseed(seed)
+        drawn.append(encoder(batch).pooled)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize(
+    ("model", "fault"),
+    [
+        (
+            lambda: FNetModel(
+                FNetConfig(
+                    vocab_size=40, hidden_size=16, num_hidden_layers=2, initializer_range=0.5
+                )
+            ),
+            "how long the texts beside it are",
+        ),
+        (
+            lambda: MambaModel(
+                MambaConfig(vocab_size=40, hidden_size=8, num_hidden_layers=1, state_size=4)
+            ),
+            "its first token sees no other",
+        ),
+        (
+            lambda: NystromformerModel(
+                NystromformerConfig(
+                    vocab_size=40,
+                    hidden_size=8,
+                    num_hidden_layers=1,
+                    num_attention_heads=2,
+                    segment_means_seq_len=8,
+                    num_landmarks=4,
+                    max_position_embeddings=64,
+                )
+            ),
+            "it cannot read six tokens",
+        ),
+    ],
+    ids=["fnet", "mamba", "nystromformer"],
+)
+def test_models_that_are_no_encoders_of_single_texts(
+    tmp_path: Path, model: Callable[[], PreTrainedModel], fault: str
+) -> None:
+    torch.manual_seed(0)
+    model().save_pretrained(tmp_path)
+    for pooling in get_args(Pooling):
+        with pytest.raises(BaseModelError, match=fault):
+            load_encoder(tmp_path, pooling=pooling)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

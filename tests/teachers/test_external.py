@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,17 +20,23 @@ from transformers import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    XLNetConfig,
+    XLNetForSequenceClassification,
 )
 
 from potstill.core.errors import ArtefactError, BaseModelError, DataError, MismatchError, Stopped
+from potstill.kinds.regression import Regression
 from potstill.kinds.scores import centred
 from potstill.models.token_rows import TokenRows
 from potstill.targets import label as label_module
 from potstill.targets.label import label, read_labels
 from potstill.tasks.sources import Source
 from potstill.tasks.task import Task, slots_of
-from potstill.teachers import external as external_module
-from potstill.teachers.external import look_at, open_classifier
+from potstill.teachers import given_classifiers
+from potstill.teachers.external import look_at
+from potstill.teachers.given_classifiers import open_classifier
 from potstill.teachers.given_models import classifier_member
 from potstill.teachers.given_scores import scores_member, scores_outputs
 from potstill.teachers.member import Member
@@ -263,7 +270,7 @@ def test_models_of_another_format_or_label_space(tmp_path: Path) -> None:
     classifier(tmp_path / "words", ("O", "B-good", "I-good"), BertForTokenClassification)
     with pytest.raises(MismatchError) as refused:
         look_at(classifier_member(str(tmp_path / "words"), None, "m"), TAGS)
-    assert refused.value.got == "labels O, B-good, I-good"
+    assert refused.value.got == "3 outputs, called O, B-good, I-good"
     assert "B-bad" in refused.value.wanted
     classifier(tmp_path / "texts", ("praise", "blame"))
     with pytest.raises(MismatchError, match="praise, blame"):
@@ -278,6 +285,71 @@ def test_models_of_another_format_or_label_space(tmp_path: Path) -> None:
         assert form in other.value.wanted
 
 
+def test_a_model_of_another_number_of_outputs_is_not_asked_for_labels(tmp_path: Path) -> None:
+    classifier(tmp_path, ("bad",))
+    with pytest.raises(MismatchError, match="1 outputs, called bad, good") as refused:
+        look_at(classifier_member(str(tmp_path), ["bad", "good"], "m"), TASK)
+    assert "labels: [" not in refused.value.todo
+
+
+def test_a_model_without_padding_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    config = GPT2Config(
+        vocab_size=len(VOCABULARY), n_embd=16, n_layer=1, n_head=2, id2label={0: "bad", 1: "good"}
+    )
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
+    toy_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(BaseModelError, match="no padding token") as refused:
+        look_at(classifier_member(str(tmp_path), None, "m"), TASK)
+    assert "pad_token_id" in refused.value.todo
+
+
+def test_a_model_that_reads_a_texts_neighbours_is_refused(tmp_path: Path) -> None:
+    config = XLNetConfig(
+        vocab_size=len(VOCABULARY),
+        d_model=16,
+        n_layer=1,
+        n_head=2,
+        d_inner=32,
+        id2label={0: "bad", 1: "good"},
+        initializer_range=0.3,
+    )
+    torch.manual_seed(0)
+    XLNetForSequenceClassification(config).save_pretrained(tmp_path)
+    toy_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(BaseModelError, match="beside a longer one"):
+        look_at(classifier_member(str(tmp_path), None, "m"), TASK)
+
+
+def test_a_model_that_was_trained_as_something_else_is_said(tmp_path: Path) -> None:
+    model = classifier(tmp_path, ("bad", "good"))
+    model.config.problem_type = "single_label_classification"
+    model.save_pretrained(tmp_path)
+    assert look_at(classifier_member(str(tmp_path), None, "m"), TASK) == []
+    model.config.problem_type = "multi_label_classification"
+    model.save_pretrained(tmp_path)
+    (warning,) = look_at(classifier_member(str(tmp_path), None, "m"), TASK)
+    assert "multi_label_classification" in warning
+
+
+def test_a_model_of_values_in_other_units_is_said(tmp_path: Path) -> None:
+    model = classifier(tmp_path, ("LABEL_0",))
+    member = classifier_member(str(tmp_path), None, "m")
+    with torch.no_grad():
+        model.classifier.weight *= 100
+    model.save_pretrained(tmp_path)
+    (warning,) = look_at(member, SCORE)
+    assert "give values in the labels' units" in warning
+
+
+def test_a_kind_of_several_outputs_without_classes_takes_one_value(tmp_path: Path) -> None:
+    model = classifier(tmp_path, ("LABEL_0",))
+    values = reference(model, SCORE)[:, 0]
+    kind = Steps(low=0.0, high=1.0, mean=0.0, spread=1.0)
+    task = dataclasses.replace(SCORE, kind=kind)
+    got = outputs_of(classifier_member(str(tmp_path), None, "m"), task)
+    np.testing.assert_allclose(got, np.stack([values, values + 1], 1), rtol=1e-4, atol=1e-5)
+
+
 def test_labelling_by_a_model_continues_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,7 +360,7 @@ def test_labelling_by_a_model_continues_where_it_stopped(
     wanted = read_labels(whole, member, TASK, rows)
     monkeypatch.setattr(label_module, "_PART_ROWS", 10)
     stages = stage_folder(tmp_path / "b")
-    outputs_of, sizes = external_module._outputs, []
+    outputs_of, sizes = given_classifiers._outputs, []
 
     def counted(model: Any, order: Any, task: Task, tokens: TokenRows, *args: Any) -> Any:
         sizes.append(len(tokens))
@@ -296,7 +368,7 @@ def test_labelling_by_a_model_continues_where_it_stopped(
             stages.progress.stop.requested = "Ctrl-C"
         return outputs_of(model, order, task, tokens, *args)
 
-    monkeypatch.setattr(external_module, "_outputs", counted)
+    monkeypatch.setattr(given_classifiers, "_outputs", counted)
     with pytest.raises(Stopped):
         label(stages, member, TASK, rows, device=CPU, what="w")
     stages.progress.stop.requested = None
@@ -725,3 +797,15 @@ def test_other_scores_of_words_are_another_member(tmp_path: Path) -> None:
     assert scores_member(TAGS, path, None, "m").digest == first
     cast("list[list[float]]", rows[7]["scores"])[0][2] += 1
     assert scores_member(TAGS, rows, None, "m").digest != first
+
+
+class Steps(Regression):
+    """A kind of one's own: two outputs, and no classes."""
+
+    @property
+    def n_outputs(self) -> int:
+        return 2
+
+    def from_scores(self, rows: Sequence[Mapping[str, object]]) -> np.ndarray:
+        values = [float(cast("float", row["value"])) for row in rows]
+        return np.array([[value, value + 1] for value in values], np.float32)

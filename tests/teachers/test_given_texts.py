@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -275,6 +277,23 @@ def test_sources_of_a_model_are_cut(translator: Path) -> None:
     cut = replace(task.train, inputs={"en": ["the cat " * 3 + "the"] * 4})
     one = given_texts(model_member(translator), task, [cut], beams=1, device=CPU, max_tokens=8)
     assert one[0] == found[0]
+
+
+def test_a_model_reads_and_says_no_more_than_it_has_places_for(
+    translator: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(translator, tmp_path / "short")
+    config = json.loads((tmp_path / "short" / "config.json").read_text())
+    config["max_position_embeddings"] = 8
+    (tmp_path / "short" / "config.json").write_text(json.dumps(config))
+    weights = safetensors.torch.load_file(translator / "model.safetensors")
+    kept = {n: t[:8].clone() if "embed_positions" in n else t for n, t in weights.items()}
+    safetensors.torch.save_file(kept, tmp_path / "short" / "model.safetensors", {"format": "pt"})
+    (row, *rows) = pair_rows(10, longest=3)
+    task = sequence_task(train=[row | {"en": row["en"] * 20}, *rows[:5]], dev=rows[5:])
+    member = model_member(tmp_path / "short")
+    (text, *_) = given_texts(member, task, [task.train], beams=1, device=CPU, max_tokens=64)
+    assert text
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:

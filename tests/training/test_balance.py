@@ -108,6 +108,13 @@ def test_a_base_without_a_linear_layer_is_refused() -> None:
         last_weight(torch.nn.Sequential(torch.nn.Conv1d(3, 3, 1)))
 
 
+def test_a_last_linear_layer_without_part_in_the_output_is_refused() -> None:
+    unused, used = torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)
+    balance = GradientBalance(last_weight(torch.nn.Sequential(used, unused)), {})
+    with pytest.raises(BaseModelError, match="balance: none"):
+        balance.scale({"a": used(torch.ones(1, 2)).sum()})
+
+
 @pytest.mark.parametrize("kind", ["tagging", "classification"])
 def test_the_last_weight_is_that_of_the_last_layer(base: Path, kind: str) -> None:
     """Every kind's loss depends on it, also where a text has one pooled vector."""

@@ -114,7 +114,9 @@ class Teachers(Section):
         default=(), description="What each network has of its own: one entry a network, or empty."
     )
     pooling: Pooling | None = Field(
-        default=None, description="How token features become the text's; null: the base's own."
+        default=None,
+        description="How token features become the text's; null: the base's own (mean for a base "
+        "of another way).",
     )
     base: Base | None = Field(
         default=None, description="Base of the teachers; null: that of the run."
@@ -196,7 +198,9 @@ class Student(Section):
         default="shared", description="What lies between encoder and heads."
     )
     pooling: Pooling | None = Field(
-        default=None, description="How token features become the text's; null: the base's own."
+        default=None,
+        description="How token features become the text's; null: the base's own (mean for a base "
+        "of another way).",
     )
     task_token: bool = Field(
         default=False,

@@ -259,12 +259,17 @@ def _student(folder: Path) -> BaseFolder:
 
 
 def _pooling_of(folder: Path) -> str:
-    """Mean pooling for sentence-transformers' folders that say so, else the first token."""
+    """The first token, but for folders of sentence-transformers that pool in any other way.
+
+    Of its ways that are not built here, such as the maximum, the mean is the nearest.
+    """
     try:
-        pooling = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
-        return "cls" if pooling.get("pooling_mode_cls_token") else "mean"
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
-        return "cls"
+        facts = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
+        mode = facts.get("pooling_mode")  # before its version 6 a key for each way
+        first = bool(facts.get("pooling_mode_cls_token")) if mode is None else mode == "cls"
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, AttributeError):
+        first = True
+    return "cls" if first else "mean"
 
 
 def _describe(folder: Path, pooling: str) -> BaseFolder:

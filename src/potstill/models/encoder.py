@@ -30,6 +30,10 @@ from potstill.models.weights import longest_text, refuse_unfit, silence, tensors
 
 Pooling = Literal["mean", "cls"]
 
+_FAR = 0.5  # of the features' spread: FNet, which has no mask, 1.6; Funnel .4; ConvBERT .004
+_RATES = ("attention_dropout", "dropout")
+"""Rates that modules keep as numbers: attention for its weights, XLM's layers for all of theirs."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotIndex:
@@ -120,14 +124,14 @@ class Encoder(nn.Module):
         self.noise = Noise()
         self.has_types = int(getattr(backbone.config, "type_vocab_size", 0) or 0) > 1
         for parent in list(backbone.modules()):
-            for name, child in list(parent.named_children()):
+            for name, child in list(parent._modules.items()):  # one may have several names
                 if isinstance(child, nn.Dropout):
                     rate = child.p if dropout is None else dropout
                     setattr(parent, name, Dropout(rate, self.noise))
                     parent.__dict__["noise"] = self.noise  # read by the attention below
-            own = getattr(parent, "attention_dropout", None)  # a number that attention reads
-            if dropout is not None and isinstance(own, float):
-                parent.__dict__.update(attention_dropout=dropout, noise=self.noise)
+            for name in _RATES if dropout is not None else ():
+                if isinstance(getattr(parent, name, None), float):
+                    parent.__dict__.update({name: dropout, "noise": self.noise})
         cast_once(backbone)
         self._narrow: tuple[object, PreTrainedModel] | None = None  # in a tuple: not a submodule
         self._narrow_users: list[None] = []
@@ -327,15 +331,54 @@ def load_encoder(
             wanted="an encoder such as BERT, RoBERTa, DistilBERT or MiniLM",
             todo="check the folder, or choose another base",
         ) from error
+    fault = None
     if any(getattr(module, "is_causal", False) for module in backbone.modules()):
+        fault = "its first token sees no other"
+    encoder = _finish(backbone, pooling, layers, dropout)
+    if fault := fault or _fault(encoder):
         raise BaseModelError(
             f"base folder {folder}",
-            got=f"a model that writes texts ({type(backbone).__name__}): its first token sees no "
-            "other",
+            got=f"a model that is no encoder of single texts ({type(backbone).__name__}): {fault}",
             wanted="an encoder such as BERT, RoBERTa, DistilBERT or MiniLM",
             todo="choose another base",
         )
-    return _finish(backbone, pooling, layers, dropout)
+    return encoder
+
+
+@torch.inference_mode()
+def _fault(encoder: Encoder) -> str | None:
+    """What a base does with a text of six tokens that no encoder does, or None."""
+    n_ids = int(encoder.backbone.config.vocab_size)
+    padding = getattr(encoder.backbone.config, "pad_token_id", None) or 0
+    ids = torch.arange(1, 13) * n_ids // 13
+    ids = torch.where(ids == padding, (ids + 1) % n_ids, ids)
+    alone, padded, other = ids[:6], ids.clone(), ids[:6].clone()
+    padded[6:] = padding
+    other[-1] = ids[-1]
+    modes = [(module, module.training) for module in encoder.modules()]
+    encoder.eval()
+    try:
+        features = [
+            encoder(
+                TokenBatch(
+                    ids=text[None],
+                    mask=(torch.arange(len(text)) < 6)[None],
+                    types=torch.zeros_like(text)[None],
+                )
+            )
+            for text in (alone, padded, other)
+        ]
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        return f"it cannot read six tokens: {str(error).splitlines()[0]}"
+    finally:
+        for module, training in modes:
+            module.training = training
+    own, beside, changed = features
+    if torch.equal(own.tokens[:, 0], changed.tokens[:, 0]):
+        return "its first token sees no other"
+    if (own.pooled - beside.pooled).abs().max() > _FAR * own.pooled.std():
+        return "what it says of a text depends on how long the texts beside it are"
+    return None
 
 
 def build_encoder(config_file: Path, *, pooling: Pooling, dropout: float | None = None) -> Encoder:

@@ -101,9 +101,9 @@ def need_agreement(
     own = vocabulary(run.student.base or run.base, run.student.architecture)
     if not run.trained_tasks:
         return
-    teaching = run.training_for("teachers").max_tokens
-    learning = run.training_for("student").max_tokens
+    learning = _read_by(run.student.base or run.base, run.training_for("student").max_tokens)
     for net in run.teacher_nets():
+        teaching = _read_by(net.base or run.base, run.training_for("teachers").max_tokens)
         theirs = vocabulary(net.base or run.base, run.teachers.architecture)
         if run.distill.objective == "sequence":
             continue
@@ -113,10 +113,10 @@ def need_agreement(
                 "teachers and student",
                 got="different vocabularies"
                 if other
-                else f"max_tokens {teaching} for teachers, {learning} for the student",
+                else f"{teaching} tokens read by teachers, {learning} by the student",
                 wanted="the same: teachers say what they think of each piece of a target",
                 todo="give both sides the same "
-                + ("base" if other else "`max_tokens`")
+                + ("base" if other else "`max_tokens`, which both bases can read")
                 + ", or set `distill: {objective: sequence}`",
             )
 
@@ -130,12 +130,19 @@ def bases_that_cut(run: RunFile) -> list[str]:
     """Which bases read less than the run file asks for; the default is no such wish."""
     default: int = Training.model_fields["max_tokens"].default
     asked = longest(run)
-    found = []
-    for base in run.bases if asked != default else ():
-        facts = None if base == SEQUENCE_BASE else facts_of_base(str(find_base(base).path))
-        if facts is not None and facts.n_tokens is not None and facts.n_tokens < asked:
-            found.append(f"base '{base}' reads {facts.n_tokens} tokens, not `max_tokens: {asked}`")
-    return found
+    reads = {base: _read_by(base, asked) for base in run.bases if asked != default}
+    return [
+        f"base '{base}' reads {read} tokens, not `max_tokens: {asked}`"
+        for base, read in reads.items()
+        if read < asked
+    ]
+
+
+def _read_by(base: str, max_tokens: int) -> int:
+    """Tokens that are read of a text where ``max_tokens`` are asked for."""
+    facts = None if base == SEQUENCE_BASE else facts_of_base(str(find_base(base).path))
+    known = None if facts is None else facts.n_tokens
+    return max_tokens if known is None else min(known, max_tokens)
 
 
 def architecture_of(section: Section, max_tokens: int) -> Architecture:

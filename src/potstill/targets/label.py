@@ -17,7 +17,7 @@ from potstill.core.stages import Stage, StageFolder
 from potstill.targets.parts import SCRATCH, Parts
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
 from potstill.tasks.task import Split, Task, folds, slots_of
-from potstill.teachers.external import open_classifier
+from potstill.teachers.given_classifiers import open_classifier
 from potstill.teachers.given_scores import JOINING_VERSION, scores_outputs
 from potstill.teachers.member import Member
 from potstill.training.inference import INFERENCE_VERSION

@@ -151,7 +151,13 @@ def write_store(
     Raises:
         DataError: An output is no finite number, or too large for the number format.
         ResourceError: The disk is full.
+        ValueError: A member has another number of outputs than the kind.
     """
+    widths = {outputs.shape[1] for outputs in members}
+    if not kind.generates and widths != {kind.n_outputs}:
+        raise ValueError(
+            f"members have {sorted(widths)} outputs, kind {kind.name} {kind.n_outputs}"
+        )
     aside = folder.with_name(folder.name + ".writing")
     aside.mkdir(parents=True, exist_ok=True)
     best_first = np.arange(len(ids))

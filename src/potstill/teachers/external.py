@@ -1,58 +1,30 @@
 """Teachers that exist already: transformers models, and scores that somebody computed.
 
-classifier   a folder or hub id in the transformers format of the task's kind: sequence
-             classification, token classification for words, question answering for passages
+classifier   a folder or hub id in the transformers format of the task's kind: see
+             ``given_classifiers``
 scores       a table with a score per class (or ``value``), joined by inputs or by a key:
              see ``given_scores``
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from itertools import pairwise
-from typing import Any, cast
+from collections.abc import Callable
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from torch import nn
-from transformers import (
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    PreTrainedModel,
-)
 
-from potstill.core.device import Device
-from potstill.core.errors import BaseModelError, DataError, MismatchError
-from potstill.kinds.classification import as_spelled
-from potstill.models.base_folder import check_weights
-from potstill.models.token_rows import TokenRows, padded_lengths, pick_slots
-from potstill.models.tokenizer import load_tokenizer
-from potstill.models.weights import longest_text, refuse_unfit, silence
-from potstill.tasks.batches import token_batches
+from potstill.core.errors import DataError
 from potstill.tasks.pools import whole_groups
 from potstill.tasks.task import Task
-from potstill.teachers.given_models import need_unchanged
+from potstill.teachers.given_classifiers import try_classifier
 from potstill.teachers.given_scores import read_scores, scores_outputs
 from potstill.teachers.given_texts import texts_of_file, try_speaker
 from potstill.teachers.member import Member
-from potstill.training.inference import BUDGET_TOKENS, to_batch
-
-VALUE = "value"
-
-_FORMATS: Mapping[str, tuple[Any, str]] = {
-    "text": (AutoModelForSequenceClassification, "sequence-classification"),
-    "words": (AutoModelForTokenClassification, "token-classification"),
-    "passage": (AutoModelForQuestionAnswering, "question-answering"),
-}
-"""What a model must be loaded as, by how a kind reads its rows."""
 
 
 def look_at(
     member: Member, task: Task, note: Callable[[str], object] = lambda _: None
 ) -> list[str]:
-    """Try a given teacher on a task, without asking it anything.
+    """Try a given teacher on a task: ask a classifier of a few texts, look through all scores.
 
     Args:
         member: The teacher.
@@ -60,11 +32,12 @@ def look_at(
         note: Called with what is worth knowing: as what scores are read.
 
     Returns:
-        Warnings: splits that its scores do not cover, scores of an odd scale, equal rows of
-        several scores.
+        Warnings: splits that its scores do not cover, outputs of an odd scale or trained as
+        something else, equal rows of several scores.
 
     Raises:
-        BaseModelError: It is no classifier that transformers can load.
+        BaseModelError: It is no classifier that transformers can load, or one that breaks when it
+            is asked, or whose answers depend on the texts beside a text.
         MismatchError: Its labels are not the task's.
         DataError: A score is missing or no number, nearly all are probabilities, or rows of one
             text differ.
@@ -73,9 +46,7 @@ def look_at(
         if task.kind.generates:
             try_speaker(member, task)
             return []
-        _label_order(_load(member, task), member, task)
-        load_tokenizer(member.folder)
-        return []
+        return try_classifier(member, task)
     found: list[str] = []
     splits = {"train": task.train, "pool": task.pool, "dev": task.dev, "test": task.test}
     there = {name: split for name, split in splits.items() if split is not None}
@@ -116,170 +87,3 @@ def look_at(
             todo="score the other candidates too, or leave their rows out",
         )
     return found
-
-
-def open_classifier(
-    member: Member,
-    task: Task,
-    *,
-    device: Device,
-    max_tokens: int,
-    done: Callable[[int], object],
-) -> Callable[[Mapping[str, list[Any]]], np.ndarray]:
-    """Load a model; what is returned gives its outputs (S, C) for rows in the task's label order.
-
-    Raises:
-        BaseModelError: The folder is not a classifier that transformers can load.
-        MismatchError: Its labels are not the task's.
-        ArtefactError: Its files have changed since the run began.
-    """
-    model = _load(member, task)
-    order = _label_order(model, member, task)
-    tokenizer = load_tokenizer(member.folder)
-    need_unchanged(member)
-    limit = longest_text(model) or max_tokens
-    _answer_exactly(model)
-    model = nn.Module.to(model, device.torch).train(mode=False)
-
-    def answer(inputs: Mapping[str, list[Any]]) -> np.ndarray:
-        tokens = task.inputs.tokenise(
-            inputs, tokenizer, max_tokens=min(max_tokens, limit), task=None
-        )
-        return _outputs(model, order, task, tokens, tokenizer.padding, limit, device, done)
-
-    return answer
-
-
-def _answer_exactly(model: PreTrainedModel) -> None:
-    """Compute the last layer in fp32: bf16 has no more than 8 bits for a year, or for a rank."""
-    n_outputs = model.config.num_labels
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear) and child.out_features == n_outputs:
-                setattr(module, name, _Exact(child))
-
-
-class _Exact(nn.Module):
-    """A layer outside of autocast."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(features.device.type, enabled=False):
-            found: torch.Tensor = self.layer(features.float())
-        return found
-
-
-def _outputs(
-    model: PreTrainedModel,
-    order: list[int],
-    task: Task,
-    tokens: TokenRows,
-    padding: int,
-    limit: int,
-    device: Device,
-    done: Callable[[int], object],
-) -> np.ndarray:
-    has_types = int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
-    slots = tokens.slots
-    n_outputs = len(tokens) if slots is None else len(slots.first)
-    outputs = np.empty((n_outputs, len(order)), np.float32)
-    silent = np.empty((len(tokens), len(order)), np.float32)  # what the first token of a text says
-    with torch.inference_mode(), device.autocast():
-        for batch_rows in token_batches(padded_lengths(tokens.lengths, limit), BUDGET_TOKENS):
-            batch = to_batch(tokens, batch_rows, padding, device.torch, most=limit)
-            types = {"token_type_ids": batch.types} if has_types else {}
-            found = model(input_ids=batch.ids, attention_mask=batch.mask.long(), **types)
-            if task.kind.reads == "passage":
-                logits = torch.stack([found.start_logits, found.end_logits], -1)
-            else:
-                logits = found.logits
-            values = logits.float().cpu().numpy()
-            if slots is None:
-                outputs[batch_rows] = values[:, order]
-            else:
-                places, texts = slots.of(batch_rows)
-                silent[batch_rows] = values[:, 0, order]
-                outputs[places] = pick_slots(values, texts, slots, places, task.kind.at_last)[
-                    :, order
-                ]
-            done(len(batch_rows) if tokens.windows is None else 0)
-    if tokens.windows is not None:
-        done(tokens.n_rows)
-    if task.kind.reads == "passage":
-        _no_answer(outputs, silent, tokens)
-    if task.kind.n_outputs == 1 and not task.kind.class_names:
-        return task.kind.from_scores([{VALUE: float(v)} for v in outputs[:, 0]])
-    return outputs
-
-
-def _no_answer(outputs: np.ndarray, silent: np.ndarray, tokens: TokenRows) -> None:
-    """Put what a question answerer says of "no answer" into each row's first slot.
-
-    It says so for each window, and does for every window without the answer: the row has none only
-    where all windows say so. So the window that says it least speaks (as in SQuAD's script).
-    """
-    if tokens.slots is None or tokens.windows is None:
-        return
-    for start, end in pairwise(tokens.windows):
-        least = start + int(silent[start:end].sum(1).argmin())
-        outputs[tokens.slots.offsets[start]] = silent[least]
-
-
-def _load(member: Member, task: Task) -> PreTrainedModel:
-    auto, form = _FORMATS[task.kind.reads]
-    try:
-        check_weights(member.folder)
-        with silence():
-            model, report = auto.from_pretrained(
-                member.folder,
-                use_safetensors=True,
-                local_files_only=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-        refuse_unfit(model, report["missing_keys"])
-        return cast("PreTrainedModel", model)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise BaseModelError(
-            f"teacher {member.folder}",
-            got=f"transformers cannot load it: {str(error).splitlines()[0]}",
-            wanted=f"a model in transformers' {form} format",
-            todo=f"save it with {auto.__name__}, or give its `scores:` instead",
-        ) from error
-
-
-def _label_order(model: PreTrainedModel, member: Member, task: Task) -> list[int]:
-    """Where each class of the task stands among the model's outputs."""
-    if task.kind.reads == "passage":
-        return [0, 1]  # start and end
-    own: dict[Any, Any] = dict(model.config.id2label or {})
-    classes = task.kind.class_names
-    said = list(member.labels) or [str(label) for _, label in sorted(own.items())]
-    given = [as_spelled(label, classes) for label in said]
-    if classes and not member.labels and sorted(own) != list(range(len(own))):
-        numbered = [f"{label} as number {i}" for i, label in sorted(own.items())]
-        raise _mismatch(member, task, numbered, [*classes, "numbered from 0"])
-    if not classes:
-        if model.config.num_labels != 1:
-            raise MismatchError(
-                f"teacher {member.folder} of task '{task.name}'",
-                got=f"{model.config.num_labels} outputs",
-                wanted=f"one: an amount is what a model for {task.kind.name} says",
-                todo="name a model with one output (`num_labels: 1`), or give its `scores:`",
-            )
-        return [0]
-    if sorted(given) != sorted(classes) or len(given) != model.config.num_labels:
-        raise _mismatch(member, task, given, list(classes))
-    return [given.index(label) for label in classes]
-
-
-def _mismatch(member: Member, task: Task, got: list[str], wanted: list[str]) -> MismatchError:
-    return MismatchError(
-        f"teacher {member.folder} of task '{task.name}'",
-        got=f"labels {', '.join(got)}",
-        wanted=f"the labels of the task: {', '.join(wanted)}",
-        todo="say what its outputs mean, in their order: `teachers: {models: …, labels: […]}`",
-    )

@@ -21,7 +21,7 @@ from potstill.core.errors import BaseModelError, DataError, MismatchError
 from potstill.core.files import changed, verify
 from potstill.models.base_folder import STUDENT_FILE, check_weights
 from potstill.models.pieces import Decoding, PieceTokenizer, load_pieces
-from potstill.models.weights import refuse_unfit, silence
+from potstill.models.weights import longest_text, refuse_unfit, silence
 from potstill.tasks.batches import token_batches
 from potstill.tasks.inputs import Columns, text_fault
 from potstill.tasks.predictor import TaskHead
@@ -81,28 +81,31 @@ def given_speaker(
     model, tokenizer = load_translator(member)
     need_unchanged(member, says=True)
     model.to(device.torch).eval()
+    places = longest_text(model)  # of both halves; a text begins with a mark that takes one
+    longest = max_tokens if places is None else min(max_tokens, places)
+    said_most = max_tokens if places is None else min(max_tokens, places - 1)
 
     def speak(inputs: Columns, done: Callable[[int], None]) -> list[str]:
         sources = [str(value) for value in inputs[task.inputs.columns[0]]]
-        encoded = tokenizer(sources, truncation=True, max_length=max_tokens)["input_ids"]
+        encoded = tokenizer(sources, truncation=True, max_length=longest)["input_ids"]
         said = [""] * len(sources)
         lengths = np.array([len(ids) for ids in encoded])
         with torch.inference_mode(), device.autocast():
-            for places in token_batches(lengths, max(_BUDGET_TOKENS // beams, 1)):
+            for rows in token_batches(lengths, max(_BUDGET_TOKENS // beams, 1)):
                 batch = tokenizer.pad(
-                    {"input_ids": [encoded[i] for i in places]}, return_tensors="pt"
+                    {"input_ids": [encoded[i] for i in rows]}, return_tensors="pt"
                 ).to(device.torch)
                 found = model.generate(
                     **batch,
                     num_beams=beams,
                     length_penalty=length_penalty,
                     do_sample=False,
-                    max_new_tokens=max_tokens,
+                    max_new_tokens=said_most,
                 )
                 texts = tokenizer.batch_decode(found, skip_special_tokens=True)
-                for i, text in zip(places, texts, strict=True):
+                for i, text in zip(rows, texts, strict=True):
                     said[int(i)] = str(text)
-                done(len(places))
+                done(len(rows))
         return said
 
     return speak

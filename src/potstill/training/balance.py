@@ -29,13 +29,17 @@ def last_weight(shared: nn.Module) -> Tensor:
     """
     layers = [module for module in shared.modules() if isinstance(module, nn.Linear)]
     if not layers:
-        raise BaseModelError(
-            f"`balance: gradients`, a base of type {type(shared).__name__}",
-            got="no linear layer to measure gradients at",
-            wanted="a transformer such as BERT, RoBERTa, DistilBERT or MiniLM",
-            todo="set `training: {balance: none}`, or choose another base",
-        )
+        raise _unfit("a base with no linear layer to measure gradients at")
     return layers[-1].weight
+
+
+def _unfit(got: str) -> BaseModelError:
+    return BaseModelError(
+        "`balance: gradients`",
+        got=got,
+        wanted="a transformer such as BERT, RoBERTa, DistilBERT or MiniLM",
+        todo="set `training: {balance: none}`, or choose another base",
+    )
 
 
 class GradientBalance:
@@ -58,9 +62,16 @@ class GradientBalance:
 
         Args:
             losses: Task to loss, as it would be without balance; their graph is kept.
+
+        Raises:
+            BaseModelError: A loss does not depend on the weights.
         """
         for task, loss in losses.items():
-            (gradient,) = torch.autograd.grad(loss, self._weight, retain_graph=True)
+            (gradient,) = torch.autograd.grad(
+                loss, self._weight, retain_graph=True, allow_unused=True
+            )
+            if gradient is None:  # ESM's last linear layer is a head that nobody asks
+                raise _unfit("a base whose last linear layer has no part in its output")
             self._note(task, gradient.norm())
         means = torch.stack([mean for mean, _ in self._means.values()])
         known = torch.stack([seen for _, seen in self._means.values()]) > 0
