@@ -41,7 +41,7 @@ def run(
         The run's folder, results and student.
 
     Raises:
-        UsageError: ``jobs`` is below 1.
+        UsageError: An argument is of another form.
         RunFileError: The run file does not fit its schema.
         DataError: A source or a row is faulty.
         BaseModelError: A base or teacher is missing or unsafe.
@@ -52,10 +52,12 @@ def run(
         >>> result.results["mean"]["student"]  # doctest: +SKIP
         0.83
     """
-    if jobs < 1:
-        raise UsageError(
-            "jobs", got=str(jobs), wanted="1 or more trainings at once", todo="leave it out for 1"
-        )
+    _need("source", source, isinstance(source, str | Path | Mapping), "a path or a mapping")
+    _need("jobs", jobs, type(jobs) is int and jobs >= 1, "1 or more trainings at once")
+    _need("skip_bad_rows", skip_bad_rows, _at_least_0(skip_bad_rows), "0 or more rows")
+    seconds = time_limit is None or (_at_least_0(time_limit) and time_limit > 0)
+    _need("time_limit", time_limit, seconds, "a number of seconds, or None")
+    _need("overrides", overrides, not isinstance(overrides, str), "a list: ['seed=1']")
     from potstill.config import load_run_file, parse_run
     from potstill.core.progress import Progress, StopSignal
     from potstill.pipeline.workers import open_run
@@ -76,6 +78,16 @@ def run(
         return opened.evaluate()
 
 
+def _need(name: str, value: object, fits: bool, wanted: str) -> None:
+    if not fits:
+        todo = f"give `{name}=` in that form" if name == "source" else f"leave `{name}=` out"
+        raise UsageError(name, got=f"{value!r:.60}", wanted=wanted, todo=todo)
+
+
+def _at_least_0(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
 def load(
     folder: str | Path,
     *,
@@ -94,6 +106,7 @@ def load(
         threads: Of a bundle: threads of one call; None takes the cores that are there.
 
     Raises:
+        UsageError: A device or precision that there is not, or that a bundle cannot be put to.
         ArtefactError: Neither is there, or a file is damaged.
         ResourceError: The engine of a bundle is not installed.
     """
@@ -102,6 +115,10 @@ def load(
     if is_bundle(Path(folder)):
         from potstill.serving.predictor import BundlePredictor
 
+        _need("device", device, device in ("auto", "cpu"), "'auto' or 'cpu': a bundle runs there")
+        _need("precision", precision, precision == "auto", "'auto': it was chosen at export")
+        fits = threads is None or (type(threads) is int and threads >= 1)
+        _need("threads", threads, fits, "1 or more threads, or None")
         return BundlePredictor.load(folder, threads=threads)
     from potstill.students.student import Student
 

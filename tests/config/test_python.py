@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -83,7 +84,10 @@ def test_tuples_and_other_mappings_will_do() -> None:
     assert (run.student.training.epochs, run.student.training.batch) == (7, 8)
 
 
-@pytest.mark.parametrize("rows", [None, 3, b"x", {"text": ["a"]}, True])
+@pytest.mark.parametrize(
+    "rows",
+    [None, 3, b"x", {"text": ["a"]}, True, pd.Series(["a"]), np.array(["a"]), iter([])],
+)
 def test_what_is_no_data(rows: object) -> None:
     with pytest.raises(RunFileError) as caught:
         parse_run(run_of(train=rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from decimal import Decimal
 from itertools import permutations
 from typing import Any
 
@@ -357,6 +358,16 @@ def test_booleans_of_different_file_types_agree(
         assert named.encode_label(label) == 0
 
 
+@pytest.mark.parametrize("train", [["0.0", "1.0"], ["0", "1"], [0.0, 1.0], [Decimal("0.0"), 1]])
+def test_whole_numbers_of_different_file_types_agree(train: list[object]) -> None:
+    learned = Classification.learn(train, {})
+    for label in (1, 1.0, "1", "1.0", " 1.00 ", Decimal("1.0"), np.float32(1)):
+        assert learned.encode_label(label) == 1
+    with pytest.raises(ValueError, match="'01' is none of the classes"):
+        learned.encode_label("01")
+    assert Classification.learn([Decimal("0.5"), 1], {}).classes == ("0.5", "1")
+
+
 def test_spellings_of_true_may_be_classes_of_their_own() -> None:
     kind = Classification.learn(["True", "true", "x"], {})
     assert kind.classes == ("True", "true", "x")
@@ -394,6 +405,8 @@ def test_given_classes_keep_their_order() -> None:
         (SCORE, float("nan"), "not a finite number"),
         (SCORE, float("inf"), "not a finite number"),
         (SCORE, [1], "not a number"),
+        (SCORE, "1_5", "'1_5', not a number"),
+        (SCORE, "\u0663", "not a number"),
         pytest.param(SCORE, 10**400, "000, not a finite number", id="401 digits"),
         (SCORE, 5.1, "outside the range [0, 5]"),
         (SCORE, -0.1, "outside the range"),

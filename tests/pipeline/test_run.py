@@ -144,6 +144,25 @@ def test_overrides_are_of_run_files(base: Path, tmp_path: Path) -> None:
         potstill.run(run, overrides=["teachers.members=1"])
 
 
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"time_limit": "45m"}, "'45m'"),
+        ({"time_limit": 0}, "seconds"),
+        ({"jobs": "2"}, "trainings at once"),
+        ({"jobs": None}, "trainings at once"),
+        ({"skip_bad_rows": -1}, "0 or more rows"),
+        ({"overrides": "seed=1"}, "a list"),
+    ],
+)
+def test_arguments_of_another_form_are_refused(keys: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        potstill.run("run.yaml", **keys)
+    assert caught.value.thing in keys
+    with pytest.raises(UsageError, match="a path or a mapping"):
+        potstill.run(None)  # type: ignore[arg-type]
+
+
 # -- what it leaves -----------------------------------------------------------------------------
 
 

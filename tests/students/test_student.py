@@ -232,7 +232,7 @@ def test_a_flipped_byte_in_any_file_is_named_and_refused(copy: Path) -> None:
 
 
 def test_wrong_precision_is_the_callers_fault(student_folder: Path) -> None:
-    with pytest.raises(ValueError, match="precision 'int3'"):
+    with pytest.raises(UsageError, match="int3"):
         Student.load(student_folder, precision="int3")
 
 

@@ -43,6 +43,11 @@ def test_classes_that_look_the_same_are_shown_with_what_cannot_be_seen() -> None
     assert "in characters that cannot be seen: 'pos' (1) and 'pos\\ufeff' (1)" in finding.what
 
 
+def test_classes_that_are_one_number_are_alike() -> None:
+    (finding,) = find_alike_classes({0: ["1"], 1: ["1.0"], 2: ["1.5"], 3: ["v1"]}, where)
+    assert finding.what.endswith("or in how a number is written: '1' (1) and '1.0' (1)")
+
+
 def test_doubts_are_counted_and_the_first_speaks() -> None:
     assert find_doubtful_labels({}, "dev", where) == []
     (finding,) = find_doubtful_labels({2: "this", 5: "that"}, "dev", where)

@@ -331,6 +331,36 @@ def test_a_model_that_was_trained_as_something_else_is_said(tmp_path: Path) -> N
     assert "multi_label_classification" in warning
 
 
+def test_a_model_whose_labels_stand_in_another_order_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier(tmp_path, ("LABEL_0", "LABEL_1"))
+    rows = toy_rows("classification", 40)
+    task = toy_task(train=rows, dev=rows)
+    labels = dict(
+        zip(task.train.inputs["text"], cast("np.ndarray", task.train.labels), strict=True)
+    )
+
+    def knows(model: Any, order: list[int], *rest: Any) -> np.ndarray:
+        return np.array(np.eye(2, dtype=np.float32)[asked.pop(0)][:, order])
+
+    tokenise = type(task.inputs).tokenise
+    asked: list[np.ndarray] = []
+
+    def spy(self: Any, inputs: Any, *args: Any, **kwargs: Any) -> TokenRows:
+        asked.append(np.array([labels[text] for text in inputs["text"]], np.int64))
+        return tokenise(self, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(given_classifiers, "_outputs", knows)
+    monkeypatch.setattr(type(task.inputs), "tokenise", spy)
+    right = classifier_member(str(tmp_path), list(task.kind.class_names), "m")
+    assert look_at(right, task) == []
+    wrong = classifier_member(str(tmp_path), list(task.kind.class_names)[::-1], "m")
+    (warning,) = look_at(wrong, task)
+    assert "right in 0 of 40 rows" in warning
+    assert "order of its labels" in warning
+
+
 def test_a_model_of_values_in_other_units_is_said(tmp_path: Path) -> None:
     model = classifier(tmp_path, ("LABEL_0",))
     member = classifier_member(str(tmp_path), None, "m")

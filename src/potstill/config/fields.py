@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from potstill.config.faults import KeyPath, choices, nearest
+from potstill.core.places import resolved
 
 FAULT = "run_file"
 """Type of the errors that this package's own checks raise."""
@@ -231,7 +232,7 @@ def _resolve(value: str | Path, info: ValidationInfo) -> Path:
     except RuntimeError:
         raise refusal("a path", got=f"'{value}', whose home folder is not known") from None
     if isinstance(info.context, Context):
-        path = (info.context.folder / path).resolve()
+        path = resolved(info.context.folder / path)
     return path
 
 
@@ -243,12 +244,12 @@ def _folder(value: object, info: ValidationInfo) -> Path:
 
 def _file(value: object, info: ValidationInfo) -> Path:
     """As :func:`_folder`, but a link whose target has another ending, or none, keeps its own."""
-    resolved = _folder(value, info)
+    found = _folder(value, info)
     given = Path(str(value)).expanduser()
-    if isinstance(info.context, Context) and resolved.suffix != given.suffix:
+    if isinstance(info.context, Context) and found.suffix != given.suffix:
         link = info.context.folder / given
-        return link.parent.resolve() / link.name if link.is_symlink() else resolved
-    return resolved
+        return resolved(link.parent) / link.name if link.is_symlink() else found
+    return found
 
 
 def _output(value: object, info: ValidationInfo) -> Path:
@@ -262,15 +263,22 @@ def _output(value: object, info: ValidationInfo) -> Path:
 Folder = Annotated[Path, PlainValidator(_output), Form("path")]
 
 
+_ROWS = "a path, a list of dicts, an Arrow table or a DataFrame"
+
+
 def _source(value: object, info: ValidationInfo) -> object:
     if isinstance(value, str | Path):
         return _file(value, info)
     if isinstance(info.context, Context) and info.context.from_file:
         raise refusal("the path of a parquet, csv, tsv or jsonl file")
     if value is None or isinstance(value, bool | int | float | bytes | Mapping):
-        raise refusal("a path, a list of dicts, an Arrow table or a DataFrame")
+        raise refusal(_ROWS)
     if hasattr(value, "read_all"):  # an Arrow stream, of which rows can be read once only
         return value.read_all()
+    tables = ("__arrow_c_stream__", "to_pandas", "iloc")
+    series = hasattr(value, "iloc") and not hasattr(value, "columns")
+    if series or not (isinstance(value, Sequence) or any(hasattr(value, t) for t in tables)):
+        raise refusal(_ROWS, got=f"a {type(value).__name__}")
     return list(value) if isinstance(value, tuple) else value
 
 

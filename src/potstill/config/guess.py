@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from potstill.core.characters import number_in
 from potstill.kinds import KINDS
 from potstill.tasks.nested import is_nest
 from potstill.tasks.records import separator_hint
@@ -312,7 +313,7 @@ def _numbers(values: Sequence[object]) -> list[float] | None:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             return None
         try:
-            number = float(value)
+            number = number_in(value) if isinstance(value, str) else float(value)
         except (ValueError, OverflowError):
             return None
         if not math.isfinite(number):

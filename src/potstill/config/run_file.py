@@ -41,6 +41,7 @@ from potstill.config.sections import (
 from potstill.config.task_kinds import TaskOfAnyKind
 from potstill.config.tasks import Task
 from potstill.config.training import Architecture, Decoding, Training
+from potstill.core.places import resolved
 from potstill.kinds import KINDS
 
 Side = Literal["teachers", "student", "single"]
@@ -157,7 +158,7 @@ class RunFile(Section):
             name=self.name or (context.name if context else "run"),
             output=self.output
             if context is None or self.output.is_absolute()
-            else (context.folder / self.output).resolve(),
+            else resolved(context.folder / self.output),
             tasks={name: self._settled(name, task, taught) for name, task in self.tasks.items()},
             teachers=self.teachers.changed(**changes),
             student=self.student.changed(

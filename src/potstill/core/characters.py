@@ -16,6 +16,7 @@ _UNSEEN_LETTERS = frozenset(
 category, and nothing to see."""
 
 
+_WHOLE = re.compile(r"^([+-]?[0-9]+)\.0*$")
 _LIST_AS_TEXT = re.compile(r"""\s*\[\s*["']""")
 
 
@@ -30,6 +31,27 @@ def is_unseen(text: str) -> bool:
         character in _UNSEEN_LETTERS or unicodedata.category(character) in _UNSEEN
         for character in text
     )
+
+
+def number_in(text: str) -> float:
+    """The number that a text writes in ASCII; Python alone would read ``1_5`` as 15.
+
+    Raises:
+        ValueError: It writes none.
+    """
+    if "_" in text or not text.strip().isascii():
+        raise ValueError(f"could not convert string to float: {text!r}")
+    return float(text)
+
+
+def as_integer(text: str) -> str:
+    """A whole number without its ``.0``, any other text as it is.
+
+    Examples:
+        >>> as_integer("1.0"), as_integer("-3.00"), as_integer("1.50"), as_integer("v1.0")
+        ('1', '-3', '1.50', 'v1.0')
+    """
+    return _WHOLE.sub(r"\1", text)
 
 
 def folded(text: str) -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from potstill.core.errors import ResourceError, UsageError
+
+
+def resolved(path: Path) -> Path:
+    """An absolute path without links; ``Path.resolve`` raises where links lead in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def free_bytes(folder: Path) -> int:
@@ -39,8 +45,17 @@ def need_folder_place(folder: Path, thing: str) -> None:
     Raises:
         UsageError: Nothing can be written there.
     """
+    near = _nearest_there(folder)
+    for place in (folder, *folder.absolute().parents):
+        if place.is_symlink() and not place.exists():
+            raise UsageError(
+                thing,
+                got=f"{place} is a link that leads nowhere",
+                wanted="a place in a folder that can be written",
+                todo="mend the link, or name another",
+            )
     try:  # by trying: the system knows more reasons against it than permissions
-        with tempfile.TemporaryFile(dir=_nearest_there(folder)):
+        with tempfile.TemporaryFile(dir=near):
             pass
     except OSError as error:
         raise UsageError(

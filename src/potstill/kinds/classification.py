@@ -6,11 +6,12 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from potstill.core.characters import folded, is_unseen, made_visible
+from potstill.core.characters import as_integer, folded, is_unseen, made_visible, number_in
 from potstill.kinds.base import Inputs, Kind, Space
 from potstill.kinds.numbers import finite_number, softmax
 from potstill.kinds.scores import are_distributions, centred, one_space
@@ -242,13 +243,13 @@ def label_text(value: object) -> str:
         )
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
+    if isinstance(value, float | Decimal) and math.isfinite(value):
+        return str(int(value)) if value == int(value) else str(value)
     return str(value).strip()
 
 
 def as_spelled(label: str, classes: Sequence[str]) -> str:
-    """A label as ``classes`` spell it: csv files say True or TRUE where JSON and parquet say true.
+    """A label as ``classes`` spell it: csv files say TRUE, or 1.0, where others say true, or 1.
 
     Classes keep the spelling of train, so predictions are compared with the data as they are. Only
     a label that is no class itself is looked up: `True` and `true` may be two classes.
@@ -256,10 +257,15 @@ def as_spelled(label: str, classes: Sequence[str]) -> str:
     Examples:
         >>> as_spelled("true", ["False", "True"]), as_spelled("true", ["True", "true"])
         ('True', 'true')
+        >>> as_spelled("1", ["0.0", "1.0"]), as_spelled("1.0", ["0", "1"])
+        ('1.0', '1')
     """
-    if label in classes or label.lower() not in ("true", "false"):
+    if label in classes:
         return label
-    alike = [name for name in classes if name.lower() == label.lower()]
+    if label.lower() in ("true", "false"):
+        alike = [name for name in classes if name.lower() == label.lower()]
+    else:
+        alike = [name for name in classes if as_integer(name) == as_integer(label)]
     return alike[0] if len(alike) == 1 else label
 
 
@@ -300,7 +306,7 @@ def is_missing(value: object) -> bool:
 def label_order(label: str) -> tuple[int, float, str]:
     """Numbers by value, then words by alphabet; ``nan`` and ``inf`` are words."""
     try:
-        number = float(label)
+        number = number_in(label)
     except ValueError:
         return (1, 0.0, label)
     # NaN is neither smaller nor larger than anything: among numbers it would leave no one order.

@@ -11,6 +11,7 @@ from potstill.config.fields import IN_MEMORY
 from potstill.config.sections import Export
 from potstill.core.errors import DataError, UsageError
 from potstill.core.files import MANIFEST, read_manifest
+from potstill.core.places import resolved
 from potstill.core.progress import Progress
 from potstill.export.decoders import DECODERS, decoders_here
 from potstill.export.engines import ENGINES, engines_here, n_cores
@@ -51,7 +52,7 @@ def export_bundle(
         UsageError: ``out`` holds something, or an engine is unknown or not here.
         ArtefactError: The student is damaged, or no engine keeps the scores.
     """
-    out = out.resolve()
+    out = resolved(out)
     packed_file = out.with_name(out.name + ".zip") if packed else None
     _need_place(out, packed_file)
     loaded = Student.load(student, device="cpu", precision="fp32")

@@ -2,64 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from potstill.config import RunFile
-from potstill.config.tasks import RankingTask
-from potstill.config.tasks import Task as TaskSection
+from potstill.config.given import GivenScores
 from potstill.core.device import resolve_device
 from potstill.core.errors import DataError, PotstillError, UsageError
 from potstill.core.places import free_bytes, need_folder_place
 from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER
-from potstill.kinds import KINDS, Classification, Kind, Multilabel
+from potstill.kinds import Classification, Multilabel
 from potstill.pipeline.bases import bases_that_cut
 from potstill.pipeline.early import refuse_early
 from potstill.pipeline.estimate import Estimate, Trial, estimate, try_steps
 from potstill.pipeline.given import given_members, look_at_given
 from potstill.pipeline.loading import load_tasks
 from potstill.pipeline.look import Look
+from potstill.pipeline.row_findings import task_findings
 from potstill.tasks.column_findings import (
-    count_classes,
-    count_values,
     find_absent_classes,
-    find_alike_classes,
-    find_constant_split,
     find_cut_texts,
-    find_doubtful_labels,
     find_labels_of_all,
-    find_lone_candidates,
-    find_no_task,
     find_small_split,
 )
 from potstill.tasks.findings import (
     Finding,
-    find_duplicates,
-    find_empty_split,
-    find_empty_texts,
-    find_faulty_labels,
-    find_missing_labels,
-    find_non_texts,
-    find_shared_rows,
-    find_single_value,
-    find_unfit_labels,
     in_rows,
 )
-from potstill.tasks.inputs import READERS, Reader
-from potstill.tasks.load import label_array
-from potstill.tasks.records import how_to_mend
-from potstill.tasks.sources import Rows, read_labelled
 from potstill.tasks.task import Task
-
-_ALL = 10**9  # faulty rows that `check` lists rather than stops at
-_SHOWN_BAD_ROWS = 5
-_LABELS = {"classification": "class", "regression": "value", "ranking": "relevance"}
 
 
 def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
@@ -78,7 +52,7 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
     findings = {}
     with progress.bar("reading", len(run.tasks)) as bar:
         for name, section in run.tasks.items():
-            findings[name] = list(_task_findings(name, section, skip_bad_rows))
+            findings[name] = list(task_findings(name, section, skip_bad_rows))
             bar.advance()
     try:
         need_folder_place(Path(run.output), f"`output: {run.output}`")
@@ -100,6 +74,7 @@ def look(run: RunFile, progress: Progress, *, skip_bad_rows: int = 0) -> Look:
             what = f"train: {in_rows(len(task.train))} are learned from (`rows: {asked}`)"
             what += "" if task.rest is not None else ": there are no more"
             findings[name].append(Finding(severity="note", what=what, where=None, todo=""))
+        findings[name] += _pool_findings(run, task)
         findings[name] += _small_findings(task)
         findings[name] += _given_findings(run, task)
     if any(f.severity == "error" for fs in findings.values() for f in fs):
@@ -152,132 +127,6 @@ def _finding(error: PotstillError) -> Finding:
     return Finding(severity="error", what=what, where=None, todo=error.todo)
 
 
-def _task_findings(name: str, section: TaskSection, allowed: int) -> Iterator[Finding]:
-    reader = READERS[KINDS[section.kind].reads](columns=section.inputs)
-    ids: dict[str, tuple[np.ndarray, Callable[[int], str]]] = {}
-    kind = None
-    for split in ("train", "dev", "test"):
-        source = getattr(section, split)
-        if source is None:
-            continue
-        try:
-            rows = read_labelled(
-                source,
-                inputs=section.inputs,
-                labels=section.labels,
-                nested=KINDS[section.kind].nested,
-                what=f"task '{name}', {split}",
-                skip_bad_rows=_ALL,
-            )
-        except PotstillError as error:
-            text = f"{error.thing}: {error.got}; wanted {error.wanted}"
-            yield Finding(severity="error", what=text, where=None, todo=error.todo)
-            continue
-        inputs = {c: rows.columns[c] for c in section.inputs}
-        of_rows = [
-            *find_empty_texts(inputs, rows.where, reader.nothing),
-            *find_non_texts(inputs, rows.where, reader.value_fault, reader.wanted),
-        ]
-        table = enumerate(zip(*inputs.values(), strict=True))
-        bad = {i for i, values in table if reader.faults(values) is not None}
-        n_faulty = len(rows.skipped) + len(bad)
-        skips = 0 < n_faulty <= allowed
-        if skips:  # as the run does, before it looks at labels
-            rows, bad = rows.take([i for i in range(rows.n_rows) if i not in bad]), set()
-        if not rows.n_rows:
-            yield from _of_rows(of_rows, rows, split, n_faulty, skips)
-            yield from find_empty_split(rows.n_rows, split, rows.source)
-            continue
-        if split == "train":
-            kind, problems = _learned(section, rows)
-            yield from problems
-        kept = {c: [_kept(reader, v) for v in rows.columns[c]] for c in section.inputs}
-        values, own = reader.in_order(kept), reader.ids(kept)
-        encoded, faults = _encoded(kind, _labels_of(section, rows), values)
-        of_rows += _label_faults(kind, section, rows, faults)
-        if kind is not None:
-            yield from _label_findings(kind, section, split, rows, encoded, values)
-        n_faulty += len(faults.keys() - bad)
-        skips = 0 < n_faulty <= allowed
-        yield from _of_rows(of_rows, rows, split, n_faulty, skips)
-        labels = _comparable(kind, _labels_of(section, rows), encoded, values)
-        if skips and kind is not None:
-            rows, own = rows.take([*encoded]), own[[*encoded]]
-            labels = None if labels is None else [labels[i] for i in encoded]
-        ids[split] = (own, rows.where)
-        yield from find_duplicates(own, labels, split, rows.where)
-    for one, other in combinations(ids, 2):
-        yield from find_shared_rows(
-            (one, other), (ids[one][0], ids[other][0]), (ids[one][1], ids[other][1])
-        )
-
-
-def _labels_of(section: TaskSection, rows: Rows) -> list[object]:
-    """A label a row; a tuple where a kind has several label columns."""
-    parts = [rows.columns[name] for name in section.labels]
-    return parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
-
-
-def _comparable(
-    kind: Kind | None,
-    labels: Sequence[object],
-    encoded: Mapping[int, Any],
-    inputs: Sequence[Sequence[object]],
-) -> list[str] | None:
-    """A label a row, equal where they mean the same; None where several are right for one input."""
-    if kind is not None and kind.generates:
-        return None
-    return [
-        str(kind.label_in_words(encoded[i], [column[i] for column in inputs]))
-        if kind is not None and i in encoded
-        else str(label)
-        for i, label in enumerate(labels)
-    ]
-
-
-def _learned(section: TaskSection, rows: Rows) -> tuple[Kind | None, list[Finding]]:
-    """The kind with the label space of train, or why there is none."""
-    label, labels = " and ".join(section.labels), _labels_of(section, rows)
-    thing = _LABELS.get(section.kind)
-    if thing and (single := find_single_value(label, labels, rows.where, thing=thing)):
-        return None, single
-    known = [v for v in labels if v is not None and v != ""]
-    try:
-        return KINDS[section.kind].learn(known, section.space_options), []
-    except ValueError as error:
-        return None, [find_no_task(label, labels, str(error), rows.where)]
-
-
-def _encoded(
-    kind: Kind | None, labels: Sequence[object], inputs: Sequence[Sequence[object]]
-) -> tuple[dict[int, Any], dict[int, str]]:
-    """The sound labels by row, and what is wrong with the others; none without a kind."""
-    sound: dict[int, Any] = {}
-    faults: dict[int, str] = {}
-    if kind is None:
-        return sound, faults
-    for i, label in enumerate(labels):
-        try:
-            sound[i] = kind.encode(label, [column[i] for column in inputs])
-        except ValueError as error:
-            faults[i] = str(error)
-    return sound, faults
-
-
-def _label_faults(
-    kind: Kind | None, section: TaskSection, rows: Rows, faults: Mapping[int, str]
-) -> list[Finding]:
-    """Errors for labels of single rows."""
-    label = " and ".join(section.labels)
-    if section.kind not in _LABELS:
-        return find_faulty_labels(label, faults, rows.where)
-    labels, numeric = _labels_of(section, rows), section.kind != "classification"
-    found = find_missing_labels(label, labels, rows.where, numeric=numeric)
-    if kind is not None:
-        found += find_unfit_labels(label, labels, rows.where, kind.encode_label, numeric=numeric)
-    return found
-
-
 def _unlearned(task: Task) -> Iterator[Finding]:
     """Classes of which the rows that are learned from say nothing."""
     kind, labels = task.kind, task.train.labels
@@ -290,6 +139,19 @@ def _unlearned(task: Task) -> Iterator[Finding]:
     yield from find_absent_classes(kind.classes, counts, len(labels), "train", more=more)
     if several:
         yield from find_labels_of_all(kind.classes, counts, len(labels))
+
+
+def _pool_findings(run: RunFile, task: Task) -> Iterator[Finding]:
+    """What is left of a pool without repeats, and without rows of other splits."""
+    if not run.pool_of(task.name):
+        return
+    if task.pool is None:
+        what = "pool: no row is left of it"
+        todo = "name texts that neither repeat train, dev or test nor lack the task's columns"
+        yield Finding(severity="warning", what=what, where=None, todo=todo)
+    else:
+        what = f"pool: {in_rows(len(task.pool))} without a label, each once, of no other split"
+        yield Finding(severity="note", what=what, where=None, todo="")
 
 
 def _small_findings(task: Task) -> Iterator[Finding]:
@@ -306,101 +168,10 @@ def _given_findings(run: RunFile, task: Task) -> list[Finding]:
     except PotstillError as error:
         what = f"{error.thing}: {error.got}; wanted {error.wanted}"
         return [Finding(severity="error", what=what, where=None, todo=error.todo)]
-    todo = "give scores of all rows that are meant to have some"
+    todo = "look at what it says of some rows, and at the order of its labels"
+    if isinstance(run.tasks[task.name].teachers, GivenScores):
+        todo = "give scores of all rows that are meant to have some"
     return [
         *(Finding(severity="warning", what=w, where=None, todo=todo) for w in warnings),
         *(Finding(severity="note", what=n, where=None, todo="") for n in notes),
     ]
-
-
-def _label_findings(
-    kind: Kind,
-    section: TaskSection,
-    split: str,
-    rows: Rows,
-    encoded: Mapping[int, Any],
-    inputs: Sequence[Sequence[object]],
-) -> Iterator[Finding]:
-    """What the sound labels of a split hold."""
-    if section.kind not in _LABELS:
-        yield from _list_findings(kind, split, encoded, inputs, rows.where)
-        return
-    values = np.array([*encoded.values()])
-    if isinstance(kind, Classification):
-        classes = values.astype(np.int64)
-        yield count_classes(kind.classes, classes, split)
-        if split != "train":
-            counts = np.bincount(classes, minlength=len(kind.classes))
-            yield from find_absent_classes(kind.classes, counts, len(classes), split)
-        else:
-            named = {i: kind.classes_in(c) for i, c in zip(encoded, classes, strict=True)}
-            yield from find_alike_classes(named, rows.where)
-    elif isinstance(section, RankingTask) and encoded:
-        queries = [rows.columns[section.query][i] for i in encoded]
-        yield from find_lone_candidates(queries, values, split, rows.where)
-    elif encoded:
-        yield count_values(values, split)
-        if section.kind == "regression" and split != "train":
-            yield from find_constant_split(values, split, lambda i: rows.where([*encoded][i]))
-
-
-def _kept(reader: Reader, value: object) -> object:
-    """A value as rows keep it; one that cannot be read is text, to tell it from others."""
-    return reader.value(value if reader.value_fault(value) is None else repr(value))
-
-
-def _list_findings(
-    kind: Kind,
-    split: str,
-    encoded: Mapping[int, Any],
-    inputs: Sequence[Sequence[object]],
-    where: Callable[[int], str],
-) -> Iterator[Finding]:
-    """What labels hold of which a row has several."""
-    doubts: dict[int, str] = {}
-    for i, label in encoded.items():
-        if (doubt := kind.doubt(label, [column[i] for column in inputs])) is not None:
-            doubts[i] = doubt
-    yield from find_doubtful_labels(doubts, split, where)
-    if split == "train":
-        named = {i: kind.classes_in(label) for i, label in encoded.items()}
-        yield from find_alike_classes(named, where)
-    if encoded and isinstance(kind, Multilabel) and split != "train":
-        counts = np.array([*encoded.values()]).sum(0)
-        yield from find_absent_classes(kind.classes, counts, len(encoded), split)
-    if encoded:
-        holds = kind.describe(label_array([*encoded.values()]))
-        what = f"{split}: {in_rows(len(encoded))}" + (f"; {holds}" if holds else "")
-        yield Finding(severity="note", what=what, where=None, todo="")
-
-
-def _of_rows(
-    found: Sequence[Finding], rows: Rows, split: str, n_faulty: int, skips: bool
-) -> Iterator[Finding]:
-    """What is wrong with single rows: errors, or warnings where the run skips the rows.
-
-    Args:
-        found: Errors of rows that could be read.
-        rows: These rows, with those that could not be read.
-        split: The split's name.
-        n_faulty: All faulty rows of the split.
-        skips: They are as many as may be skipped.
-    """
-    bad = rows.skipped
-    if bad:
-        first = "; ".join(f"{rows.unit} {b.place}: {b.reason}" for b in bad[:_SHOWN_BAD_ROWS])
-        yield Finding(
-            severity="warning" if skips else "error",
-            what=f"{split}: {len(bad)} faulty row(s): {first}",
-            where=rows.source,
-            todo="left out; mend them"
-            if skips
-            else f"{how_to_mend(b.reason for b in bad)}, or leave them out with "
-            f"--skip-bad-rows {n_faulty}",
-        )
-    for finding in found:
-        yield (
-            replace(finding, severity="warning", todo=f"left out; {finding.todo}")
-            if skips
-            else finding
-        )

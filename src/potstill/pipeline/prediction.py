@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from potstill.core.errors import DataError, UsageError
-from potstill.core.places import need_file_place
+from potstill.core.places import need_file_place, resolved
 from potstill.core.progress import Progress
 from potstill.export.bundle import is_bundle
 from potstill.pipeline.answer_files import answer_sink, need_ending
@@ -57,8 +57,8 @@ def predict_file(
     if out is not None:
         need_file_place(out, f"--out {out}")
         need_ending(out)
-        if out.is_symlink() and out.resolve().suffix == out.suffix:
-            out = out.resolve()  # the link stays, its target changes
+        if out.is_symlink() and resolved(out).suffix == out.suffix:
+            out = resolved(out)  # the link stays, its target changes
     loaded: Predictor
     if is_bundle(student):
         if (device, precision) not in (("auto", "auto"), ("cpu", "auto")):

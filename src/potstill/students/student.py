@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from potstill.core.device import Device, resolve_device
-from potstill.core.errors import ArtefactError
+from potstill.core.errors import ArtefactError, UsageError
 from potstill.core.files import MANIFEST, verify
 from potstill.models.base_folder import STUDENT_FILE
 from potstill.students.classifier import save_classifier
@@ -48,6 +48,7 @@ class Student(Predictor):
 
         Raises:
             ArtefactError: No student is there, or a file of it is damaged.
+            UsageError: There is no such precision.
         """
         place = Path(folder)
         if not (place / STUDENT_FILE).is_file() and (place / "student" / STUDENT_FILE).is_file():
@@ -62,7 +63,12 @@ class Student(Predictor):
                 "student in it",
             )
         if precision not in ("auto", "fp32", "bf16"):
-            raise ValueError(f"precision '{precision}': wanted auto, fp32 or bf16")
+            raise UsageError(
+                "precision",
+                got=repr(precision),
+                wanted="'auto', 'fp32' or 'bf16'",
+                todo="leave it out for what the hardware does best",
+            )
         again = "copy the student's folder whole, or run the command that made it again"
         if (place / MANIFEST).is_file():
             try:

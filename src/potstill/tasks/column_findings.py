@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from potstill.core.characters import folded, made_visible
+from potstill.core.characters import as_integer, folded, made_visible
 from potstill.tasks.findings import Finding, Where, an_error, in_rows
 
 _SHOWN_PLACES = 3
@@ -50,7 +50,7 @@ def find_alike_classes(classes: Mapping[int, Sequence[str]], where: Where) -> li
     counts = Counter(name for names in classes.values() for name in names)
     alike: dict[str, list[str]] = {}
     for name, _ in counts.most_common():
-        alike.setdefault(folded(name), []).append(name)
+        alike.setdefault(as_integer(folded(name)), []).append(name)
     groups = [names for names in alike.values() if len(names) > 1]
     if not groups:
         return []
@@ -65,6 +65,8 @@ def find_alike_classes(classes: Mapping[int, Sequence[str]], where: Where) -> li
     spelled = "" if composed else ", or in how accents are stored"
     if any(made_visible(name) != name for name in every):
         spelled += ", or in characters that cannot be seen"
+    if any(as_integer(name) != name for name in every):
+        spelled += ", or in how a number is written"
     return [
         Finding(
             severity="warning",

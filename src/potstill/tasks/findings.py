@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from potstill.core.characters import is_unseen
+from potstill.core.characters import is_unseen, number_in
 from potstill.tasks.rowids import sort_keys
 
 Severity = Literal["error", "warning", "note"]
@@ -148,7 +148,7 @@ def label_fault(label: object, *, numeric: bool) -> str | None:
     number = label
     if numeric or isinstance(label, float | np.floating):
         try:
-            number = float(label)  # type: ignore[arg-type]
+            number = number_in(label) if isinstance(label, str) else float(label)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):
             return "no number"
     if isinstance(number, float):

@@ -74,6 +74,6 @@ def series_values(series: Any) -> list[object]:
 
 def plain(value: object) -> object:
     """Python's own value for a NumPy scalar, and its own list for an array."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.ndim:
         return [plain(item) for item in value.tolist()]
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if isinstance(value, np.generic | np.ndarray) else value

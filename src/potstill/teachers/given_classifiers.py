@@ -23,7 +23,7 @@ from transformers import (
 
 from potstill.core.device import Device
 from potstill.core.errors import BaseModelError, MismatchError
-from potstill.kinds.classification import as_spelled
+from potstill.kinds.classification import Classification, as_spelled
 from potstill.models.base_folder import check_weights
 from potstill.models.token_rows import TokenRows, padded_lengths, pick_slots
 from potstill.models.tokenizer import load_tokenizer
@@ -37,7 +37,7 @@ from potstill.training.inference import BUDGET_TOKENS, to_batch
 _VALUE = "value"
 _TRIED_FROM = 256  # train rows, of which the shortest and the longest are asked of
 _TRIED_TOKENS = 64
-_TRIED_AMOUNTS = 16
+_TRIED = 64  # rows whose answers are looked at
 _NEAR = 0.01  # of the largest output: padding moves those that have a mask by some 1e-6
 
 _FORMATS: Mapping[str, tuple[Any, str]] = {
@@ -87,8 +87,8 @@ def try_classifier(member: Member, task: Task) -> list[str]:
     ends = [by_length[0], by_length[-1]]
     try:
         together, alone = ask(ends), np.concatenate([ask([i], padded=False) for i in ends])
-        some = by_length[:: len(texts) // _TRIED_AMOUNTS or 1]
-        odd = None if task.kind.class_names else task.kind.odd_scores(ask(some))
+        some = by_length[:: len(texts) // _TRIED or 1]
+        odd = _odd(task, some, ask)
     except (ValueError, TypeError, IndexError, RuntimeError) as error:
         raise BaseModelError(
             f"teacher {member.folder} of task '{task.name}'",
@@ -110,6 +110,23 @@ def try_classifier(member: Member, task: Task) -> list[str]:
     if odd is not None:
         found.append(f"its outputs look odd: {odd}")
     return found
+
+
+def _odd(task: Task, rows: list[int], ask: Callable[[list[int]], np.ndarray]) -> str | None:
+    """What speaks against a teacher's outputs for some train rows."""
+    if not task.kind.class_names and task.kind.reads == "text":
+        return task.kind.odd_scores(ask(rows))
+    if not isinstance(task.kind, Classification) or task.train.labels is None:
+        return None
+    labels = task.train.labels[rows].astype(np.int64)
+    right = int((ask(rows).argmax(1) == labels).sum())
+    commonest = int(np.bincount(labels).max())
+    if right >= commonest - np.sqrt(len(rows)):  # two standard deviations of luck
+        return None
+    return (
+        f"right in {right} of {len(rows)} rows of train, of which the commonest label has "
+        f"{commonest}: is the order of its labels right?"
+    )
 
 
 def open_classifier(
