@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
+from rich.console import Console
 
+from potstill.core.errors import UsageError
 from potstill.core.files import seal
 from potstill.core.progress import Progress
 from potstill.core.stages import STAGES_FOLDER, StageFolder
@@ -56,6 +60,26 @@ def test_a_run_keeps_its_stages_where_its_log_is_damaged_or_gone(tmp_path: Path)
         file.write(b"\xff\xfe\n{bad")
     assert [run["folder"] for run in list_runs(tmp_path).runs] == ["run-1", "run-2"]
     assert kept(tmp_path) == ["network-a", "network-b"]
+
+
+def test_a_run_or_a_file_is_no_folder_of_runs(tmp_path: Path) -> None:
+    log(tmp_path / "run-1", {"event": "start"})
+    for look in (list_runs, lambda folder: clean(folder, really=False)):
+        with pytest.raises(UsageError, match="the folder of one run") as refused:
+            look(tmp_path / "run-1")
+        assert str(tmp_path) in refused.value.todo
+        with pytest.raises(UsageError, match="a file"):
+            look(tmp_path / "run-1" / "log.jsonl")
+
+
+def test_long_names_are_whole_in_a_narrow_table(tmp_path: Path) -> None:
+    name = "network-" + "0123456789" * 8
+    stage(tmp_path, name)
+    console = Console(width=60, file=io.StringIO())
+    console.print(list_runs(tmp_path).table())
+    said = cast("io.StringIO", console.file).getvalue()
+    folded = "".join(line[:38].strip() for line in said.splitlines()[1:])
+    assert name in "".join(said.split()) or name in folded
 
 
 def test_what_is_gone_meanwhile_has_no_size(

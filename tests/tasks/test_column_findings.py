@@ -9,6 +9,7 @@ from potstill.tasks.column_findings import (
     find_cut_texts,
     find_doubtful_labels,
     find_no_task,
+    find_quoted_classes,
     find_small_split,
 )
 
@@ -46,6 +47,13 @@ def test_classes_that_look_the_same_are_shown_with_what_cannot_be_seen() -> None
 def test_classes_that_are_one_number_are_alike() -> None:
     (finding,) = find_alike_classes({0: ["1"], 1: ["1.0"], 2: ["1.5"], 3: ["v1"]}, where)
     assert finding.what.endswith("or in how a number is written: '1' (1) and '1.0' (1)")
+
+
+def test_classes_in_quotes_are_said() -> None:
+    assert find_quoted_classes(["a", 'say "a"', '"'], "a.csv") == []
+    (finding,) = find_quoted_classes(["a", '"b"'], "a.csv")
+    assert finding.what.endswith('which predictions will have: "b"')
+    assert finding.where == "a.csv"
 
 
 def test_doubts_are_counted_and_the_first_speaks() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import gzip
 import json
+import os
 import tempfile
 import tracemalloc
 from collections.abc import Callable
@@ -261,6 +262,25 @@ def test_text_after_a_closing_quote(tmp_path: Path) -> None:
     assert read(path, skip=1).columns["text"] == ["c"]
 
 
+def test_a_blank_before_a_quote_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.csv", 'label,text\n1, "a, b"\n2,"c, d"\n')
+    assert "a blank stands before a quote" in fault(lambda: read(path)).got
+
+
+def test_a_pipe_is_no_missing_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    error = fault(lambda: read(tmp_path / "a.csv"))
+    assert "a pipe" in error.got
+    assert "read more than once" in error.todo
+    loop = tmp_path / "b.csv"
+    loop.symlink_to(loop)
+    assert fault(lambda: read(loop)).got == "no such file"
+
+
+def test_rows_of_python_that_are_gone(tmp_path: Path) -> None:
+    assert "from Python again" in fault(lambda: read(tmp_path / PYTHON_SOURCE)).todo
+
+
 def test_a_quote_that_never_closes_cannot_be_skipped(tmp_path: Path) -> None:
     path = save(tmp_path / "a.csv", 'text,label\na,1\n"b,2\nc,3\n')
     error = fault(lambda: read(path, skip=100))
@@ -300,6 +320,8 @@ def test_another_separator_is_named(tmp_path: Path, mark: str, name: str) -> Non
     path = save(tmp_path / "a.csv", f"text{mark}label\nwarm{mark}a\n")
     error = fault(lambda: read(path, "text"))
     assert f"parted by {name}" in error.todo
+    save(path, f'text{mark}label\n"warm, it was"{mark}a\n')  # the quote hides the cause
+    assert f"parted by {name}" in fault(lambda: read_head(path)).got
 
 
 def test_an_escape_beside_deep_nesting_is_looked_at(tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ def interval_of_seeds(by_seed: Floats, variance_of_rows: float) -> Interval:
         freedom = (n_seeds - 1) / share**2
         margin = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * math.sqrt(whole)
     delta = float(np.mean(by_seed))
-    return Interval(delta=delta, low=delta - margin, high=delta + margin)
+    # Scores lie in [-1, 1], so their differences in [-2, 2], which two seeds may know nothing of.
+    return Interval(delta=delta, low=max(delta - margin, -2.0), high=min(delta + margin, 2.0))
 
 
 def paired_bootstrap(

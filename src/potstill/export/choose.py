@@ -152,7 +152,9 @@ def fastest(candidates: Sequence[Candidate]) -> str:
             "export",
             got="; ".join(f"{c.engine}: {c.refused}" for c in candidates),
             wanted="an engine that keeps the scores",
-            todo="allow a larger --max-drop, or try other --engines",
+            todo="allow a larger --max-drop, or try other --engines"
+            if any(c.scores for c in candidates)
+            else "try other --engines: those in fp32 need no rows to be scored on",
         )
     return min(fit, key=lambda c: slowness(c, fit)).engine
 

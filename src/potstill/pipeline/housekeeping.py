@@ -41,10 +41,12 @@ class Listing:
         """As the command prints it for people."""
         table = Table(box=None, pad_edge=False)
         for name in ("folder", "made", "student", "MiB", "used by"):
-            table.add_column(name, justify="right" if name in ("student", "MiB") else "left")
+            right = name in ("student", "MiB")
+            table.add_column(name, justify="right" if right else "left", overflow="fold")
         for run in self.runs:
             score = "–" if run["student"] is None else f"{run['student']:.4f}"
-            table.add_row(run["folder"], run["created"] or "unfinished", score, _mib(run), "")
+            made = (run["created"] or "unfinished").removesuffix("+00:00").replace("T", " ")
+            table.add_row(run["folder"], made, score, _mib(run), "")
         for stage in self.stages:
             users = ", ".join(stage["used_by"]) or ("unfinished" if stage["partial"] else "no run")
             table.add_row(f"  {stage['folder']}", "", "", _mib(stage), users)
@@ -60,9 +62,16 @@ def list_runs(output: Path) -> Listing:
     if not output.is_dir():
         raise UsageError(
             f"folder {output}",
-            got="no such folder",
+            got="a file" if output.exists() else "no such folder",
             wanted="the `output:` folder of a run file",
             todo="name it: potstill runs FOLDER",
+        )
+    if _is_run(output):
+        raise UsageError(
+            f"folder {output}",
+            got="the folder of one run",
+            wanted="the folder of all runs, with their stages",
+            todo=f"name that: potstill runs {output.absolute().parent}",
         )
     runs: list[dict[str, Any]] = []
     users: dict[str, list[str]] = {}
@@ -71,7 +80,7 @@ def list_runs(output: Path) -> Listing:
         try:
             manifest, damaged = verify(folder) if finished else {}, None
         except ArtefactError as error:
-            manifest, damaged = {}, f"damaged: {error.got}"
+            manifest, damaged = {}, f"damaged: {error.thing}"
         # A finished run that is run again may want others than it had: after an update.
         made = [*manifest.get("stages", []), *_stages_so_far(folder, last_only=bool(manifest))]
         for stage in dict.fromkeys(made):

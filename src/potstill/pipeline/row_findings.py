@@ -22,6 +22,7 @@ from potstill.tasks.column_findings import (
     find_doubtful_labels,
     find_lone_candidates,
     find_no_task,
+    find_quoted_classes,
 )
 from potstill.tasks.findings import (
     Finding,
@@ -201,6 +202,7 @@ def _label_findings(
         else:
             named = {i: kind.classes_in(c) for i, c in zip(encoded, classes, strict=True)}
             yield from find_alike_classes(named, rows.where)
+            yield from find_quoted_classes(kind.classes, rows.source)
     elif isinstance(section, RankingTask) and encoded:
         queries = [rows.columns[section.query][i] for i in encoded]
         yield from find_lone_candidates(queries, values, split, rows.where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from potstill.training.network import AnyNetwork
@@ -28,7 +29,7 @@ def model_card(
         network: The student.
         results: The run's results.
         name: Name of the run.
-        base: What the student started from.
+        base: What the student started from; of a folder its name is said, not its place.
         version: Version of potstill.
         taught: Whether it had teachers.
     """
@@ -44,6 +45,7 @@ def model_card(
         + _classes(head.kind.class_names)
         for task, head in network.tasks.items()
     )
+    start = PurePath(base).name if PurePath(base).is_absolute() else base
     origin = "distilled from teachers" if taught else "trained on labels alone"
     taught_by = "teachers and labels" if taught else "labels"
     example = dict.fromkeys(next(iter(network.tasks.values())).inputs.columns, "…")
@@ -52,7 +54,7 @@ def model_card(
             f"# {name}",
             "",
             f"One student for {len(network.tasks)} task(s), {origin} with potstill {version}, "
-            f"started from `{base}`. {network.n_parameters:,} parameters.",
+            f"started from `{start}`. {network.n_parameters:,} parameters.",
             "",
             "## Tasks",
             "",

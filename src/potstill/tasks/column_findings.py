@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -32,11 +32,12 @@ def find_no_task(column: str, labels: Sequence[object], why: str, where: Where) 
         where: Place of a row.
     """
     there = (i for i, label in enumerate(labels) if label is not None and label != "")
+    todo = "check that the run file names the column of the labels, and what its rows hold"
     return Finding(
         severity="error",
         what=f"column '{column}' of train: {why} ({in_rows(len(labels))})",
         where=where(next(there, 0)),
-        todo="check that the run file names the column of the labels, and what its rows hold",
+        todo="name one of these as `positive:`" if why.startswith("positive class") else todo,
     )
 
 
@@ -75,6 +76,16 @@ def find_alike_classes(classes: Mapping[int, Sequence[str]], where: Where) -> li
             todo="write them alike, unless they are meant to be classes of their own",
         )
     ]
+
+
+def find_quoted_classes(classes: Iterable[str], where: str) -> list[Finding]:
+    """A warning where classes stand in quotes: in csv a blank before a quote makes it a letter."""
+    quoted = [name for name in classes if len(name) > 2 and name[0] == name[-1] == '"']
+    if not quoted:
+        return []
+    what = f"train has classes with quotes around them, which predictions will have: {quoted[0]}"
+    todo = "in csv no blank may stand before a quote"
+    return [Finding(severity="warning", what=what, where=where, todo=todo)]
 
 
 def find_doubtful_labels(doubts: Mapping[int, str], split: str, where: Where) -> list[Finding]:

@@ -140,7 +140,7 @@ class _Checks:
             return False
         n, n_wanted = len(fields), len(self.names)
         if n != n_wanted:
-            reason = f"{n} field{'s' * (n != 1)}, wanted {n_wanted}{hint}"
+            reason = f"{n} field{'s' * (n != 1)}, wanted {n_wanted}{hint or _quote_hint(fields)}"
             self.refuse(first, last, reason, f"{n_wanted} fields, as in the header")
             return False
         return True
@@ -221,6 +221,13 @@ def _unquote(body: str, fields: list[str], n_wanted: int) -> list[str]:
 def _bare(field: str) -> str:
     match = _QUOTED.fullmatch(field)
     return match[1].replace('""', '"') if match else field
+
+
+def _quote_hint(fields: Sequence[str]) -> str:
+    """What else may be wrong with a row of csv that has too many fields."""
+    if any(field[:1].isspace() and field.lstrip().startswith('"') for field in fields):
+        return " (a blank stands before a quote, which quotes nothing then)"
+    return ""
 
 
 def _damaged(field: str) -> bool:

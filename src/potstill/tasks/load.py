@@ -242,7 +242,13 @@ class _Rows:
         return values[0] if len(values) == 1 else values
 
     def pool(self, source: Source) -> Split:
-        return self.read(source, "pool", labelled=False).split
+        try:
+            return self.read(source, "pool", labelled=False).split
+        except NoColumnError as error:
+            todo = "a pool is read by its task's columns: rename the pool's"
+            raise NoColumnError(
+                error.thing, got=error.got, wanted=error.wanted, todo=todo
+            ) from error
 
 
 class _Faults:
@@ -307,10 +313,12 @@ def _set_dev_aside(
         keys = sort_keys(whole.ids)
         train &= ~np.isin(keys, keys[dev])
     if not train.any() or not dev.any():
+        lists = "" if whole.groups is None else f" of {len(np.unique(whole.groups))} lists"
         raise DataError(
             f"task '{name}', train",
-            got=f"{len(whole)} rows, too few to set a dev split aside",
-            wanted="enough rows for train and dev; equal inputs are in one of them",
+            got=f"{len(whole)} rows{lists}, too few to set a dev split aside",
+            wanted="enough for train and dev: rows of equal inputs, the candidates of a query and "
+            "the questions on a passage are in one of them",
             todo="give more rows, or a `dev:` file",
         )
     return whole.take(np.flatnonzero(train)), whole.take(np.flatnonzero(dev))

@@ -292,7 +292,12 @@ def _no_file(path: Path, origin: Origin) -> DataError:
     if path.is_dir():
         return origin.fault(got="a folder", wanted="a data file", todo=f"name a file: {SUFFIXES}")
     folder = path.parent
-    if not folder.is_dir():
+    if path.name == PYTHON_SOURCE:
+        got, todo = "rows that are not kept", "run it from Python again, and give it these rows"
+    elif path.exists():
+        got = "a pipe or a device, not a file"
+        todo = "write the rows to a file first: they are read more than once"
+    elif not folder.is_dir():
         got, todo = f"no such folder: {folder}", "check the path"
     else:
         got = "no such file"

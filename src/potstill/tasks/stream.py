@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
+from potstill.core.errors import DataError
 from potstill.tasks.json_lines import json_chunks, json_keys
-from potstill.tasks.records import ABSENT, Chunk, RowFaults, need_columns
+from potstill.tasks.records import ABSENT, Chunk, RowFaults, need_columns, separator_hint
 from potstill.tasks.sources import column_names, data_format, file_chunks, origin_of
 
 _HEAD_ROWS = 200
@@ -108,6 +109,11 @@ def read_head(path: Path) -> dict[str, list[object]]:
         chunks = stream_rows(path, columns=names or None, chunk_rows=_HEAD_ROWS)
     else:
         chunks = stream_mixed(path, columns=names, chunk_rows=_HEAD_ROWS)
-    for _, table in chunks:
-        return {n: [None if v is ABSENT else v for v in values] for n, values in table.items()}
+    try:
+        for _, table in chunks:
+            return {n: [None if v is ABSENT else v for v in values] for n, values in table.items()}
+    except DataError as error:  # of a row, which the header may explain
+        if keys is None and (hint := separator_hint(column_names(path))):
+            raise DataError(str(path), got=hint, wanted=error.wanted, todo=error.todo) from error
+        raise
     return {}
