@@ -72,7 +72,8 @@ class Training(Layered):
     max_tokens: int = Field(
         default=128,
         ge=8,
-        description="Tokens of a text or pair, 8 or more; longer ones lose their end.",
+        description="Tokens of a text or pair, 8 or more; longer ones lose their end, and a task "
+        "without a shorter one is refused.",
     )
     optimizer: Literal["adamw", "adamax"] = Field(default="adamw", description="The optimiser.")
     warmup: float = Field(
