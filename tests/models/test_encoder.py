@@ -13,6 +13,8 @@ import torch
 from transformers import (
     BertConfig,
     BertModel,
+    DebertaConfig,
+    DebertaModel,
     DistilBertConfig,
     DistilBertModel,
     EuroBertConfig,
@@ -407,6 +409,40 @@ def test_rates_that_are_numbers_follow_too(tmp_path: Path) -> None:
         drawn.append(encoder(batch).pooled)
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_keys_that_are_wider_than_values_are_narrowed(tmp_path: Path) -> None:
+    """As EuroBERT turns them by its rotary places, in fp32."""
+    config = EuroBertConfig(
+        vocab_size=40,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        pad_token_id=0,
+    )
+    EuroBertModel(config).save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path, pooling="mean", dropout=0.1)
+    batch = batch_of(ROWS)
+    for training in (True, False):
+        encoder.train(training)
+        with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(training):
+            assert encoder(batch).pooled.isfinite().all()
+
+
+def test_the_first_deberta_is_refused_in_bf16_alone(tmp_path: Path) -> None:
+    config = DebertaConfig(
+        vocab_size=40,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
+    DebertaModel(config).save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path, pooling="mean")
+    assert encoder(batch_of(ROWS)).pooled.isfinite().all()
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(BaseModelError, match="DeBERTa"):
+        encoder(batch_of(ROWS))
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def _attention(
     if key.size(1) != query.size(1):
         shared = query.size(1) // key.size(1)
         key, value = (each.repeat_interleave(shared, 1) for each in (key, value))
+    query, key = query.to(value.dtype), key.to(value.dtype)  # rotary places may widen them
     scale = query.size(-1) ** -0.5 if scaling is None else scaling
     # Autocast would widen the scores to fp32 for the softmax, four times the (B, H, T, T) numbers
     # to move. The softmax computes in fp32 inside, whatever it reads and writes.

@@ -122,6 +122,7 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.pooling = pooling
         self.noise = Noise()
+        self._only_fp32 = backbone.config.model_type == "deberta"
         self.has_types = int(getattr(backbone.config, "type_vocab_size", 0) or 0) > 1
         for parent in list(backbone.modules()):
             for name, child in list(parent._modules.items()):  # one may have several names
@@ -152,7 +153,18 @@ class Encoder(nn.Module):
         return longest_text(self.backbone)
 
     def forward(self, batch: TokenBatch) -> Features:
-        """Encode a batch. Runs in the caller's autocast context; ``pooled`` is always fp32."""
+        """Encode a batch. Runs in the caller's autocast context; ``pooled`` is always fp32.
+
+        Raises:
+            BaseModelError: The base does not work in the number format of that context.
+        """
+        if self._only_fp32 and torch.is_autocast_enabled(batch.ids.device.type):
+            raise BaseModelError(
+                "a base of the first DeBERTa",
+                got="products in bf16, in which it hides padding behind a number that bf16 has not",
+                wanted="fp32, or another base",
+                todo="set `precision: fp32` (--precision fp32), or choose DeBERTa v2 or v3",
+            )
         types = {"token_type_ids": batch.types} if self.has_types else {}
         narrow = self._narrow if self._narrow_users else None
         tokens = (self.backbone if narrow is None else narrow[1])(
