@@ -29,6 +29,7 @@ from typer.testing import CliRunner, Result
 import potstill
 from potstill import cli
 from potstill.config import load_run_file
+from potstill.core import files
 from potstill.core.progress import StopSignal
 from potstill.pipeline import housekeeping, prediction
 from potstill.students.student import Student
@@ -876,6 +877,39 @@ def test_export_is_a_standard_classifier(run_folder: Path, tmp_path: Path, task:
         return
     scores = dict(zip(model.config.id2label.values(), logits.softmax(0).tolist(), strict=True))
     assert scores == pytest.approx(answer["scores"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("what", "broken"), [(("--task", "mood"), "model.safetensors"), (("--zip",), "out.zip")]
+)
+def test_an_export_that_a_full_disk_broke_can_be_said_again(
+    run_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: Sequence[str],
+    broken: str,
+) -> None:
+    def full(path: Path, written: int) -> None:
+        if path.name == broken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    command = ("export", run_folder, *what, "--out", tmp_path / "out")
+    monkeypatch.setattr(files, "fault_hook", full)
+    result = call(*command)
+    assert result.exit_code == 1
+    assert "disk full while writing" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(files, "fault_hook", None)
+    good(*command)
+
+
+def test_a_task_is_not_written_through_a_link_that_leads_nowhere(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "out"
+    link.symlink_to(tmp_path / "there")
+    good("export", run_folder, "--task", "mood", "--out", link)
+    assert (tmp_path / "there" / "config.json").is_file()
 
 
 def test_export_of_an_unknown_task_is_2(run_folder: Path, tmp_path: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import pytest
 
 from potstill.core.errors import ArtefactError
 from potstill.core.progress import Progress
 from potstill.export import choose
 from potstill.export.choose import Candidate, choose_engine, slowness
-from potstill.export.engines import GraphName, engines_here
+from potstill.export.engines import GraphName, OpenVinoEngine, engines_here
 from tests.bundles import ToyBundle, network_of, quick_measuring
 
 
@@ -91,3 +96,25 @@ def test_nothing_is_chosen_where_no_engine_keeps_the_scores(
             threads=1,
             progress=Progress(quiet=True),
         )
+
+
+class OneAtATime:
+    """A request as OpenVINO has it: with one place for inputs and outputs."""
+
+    def infer(self, feeds: dict[str, np.ndarray], *, share_inputs: bool) -> list[np.ndarray]:
+        assert share_inputs
+        self.outputs = [feeds["ids"]]
+        time.sleep(0.002)
+        return self.outputs
+
+
+def test_threads_do_not_mix_their_answers() -> None:
+    engine = OpenVinoEngine.__new__(OpenVinoEngine)
+    engine._request, engine._n_outputs, engine._lock = OneAtATime(), 1, threading.Lock()
+
+    def ask(i: int) -> bool:
+        own = np.full(3, i, np.float32)
+        return all(np.array_equal(engine.run({"ids": own})[0], own) for _ in range(10))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(ask, range(4)))

@@ -146,7 +146,7 @@ def test_a_full_disk_ends_the_command_with_1(
     result = CliRunner().invoke(cli.app, ["run", str(file), "--quiet", "--jobs", "1"])
     assert result.exit_code == 1
     assert "disk full while writing" in result.stderr
-    assert "it continues" in result.stderr
+    assert "a run continues" in result.stderr
     assert result.stdout == ""
     monkeypatch.setattr(files, "fault_hook", None)
     result = CliRunner().invoke(cli.app, ["run", str(file), "--quiet", "--jobs", "1"])

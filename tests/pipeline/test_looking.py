@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from potstill.pipeline.looking import look
 from potstill.tasks.findings import Finding
 from potstill.tasks.task import Task
 from potstill.training.prepare import train_network
-from tests.pipeline.toy_runs import Keys, toy_run, toy_task, write_run
+from tests.pipeline.toy_runs import Keys, toy_run, toy_task, with_key, write_run
 from tests.toys import make_base, write_rows
 
 
@@ -269,6 +269,40 @@ def test_teachers_of_another_base_are_timed_on_their_own(base: Path, tmp_path: P
     by_hand = (looked.cost.rows - looked.cost.teacher_rows) / looked.trial.rows_per_second
     by_hand += looked.cost.teacher_rows / looked.trial.teacher_rows_per_second
     assert looked.seconds == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"teachers.pooling": None},  # the first teacher is the multi-task baseline
+        {"teachers.pooling": None, "student.layers": 1},
+        {"tasks.mood.teachers": False},
+        {"tasks.mood.teachers": False, "tasks.stars.teachers": False},
+        {
+            "tasks.mood.teachers": False,
+            "tasks.stars.teachers": False,
+            "evaluate.baselines": ["single"],
+        },
+        {"student.generations": 2, "student.finetune": True},
+        {"tasks": {"mood": toy_task()}},
+    ],
+)
+def test_networks_are_counted_as_they_are_made(
+    base: Path, tmp_path: Path, keys: Mapping[str, Any]
+) -> None:
+    run = toy_run(tmp_path / "runs", base)
+    for key, value in keys.items():
+        run = with_key(run, key, value)
+    looked = look(load_run_file(write_run(tmp_path, run)), Progress(quiet=True))
+    potstill.run(tmp_path / "run.yaml")
+    made = [
+        stage
+        for stage in (tmp_path / "runs" / "stages").iterdir()
+        if stage.name.startswith(("network-", "student-")) and stage.is_dir()
+    ]
+    assert looked.cost is not None
+    assert looked.cost.n_networks == len(made)
 
 
 @pytest.mark.parametrize(("seconds", "rows"), [(1e-6, 32), (1e6, 60)])

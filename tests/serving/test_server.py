@@ -55,6 +55,12 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+def answers(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as asked:
+        return asked.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Service:
     """A service that runs.
 
@@ -313,6 +319,28 @@ def test_other_addresses_need_a_token(toys: ToyBundle, flags: list[str]) -> None
     )
     assert done.returncode == 2
     assert "--insecure" in done.stderr
+
+
+def test_standard_output_is_one_document(toys: ToyBundle) -> None:
+    port = free_port()
+    command = [str(POTSTILL), "serve", str(toys.done.folder), "--port", str(port), "--json"]
+    said: dict[bool, tuple[str, str]] = {}
+    for quiet in (False, True):
+        process = subprocess.Popen(
+            [*command, *["--quiet"] * quiet],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        wait_until(lambda: answers(port))
+        process.send_signal(signal.SIGTERM)
+        rest, errors = process.communicate(timeout=30)
+        said[quiet] = (first + rest, errors)
+    assert {out for out, _ in said.values()} == {f'{{"url": "http://127.0.0.1:{port}"}}\n'}
+    assert "Started worker" in said[False][1]
+    assert said[True][1] == ""
 
 
 def test_a_port_that_is_taken_is_named(toys: ToyBundle) -> None:

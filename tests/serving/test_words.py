@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jsonschema
 import numpy as np
@@ -357,3 +357,18 @@ def test_a_text_of_very_many_windows_is_refused(
     assert refused.status_code == 422
     assert "windows" in refused.json()["error"]["got"]
     assert refused.json()["error"]["thing"].startswith("row 0")
+
+
+@pytest.mark.parametrize(
+    "row", [{"tokens": "good " * 50_000}, {"question": "cat", "context": "good " * 50_000}]
+)
+def test_an_endless_text_is_refused_before_its_windows_are_made(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, row: dict[str, str]
+) -> None:
+    def never(*args: object) -> NoReturn:
+        raise AssertionError("the text was tokenised")
+
+    monkeypatch.setattr(BundlePredictor, "tokenise", never)
+    refused = client.post("/predict", json={"rows": [row]})
+    assert refused.status_code == 422
+    assert "more than 64 windows" in refused.json()["error"]["got"]

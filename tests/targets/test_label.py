@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +13,12 @@ import pytest
 from filelock import FileLock
 
 from potstill.core.errors import ArtefactError, Stopped
-from potstill.core.files import seal
+from potstill.core.files import read_json, seal
 from potstill.core.progress import Progress
 from potstill.models.token_rows import TokenRows
 from potstill.targets import label as label_module
 from potstill.targets.label import ensemble_labels, label, read_labels
+from potstill.targets.parts import Parts, timed
 from potstill.tasks.task import folds, slots_of
 from potstill.teachers.member import Member
 from potstill.training.network import Network, load_encoder_network, save_network
@@ -52,6 +54,22 @@ def test_labels_are_the_networks_outputs(base: Path, tmp_path: Path) -> None:
         stage_folder(tmp_path), members, TASK, rows, device=CPU, what="labelling"
     )
     np.testing.assert_array_equal(again.members, opened.members)
+
+
+def test_seconds_are_those_of_all_sittings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with suppress(KeyError), timed(tmp_path):
+        work = Parts(tmp_path)
+        now[0] += 5
+        work.keep("0-1", b"a")
+        now[0] += 3  # lost: no part was kept since
+        raise KeyError
+    now[0] += 1000
+    with timed(tmp_path):
+        assert Parts(tmp_path).known("0-1") == b"a"
+        now[0] += 2
+    assert read_json(tmp_path / "timing.json") == {"seconds": 7.0}
 
 
 @pytest.mark.parametrize("kind", ["multilabel", "tagging", "span", "unanswerable"])

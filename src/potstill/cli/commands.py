@@ -82,7 +82,7 @@ def init(
             )
         made = scaffold(data, read_head=read_head, folder=out.resolve().parent)
         write_text(out, made.text)
-        for note in made.left_out:
+        for note in () if quiet else made.left_out:
             print(f"left out: {note}", file=sys.stderr)
         answer(
             {"run_file": str(out), "left_out": made.left_out},

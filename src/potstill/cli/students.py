@@ -251,7 +251,7 @@ def serve(
             elif not quiet:
                 print(f"serving {bundle} on {url} (Ctrl-C stops)", flush=True)
 
-        serve_bundle(settings, insecure=insecure, announce=announce)
+        serve_bundle(settings, insecure=insecure, quiet=quiet, announce=announce)
 
 
 def _auto_class(folder: Path) -> str:

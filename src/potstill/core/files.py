@@ -23,6 +23,7 @@ MANIFEST = "manifest.json"
 PARTIAL_SUFFIX = ".partial"
 _OWN_DIGEST = "sha256"
 _CHUNK_BYTES = 1 << 20
+_LONG_NAME = 200  # bytes; what is written aside has a longer one, and 255 are the most
 
 fault_hook: Callable[[Path, int], None] | None = None
 """Called with the path and the bytes written so far before each chunk; only tests set it."""
@@ -79,7 +80,8 @@ def atomic_writer(path: Path) -> Iterator[_HookedFile]:
     Raises:
         ResourceError: The disk is full; the old file, if any, still stands.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    name = path.name if len(os.fsencode(path.name)) < _LONG_NAME else digest_json(path.name)[:16]
+    aside = path.with_name(f".{name}.{os.getpid()}.tmp")
     with naming_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -110,7 +112,7 @@ def naming_full_disk(path: Path) -> Iterator[None]:
             got=f"{free_bytes(path.parent) / 2**20:.0f} MiB free",
             wanted="room for the whole file; the previous one is kept",
             todo="free some disk (`potstill clean` lists what no run uses) and run the "
-            "same command again: it continues",
+            "same command again: a run continues",
         ) from error
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,11 +136,13 @@ class OpenVinoEngine(Engine):
         model = core.read_model(graph, b"")
         self._request = core.compile_model(model, "CPU", settings).create_infer_request()
         self._n_outputs = len(model.outputs)
+        self._lock = threading.Lock()  # a request has one set of inputs and outputs
         self.inputs = tuple(i.get_any_name() for i in model.inputs)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        found = self._request.infer(dict(feeds), share_inputs=True)
-        return [np.array(found[i], np.float32) for i in range(self._n_outputs)]
+        with self._lock:
+            found = self._request.infer(dict(feeds), share_inputs=True)
+            return [np.array(found[i], np.float32) for i in range(self._n_outputs)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

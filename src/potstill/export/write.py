@@ -148,13 +148,17 @@ def write_bundle(
         write_json(aside / BUNDLE_FILE, facts)
         write_text(aside / CARD_FILE, _card(student, chosen, made))
         seal(aside, {"format": FORMAT, "version": VERSION})
+        if packed is not None:
+            pack(aside, packed)
         if folder.is_dir():
             folder.rmdir()  # empty, as its caller has seen
         publish(aside, folder)
+    except BaseException:
+        if packed is not None:
+            packed.unlink(missing_ok=True)  # it was not there before, as its caller has seen
+        raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)  # of what went wrong nothing stays
-    if packed is not None:
-        pack(folder, packed)
     return Exported(
         folder=folder,
         packed=packed,

@@ -62,6 +62,11 @@ class TextTokenizer:
         token: str | None = self._backend.id_to_token(self.padding)
         return token
 
+    def count(self, text: str) -> int:
+        """Tokens of a text, however many, without those that a tokenizer adds."""
+        with self._lock:
+            return len(self._backend.encode(text, add_special_tokens=False).ids)
+
     def add_task_tokens(self, tasks: Sequence[str]) -> dict[str, int]:
         """Add one identifier token a task; returns their ids. Known ones keep their id."""
         names = [task_token(task) for task in tasks]

@@ -75,14 +75,18 @@ def estimate(run: RunFile, tasks: Mapping[str, Task]) -> Estimate:
     n_networks += run.student.generations
     rows += run.student.generations * (train + pool) * student.epochs
     if "multitask" in run.evaluate.baselines:
-        n_networks += 1
-        rows += train * student.epochs
+        if not _is_made_anyway(run, pool):
+            n_networks += 1
+            rows += train * student.epochs
         if run.evaluate.match_steps and pool:
             n_networks += 1
             rows += (train + pool) * student.epochs
-    if "single" in run.evaluate.baselines:
+    single = run.training_for("single")
+    both = {"single", "multitask"} <= {*run.evaluate.baselines} and single == student
+    alone = len(tasks) == 1 and not run.student.task_token
+    if "single" in run.evaluate.baselines and not (both and alone):
         n_networks += len(tasks)
-        rows += train * run.training_for("single").epochs
+        rows += train * single.epochs
     if run.student.finetune:
         n_networks += len(tasks)
         rows += train * student.epochs
@@ -98,6 +102,21 @@ def estimate(run: RunFile, tasks: Mapping[str, Task]) -> Estimate:
         rows=rows * n_seeds,
         teacher_rows=teacher_rows * n_seeds,
         disk_bytes=disk,
+    )
+
+
+def _is_made_anyway(run: RunFile, pool: int) -> bool:
+    """Whether the multi-task baseline is a teacher too or, where nobody teaches, the student."""
+    if not run.taught_tasks:
+        return not pool
+    if not run.trained_tasks or run.teachers.recipe == "single" or run.student.task_token:
+        return False
+    net, teachers, student = run.teacher_nets()[0], run.teachers, run.student
+    return (
+        run.training_for("teachers") == run.training_for("student")
+        and (net.base or run.base) == (student.base or run.base)
+        and (net.layers, net.dropout, net.seed) == (student.layers, None, None)
+        and (teachers.pooling, teachers.architecture) == (student.pooling, student.architecture)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from potstill.config import RunFile, load_run_file
 from potstill.config.fields import IN_MEMORY
 from potstill.config.sections import Export
 from potstill.core.errors import DataError, UsageError
-from potstill.core.files import MANIFEST, read_manifest
+from potstill.core.files import MANIFEST, publish, read_manifest
 from potstill.core.places import resolved
 from potstill.core.progress import Progress
 from potstill.export.decoders import DECODERS, decoders_here
@@ -91,8 +92,17 @@ def export_task(student: Path, task: str, out: Path) -> Path:
         UsageError: ``out`` holds something, or the task is unknown or no such model.
         ArtefactError: The student is damaged.
     """
+    out = resolved(out)
     need_new(out)
-    return Student.load(student, device="cpu", precision="fp32").save_task(task, out)
+    loaded, aside = Student.load(student, device="cpu", precision="fp32"), aside_of(out)
+    try:
+        loaded.save_task(task, aside)
+        if out.is_dir():
+            out.rmdir()  # empty, as seen above
+        publish(aside, out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # of what went wrong nothing stays
+    return out
 
 
 def need_new(folder: Path) -> None:

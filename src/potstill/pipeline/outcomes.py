@@ -11,7 +11,7 @@ from potstill.core.stages import Stage
 from potstill.evaluation.outcome import SeedOutcome, TaskOutcome
 from potstill.pipeline.sayings import text_outcome
 from potstill.pipeline.seed_run import SeedRun, mean_dev
-from potstill.targets.label import TIMING_FILE
+from potstill.targets.parts import TIMING_FILE
 from potstill.tasks.task import Split, Task, groups_of, truth_of
 from potstill.teachers.member import Member
 from potstill.training.network import head_of

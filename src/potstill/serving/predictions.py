@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,6 +78,16 @@ class Service:
         finally:
             self.bytes_read -= size
 
+    def wait_for(self, reading: Future[Prepared], size: int) -> None:
+        """A body that nobody waits for any more is read until its thread is through with it."""
+        if not reading.done():
+            loop = asyncio.get_running_loop()
+            self.bytes_read += size
+            reading.add_done_callback(lambda _: loop.call_soon_threadsafe(self._read_at_last, size))
+
+    def _read_at_last(self, size: int) -> None:
+        self.bytes_read -= size
+
     def note(self, prepared: Prepared, size: int) -> None:
         """Learn how many tokens a body holds."""
         now = int(prepared.tokens.lengths.sum()) / size
@@ -113,12 +123,12 @@ class Predictions:
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + service.settings.deadline
         with service.reading(len(body), deadline):
+            reading = service.texts.submit(_read, service, body, truncate, deadline)
             try:
                 async with asyncio.timeout(_left(deadline)):
-                    prepared = await loop.run_in_executor(
-                        service.texts, _read, service, body, truncate, deadline
-                    )
+                    prepared = await asyncio.wrap_future(reading)
             except TimeoutError:
+                service.wait_for(reading, len(body))
                 raise Late from None
             outputs = service.batcher.submit(prepared.tokens, within=_left(deadline))
         service.note(prepared, len(body))

@@ -118,6 +118,10 @@ class BundlePredictor(Predictor):
             task=head.kind.token or (task if self._task_token else None),
         )
 
+    def n_tokens(self, text: str) -> int:
+        """Tokens of a text, however many."""
+        return self._tokenizer.count(text)
+
     def outputs(
         self, tasks: Sequence[str], inputs: Columns
     ) -> tuple[Mapping[str, np.ndarray], np.ndarray]:

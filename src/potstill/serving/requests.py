@@ -17,10 +17,11 @@ from pydantic_core import from_json
 from potstill.core.errors import DataError, UsageError
 from potstill.models.token_rows import TokenRows, join_rows
 from potstill.serving.predictor import BundlePredictor
-from potstill.tasks.inputs import Columns
+from potstill.tasks.inputs import Columns, Reader
 from potstill.tasks.predictor import decoded, leader, lost_ends, passes, shared_by
 
 _MOST_WINDOWS = 64  # of a row: others wait for it
+_LETTERS_A_TOKEN = 8  # more than any language needs on the mean
 
 
 class PredictBody(BaseModel):
@@ -158,6 +159,8 @@ def _tokenise(
     inputs = predictor.heads[task].inputs
     table = {column: [rows[i][column] for i in chosen] for column in inputs.columns}
     texts = inputs.checked(table, lambda j: f"row {chosen[j]}")
+    if predictor.heads[task].kind.slotted:
+        _refuse_endless(predictor, inputs, texts, chosen)
     tokens = predictor.tokenise(task, texts)
     lost = lost_ends(predictor.heads, tasks, tokens)
     if not truncate and lost.any():
@@ -172,13 +175,33 @@ def _tokenise(
         n_windows = np.diff(tokens.windows)
         if n_windows.max(initial=0) > _MOST_WINDOWS:
             i = chosen[int(n_windows.argmax())]
-            raise DataError(
-                f"row {i}, {', '.join(inputs.columns)}",
-                got=f"a text that is read in {n_windows.max()} windows",
-                wanted=f"at most {_MOST_WINDOWS} windows of {predictor.max_tokens} tokens",
-                todo="part the text, or ask `potstill predict`, which has no such limit",
-            )
+            raise _too_many_windows(predictor, inputs, i, f"{n_windows.max()}")
     return tokens, texts
+
+
+def _refuse_endless(
+    predictor: BundlePredictor, inputs: Reader, texts: Columns, chosen: Sequence[int]
+) -> None:
+    """Refuse texts whose beginning alone has too many windows: to make them all takes seconds.
+
+    Raises:
+        DataError: One has.
+    """
+    most = _MOST_WINDOWS * predictor.max_tokens
+    for j, parts in enumerate(inputs.texts(texts)):
+        if len(parts[-1]) > most:  # a token has a character at least
+            start = parts[-1][: _LETTERS_A_TOKEN * most]
+            if predictor.n_tokens(start) > most:
+                raise _too_many_windows(predictor, inputs, chosen[j], f"more than {_MOST_WINDOWS}")
+
+
+def _too_many_windows(predictor: BundlePredictor, inputs: Reader, i: int, n: str) -> DataError:
+    return DataError(
+        f"row {i}, {', '.join(inputs.columns)}",
+        got=f"a text that is read in {n} windows",
+        wanted=f"at most {_MOST_WINDOWS} windows of {predictor.max_tokens} tokens",
+        todo="part the text, or ask `potstill predict`, which has no such limit",
+    )
 
 
 def decode(

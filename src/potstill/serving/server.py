@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("granian", "fastapi", "fastapi_swagger", "prometheus_client")
 _ENVIRONMENT = "POTSTILL_SERVE_SETTINGS"
+_STANDARD_ERROR = {
+    "class": "logging.StreamHandler",
+    "formatter": "generic",
+    "stream": "ext://sys.stderr",
+}
 _FILES_A_WORKER = 64  # that are no connections
 SWITCH_SECONDS = 0.0005  # for so long a thread holds up the event loop at most
 _MOST_CONNECTIONS = 1 << 16  # of a worker
@@ -38,6 +43,7 @@ def serve(
     settings: ServeSettings,
     *,
     insecure: bool = False,
+    quiet: bool = False,
     announce: Callable[[], object] = lambda: None,
 ) -> None:
     """Serve a bundle until SIGTERM or Ctrl-C.
@@ -45,6 +51,7 @@ def serve(
     Args:
         settings: Limits and places.
         insecure: Allow another address than loopback without a token.
+        quiet: Log warnings and errors only.
         announce: Called when all is checked, before the service starts.
 
     Raises:
@@ -84,6 +91,7 @@ def serve(
     from granian import Granian  # noqa: PLC0415 (an extra)
     from granian.constants import HTTPModes, Interfaces  # noqa: PLC0415
     from granian.http import HTTP1Settings  # noqa: PLC0415
+    from granian.log import LogLevels  # noqa: PLC0415
 
     announce()
     os.environ[_ENVIRONMENT] = settings.to_json()
@@ -109,6 +117,8 @@ def serve(
             respawn_failed_workers=True,
             respawn_interval=0.5,
             workers_kill_timeout=round(settings.stop_seconds) + 5,
+            log_level=LogLevels.warning if quiet else LogLevels.info,
+            log_dictconfig={"handlers": {"console": _STANDARD_ERROR, "access": _STANDARD_ERROR}},
         ).serve()
     finally:
         shutil.rmtree(counters, ignore_errors=True)

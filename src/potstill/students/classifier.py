@@ -1,4 +1,4 @@
-"""A task of a student as a standard transformers classifier, to some 1e-4 of its outputs.
+"""A task of a student as a standard transformers classifier, within a thousandth of its outputs.
 
 BERT's classifier reads the first token through a dense layer and a tanh. A student with mean
 pooling is said in the same architecture by one more layer, which attends evenly to every token:

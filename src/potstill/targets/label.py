@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import numpy as np
 import safetensors.numpy
 
 from potstill.core.device import Device
-from potstill.core.files import digest_json, write_json
+from potstill.core.files import digest_json
 from potstill.core.progress import Bar
 from potstill.core.stages import Stage, StageFolder
-from potstill.targets.parts import SCRATCH, Parts
+from potstill.targets.parts import SCRATCH, Parts, timed
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
 from potstill.tasks.task import Split, Task, folds, slots_of
 from potstill.teachers.given_classifiers import open_classifier
@@ -25,7 +24,6 @@ from potstill.training.network import load_encoder_network
 
 SHARD = "targets"
 _PART_ROWS = 1024
-TIMING_FILE = "timing.json"
 
 SHORT_TEXT = 512
 """Tokens that a classifier of somebody else reads at least, where it can."""
@@ -59,20 +57,19 @@ def label(
     facts = _facts(member, task, rows)
 
     def build(folder: Path) -> None:
-        start = time.monotonic()
-        outputs, cover = _opinion(member, task, rows, stages, device, max_tokens, what, folder)
-        ids = np.concatenate([split.ids for split in rows])
-        counts = [slots for split in rows if (slots := slots_of(task, split)) is not None]
-        write_store(
-            folder / SHARD,
-            facts,
-            task.kind,
-            ids,
-            [outputs],
-            [cover],
-            np.concatenate(counts) if counts else None,
-        )
-        write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
+        with timed(folder):
+            outputs, cover = _opinion(member, task, rows, stages, device, max_tokens, what, folder)
+            ids = np.concatenate([split.ids for split in rows])
+            counts = [slots for split in rows if (slots := slots_of(task, split)) is not None]
+            write_store(
+                folder / SHARD,
+                facts,
+                task.kind,
+                ids,
+                [outputs],
+                [cover],
+                np.concatenate(counts) if counts else None,
+            )
 
     stage_facts = facts.to_json() | {
         "precision": device.precision,

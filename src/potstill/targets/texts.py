@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,8 +26,8 @@ from potstill.models.ctranslate import open_translator
 from potstill.models.pieces import Decoding, load_pieces
 from potstill.models.to_ctranslate import to_ctranslate
 from potstill.models.token_rows import join_rows
-from potstill.targets.label import SHARD, TIMING_FILE, cover_of, in_parts, stoppable
-from potstill.targets.parts import SCRATCH, Parts
+from potstill.targets.label import SHARD, cover_of, in_parts, stoppable
+from potstill.targets.parts import SCRATCH, Parts, timed
 from potstill.targets.store import SoftTargets, StoreFacts, merge, read_store, write_store
 from potstill.tasks.inputs import Columns
 from potstill.tasks.task import Split, Task, pair_ids
@@ -115,15 +114,14 @@ def say(
         facts |= {"max_tokens": max_tokens} if given else {}
 
     def build(folder: Path) -> None:
-        start = time.monotonic()
-        said: list[str | None]
-        if from_file:
-            said = texts_of_file(given[0], task, rows)
-        else:
-            speakers = _Speakers(members, task, decoding, device, max_tokens, engine)
-            said = _say(speakers, members, task, rows, stages, what, folder)
-        write_json(folder / TEXTS_FILE, {"texts": said})
-        write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
+        with timed(folder):
+            said: list[str | None]
+            if from_file:
+                said = texts_of_file(given[0], task, rows)
+            else:
+                speakers = _Speakers(members, task, decoding, device, max_tokens, engine)
+                said = _say(speakers, members, task, rows, stages, what, folder)
+            write_json(folder / TEXTS_FILE, {"texts": said})
 
     stage = stages.make("texts", facts, build, what=what, scratch=SCRATCH)
     found: list[str | None] = read_json(stage.folder / TEXTS_FILE)["texts"]
@@ -173,25 +171,25 @@ def _label_pieces(
     train = task.train
 
     def build(folder: Path) -> None:
-        start = time.monotonic()
-        network = _network(member)
-        texts = [] if train.labels is None else [str(text) for text in train.labels]
-        sources = network.tokenise(task.name, train.inputs)
-        targets = network.tokenise_targets(texts)
-        with stages.progress.bar(what, len(train), keep=False) as bar:
-            done = stoppable(stages, bar, what)
+        with timed(folder):
+            network = _network(member)
+            texts = [] if train.labels is None else [str(text) for text in train.labels]
+            sources = network.tokenise(task.name, train.inputs)
+            targets = network.tokenise_targets(texts)
+            with stages.progress.bar(what, len(train), keep=False) as bar:
+                done = stoppable(stages, bar, what)
 
-            def answer(start: int, end: int) -> np.ndarray:
-                own, said = (
-                    join_rows([(tokens, np.arange(start, end))]) for tokens in (sources, targets)
-                )
-                return network.kept_pieces(own, said, device, done=done)
+                def answer(start: int, end: int) -> np.ndarray:
+                    own, said = (
+                        join_rows([(tokens, np.arange(start, end))])
+                        for tokens in (sources, targets)
+                    )
+                    return network.kept_pieces(own, said, device, done=done)
 
-            outputs = in_parts(folder, len(train), answer, bar)
-        seen = cover_of(member, task, [train])
-        ids, lengths = pair_ids(train), targets.lengths
-        write_store(folder / SHARD, facts, task.kind, ids, [outputs], [seen], lengths)
-        write_json(folder / TIMING_FILE, {"seconds": round(time.monotonic() - start, 2)})
+                outputs = in_parts(folder, len(train), answer, bar)
+            seen = cover_of(member, task, [train])
+            ids, lengths = pair_ids(train), targets.lengths
+            write_store(folder / SHARD, facts, task.kind, ids, [outputs], [seen], lengths)
 
     stage_facts = facts.to_json() | {
         "precision": device.precision,
