@@ -132,7 +132,7 @@ def test_it_learns_two_languages_by_their_tokens(tmp_path: Path) -> None:
     base = sequence_base(tmp_path / "base", architecture=WIDER)
     tasks = [sequence_task(language, train=120, dev=12) for language in ("de", "fr")]
     settings = replace(
-        tiny_settings(epochs=20, batch=8, learning_rate=1e-2, dropout=0.0),
+        tiny_settings(epochs=20, batch=8, learning_rate=5e-3, dropout=0.0),
         mixing="equal",
         balance="none",
     )
