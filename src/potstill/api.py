@@ -54,8 +54,9 @@ def run(
     """
     _need("source", source, isinstance(source, str | Path | Mapping), "a path or a mapping")
     _need("jobs", jobs, type(jobs) is int and jobs >= 1, "1 or more trainings at once")
-    _need("skip_bad_rows", skip_bad_rows, _at_least_0(skip_bad_rows), "0 or more rows")
-    seconds = time_limit is None or (_at_least_0(time_limit) and time_limit > 0)
+    fits = type(skip_bad_rows) is int and skip_bad_rows >= 0
+    _need("skip_bad_rows", skip_bad_rows, fits, "0 or more rows")
+    seconds = time_limit is None or (type(time_limit) in (int, float) and time_limit > 0)
     _need("time_limit", time_limit, seconds, "a number of seconds, or None")
     _need("overrides", overrides, not isinstance(overrides, str), "a list: ['seed=1']")
     from potstill.config import load_run_file, parse_run
@@ -82,10 +83,6 @@ def _need(name: str, value: object, fits: bool, wanted: str) -> None:
     if not fits:
         todo = f"give `{name}=` in that form" if name == "source" else f"leave `{name}=` out"
         raise UsageError(name, got=f"{value!r:.60}", wanted=wanted, todo=todo)
-
-
-def _at_least_0(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 def load(

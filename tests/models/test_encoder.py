@@ -50,6 +50,13 @@ from potstill.models.multitask import LinearHead, MultiTaskModel
 from potstill.models.weights import longest_text
 from tests.toys import make_base
 
+SMALL: dict[str, Any] = {
+    "vocab_size": 40,
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
 both_poolings = pytest.mark.parametrize("pooling", ["mean", "cls"])
 
 
@@ -374,11 +381,7 @@ def test_a_base_that_is_no_encoder(tmp_path: Path, base: Path) -> None:
 def test_a_dropout_that_attention_reads_follows_the_rate(tmp_path: Path) -> None:
     """As ModernBERT has it: a number, not a module."""
     config = ModernBertConfig(
-        vocab_size=40,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
+        **SMALL,
         pad_token_id=0,
     )
     ModernBertModel(config).save_pretrained(tmp_path)
@@ -414,11 +417,7 @@ def test_rates_that_are_numbers_follow_too(tmp_path: Path) -> None:
 def test_keys_that_are_wider_than_values_are_narrowed(tmp_path: Path) -> None:
     """As EuroBERT turns them by its rotary places, in fp32."""
     config = EuroBertConfig(
-        vocab_size=40,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
+        **SMALL,
         pad_token_id=0,
     )
     EuroBertModel(config).save_pretrained(tmp_path)
@@ -432,11 +431,7 @@ def test_keys_that_are_wider_than_values_are_narrowed(tmp_path: Path) -> None:
 
 def test_the_first_deberta_is_refused_in_bf16_alone(tmp_path: Path) -> None:
     config = DebertaConfig(
-        vocab_size=40,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
+        **SMALL,
     )
     DebertaModel(config).save_pretrained(tmp_path)
     encoder = load_encoder(tmp_path, pooling="mean")

@@ -313,7 +313,7 @@ def _numbers(values: Sequence[object]) -> list[float] | None:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             return None
         try:
-            number = number_in(value) if isinstance(value, str) else float(value)
+            number = number_in(value)
         except (ValueError, OverflowError):
             return None
         if not math.isfinite(number):

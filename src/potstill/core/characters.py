@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import unicodedata
+from typing import Any
 
 _UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 """Categories of controls, of formats such as zero-width joiners, and of blanks."""
@@ -33,15 +34,17 @@ def is_unseen(text: str) -> bool:
     )
 
 
-def number_in(text: str) -> float:
-    """The number that a text writes in ASCII; Python alone would read ``1_5`` as 15.
+def number_in(value: Any) -> float:
+    """A value as ``float`` takes it; of texts only ASCII: Python alone would read ``1_5`` as 15.
 
     Raises:
-        ValueError: It writes none.
+        ValueError: A text that writes no number.
+        TypeError: Neither text nor number.
+        OverflowError: An integer that no float holds.
     """
-    if "_" in text or not text.strip().isascii():
-        raise ValueError(f"could not convert string to float: {text!r}")
-    return float(text)
+    if isinstance(value, str) and ("_" in value or not value.strip().isascii()):
+        raise ValueError(f"could not convert string to float: {value!r}")
+    return float(value)
 
 
 def as_integer(text: str) -> str:

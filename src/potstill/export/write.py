@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,25 +141,20 @@ def write_bundle(
         engines=[c.to_json() for c in chosen.candidates],
         made=made,
     )
-    aside = aside_of(folder)
     try:
-        network.tokenizer.save(aside)
-        for file, content in chosen.files.items():
-            write_bytes(aside / file, content)
-        write_json(aside / BUNDLE_FILE, facts)
-        write_text(aside / CARD_FILE, _card(student, chosen, made))
-        seal(aside, {"format": FORMAT, "version": VERSION})
-        if packed is not None:
-            pack(aside, packed)
-        if folder.is_dir():
-            folder.rmdir()  # empty, as its caller has seen
-        publish(aside, folder)
+        with written_aside(folder) as aside:
+            network.tokenizer.save(aside)
+            for file, content in chosen.files.items():
+                write_bytes(aside / file, content)
+            write_json(aside / BUNDLE_FILE, facts)
+            write_text(aside / CARD_FILE, _card(student, chosen, made))
+            seal(aside, {"format": FORMAT, "version": VERSION})
+            if packed is not None:
+                pack(aside, packed)
     except BaseException:
         if packed is not None:
             packed.unlink(missing_ok=True)  # it was not there before, as its caller has seen
         raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)  # of what went wrong nothing stays
     return Exported(
         folder=folder,
         packed=packed,
@@ -171,8 +167,21 @@ def write_bundle(
 
 
 def aside_of(folder: Path) -> Path:
-    """Where a bundle is written before it appears in its folder."""
+    """Where what is exported is written before it appears in its folder."""
     return folder.with_name(folder.name + PARTIAL_SUFFIX)
+
+
+@contextmanager
+def written_aside(folder: Path) -> Iterator[Path]:
+    """What the block writes appears whole in a new or empty folder; of what broke nothing stays."""
+    aside = aside_of(folder)
+    try:
+        yield aside
+        if folder.is_dir():
+            folder.rmdir()
+        publish(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _choose_graph(

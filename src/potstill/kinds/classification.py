@@ -60,7 +60,9 @@ class Classification(Kind):
         positive = options.get("positive")
         chosen = None if positive is None else as_spelled(label_text(positive), classes)
         if chosen is not None and chosen not in classes:
-            raise ValueError(f"positive class '{chosen}' is not among {', '.join(classes)}")
+            raise ValueError(
+                f"positive class '{chosen}' (`positive:`) is not among {', '.join(classes)}"
+            )
         return cls(classes=classes, positive_class=chosen)
 
     def encode_label(self, value: object) -> float:

@@ -29,7 +29,7 @@ def finite_number(value: object, what: str) -> float:
     if value is None or value == "":
         raise ValueError(f"{what} is missing")
     try:
-        number = number_in(value) if isinstance(value, str) else float(value)  # type: ignore[arg-type]
+        number = number_in(value)
     except (TypeError, ValueError):
         raise ValueError(f"{what} is {value!r:.60}, not a number") from None
     except OverflowError:  # an integer of hundreds of digits, which JSON may hold

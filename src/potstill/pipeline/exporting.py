@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
@@ -11,12 +10,12 @@ from potstill.config import RunFile, load_run_file
 from potstill.config.fields import IN_MEMORY
 from potstill.config.sections import Export
 from potstill.core.errors import DataError, UsageError
-from potstill.core.files import MANIFEST, publish, read_manifest
+from potstill.core.files import MANIFEST, read_manifest
 from potstill.core.places import resolved
 from potstill.core.progress import Progress
 from potstill.export.decoders import DECODERS, decoders_here
 from potstill.export.engines import ENGINES, engines_here, n_cores
-from potstill.export.write import Exported, aside_of, write_bundle
+from potstill.export.write import Exported, aside_of, write_bundle, written_aside
 from potstill.pipeline.loading import load_tasks
 from potstill.pipeline.run_folder import RUN_FILE
 from potstill.students.student import Student
@@ -94,14 +93,9 @@ def export_task(student: Path, task: str, out: Path) -> Path:
     """
     out = resolved(out)
     need_new(out)
-    loaded, aside = Student.load(student, device="cpu", precision="fp32"), aside_of(out)
-    try:
+    loaded = Student.load(student, device="cpu", precision="fp32")
+    with written_aside(out) as aside:
         loaded.save_task(task, aside)
-        if out.is_dir():
-            out.rmdir()  # empty, as seen above
-        publish(aside, out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)  # of what went wrong nothing stays
     return out
 
 

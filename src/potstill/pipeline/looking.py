@@ -29,10 +29,7 @@ from potstill.tasks.column_findings import (
     find_labels_of_all,
     find_small_split,
 )
-from potstill.tasks.findings import (
-    Finding,
-    in_rows,
-)
+from potstill.tasks.findings import Finding, in_rows
 from potstill.tasks.task import Task
 
 

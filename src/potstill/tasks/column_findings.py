@@ -32,12 +32,11 @@ def find_no_task(column: str, labels: Sequence[object], why: str, where: Where) 
         where: Place of a row.
     """
     there = (i for i, label in enumerate(labels) if label is not None and label != "")
-    todo = "check that the run file names the column of the labels, and what its rows hold"
     return Finding(
         severity="error",
         what=f"column '{column}' of train: {why} ({in_rows(len(labels))})",
         where=where(next(there, 0)),
-        todo="name one of these as `positive:`" if why.startswith("positive class") else todo,
+        todo="check that the run file names the column of the labels, and what its rows hold",
     )
 
 

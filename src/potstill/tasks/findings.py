@@ -148,7 +148,7 @@ def label_fault(label: object, *, numeric: bool) -> str | None:
     number = label
     if numeric or isinstance(label, float | np.floating):
         try:
-            number = number_in(label) if isinstance(label, str) else float(label)  # type: ignore[arg-type]
+            number = number_in(label)
         except (TypeError, ValueError, OverflowError):
             return "no number"
     if isinstance(number, float):
