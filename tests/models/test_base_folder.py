@@ -15,7 +15,7 @@ import torch
 from potstill.core.errors import ArtefactError, BaseModelError
 from potstill.core.files import seal
 from potstill.models.base_folder import BaseFolder, check_weights, facts_of_base, find_base
-from potstill.models.encoder import load_encoder
+from potstill.models.encoder_folder import load_encoder
 from tests.tiny import flip_byte
 
 PICKLE = b"\x80\x04cos\nsystem\n\x8c\x04evil\x85R."

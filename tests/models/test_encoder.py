@@ -38,14 +38,8 @@ from transformers import (
 
 from potstill.core.errors import BaseModelError
 from potstill.models.dropout import Dropout
-from potstill.models.encoder import (
-    Encoder,
-    Pooling,
-    TokenBatch,
-    build_encoder,
-    load_encoder,
-    save_encoder,
-)
+from potstill.models.encoder import Encoder, Pooling, TokenBatch
+from potstill.models.encoder_folder import build_encoder, load_encoder, save_encoder
 from potstill.models.multitask import LinearHead, MultiTaskModel
 from potstill.models.weights import longest_text
 from tests.toys import make_base

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from potstill.kinds import Classification, Kind, Multilabel, Tagging
-from potstill.models.encoder import load_encoder
+from potstill.models.encoder_folder import load_encoder
 from potstill.models.multitask import LinearHead, MultiTaskModel
 from potstill.training.optimiser import build_optimiser, learning_rate_at, set_learning_rate
 from potstill.training.settings import TrainSettings

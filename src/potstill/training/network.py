@@ -23,12 +23,8 @@ from potstill.core.device import Device
 from potstill.core.errors import ArtefactError
 from potstill.core.files import read_json, write_bytes, write_json
 from potstill.models.base_folder import STUDENT_FILE, check_safetensors, find_base
-from potstill.models.encoder import (
-    Pooling,
-    build_encoder,
-    load_encoder,
-    save_encoder,
-)
+from potstill.models.encoder import Pooling
+from potstill.models.encoder_folder import build_encoder, load_encoder, save_encoder
 from potstill.models.multitask import MultiTaskModel
 from potstill.models.token_rows import TokenRows
 from potstill.models.tokenizer import TextTokenizer, load_tokenizer
