@@ -151,6 +151,7 @@ def serve(toys: ToyBundle) -> Iterator[Callable[..., Service]]:
     yield start
     for service in made:
         if service.process.poll() is None:
+            service.process.send_signal(signal.SIGSTOP)  # it starts no worker while they are killed
             for child in psutil.Process(service.process.pid).children(recursive=True):
                 child.kill()
             service.process.kill()
@@ -206,6 +207,13 @@ def test_a_killed_worker_is_replaced(serve: Callable[..., Service]) -> None:
     wait_until(lambda: service.get("/readyz") == 200)  # what had come to the dead one is reset
     assert service.ask()
     assert service.stop()[0] == 0
+
+
+def test_no_worker_outlives_its_parent(serve: Callable[..., Service]) -> None:
+    service = serve("--workers", "2")
+    service.process.kill()
+    wait_until(lambda: not answers(service.port))
+    assert "Traceback" not in service.process.communicate(timeout=30)[1]
 
 
 def answer_of(caller: http.client.HTTPConnection) -> Any:

@@ -7,14 +7,17 @@ import logging
 import os
 import resource
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +38,7 @@ _STANDARD_ERROR = {
     "stream": "ext://sys.stderr",
 }
 _FILES_A_WORKER = 64  # that are no connections
+_ORPHAN_SECONDS = 1.0  # between two looks whether the parent is still there
 SWITCH_SECONDS = 0.0005  # for so long a thread holds up the event loop at most
 _MOST_CONNECTIONS = 1 << 16  # of a worker
 
@@ -116,7 +120,7 @@ def serve(
             http1_settings=HTTP1Settings(header_read_timeout=round(1000 * settings.header_seconds)),
             respawn_failed_workers=True,
             respawn_interval=0.5,
-            workers_kill_timeout=round(settings.stop_seconds) + 5,
+            workers_kill_timeout=_kill_seconds(settings),
             log_level=LogLevels.warning if quiet else LogLevels.info,
             log_dictconfig={"handlers": {"console": _STANDARD_ERROR, "access": _STANDARD_ERROR}},
         ).serve()
@@ -161,12 +165,32 @@ def make_app() -> FastAPI:
     logger.setLevel(logging.INFO)
     sys.setswitchinterval(SWITCH_SECONDS)
     settings = ServeSettings.from_json(os.environ[_ENVIRONMENT])
+    if (parent := parent_process()) is not None and parent.pid is not None:
+        until_orphan = (parent.pid, _kill_seconds(settings))
+        threading.Thread(target=_end_with, args=until_orphan, daemon=True).start()
     # In a thread that steps back: the engine's own threads, which it starts, do so too.
     with ThreadPoolExecutor(1, initializer=step_back) as thread:
         predictor = thread.submit(
             BundlePredictor.load, settings.bundle, threads=settings.threads
         ).result()
     return create_app(predictor, settings)
+
+
+def _kill_seconds(settings: ServeSettings) -> int:
+    """After so long a worker that was told to stop is killed."""
+    return round(settings.stop_seconds) + 5
+
+
+def _end_with(parent: int, kill_seconds: int) -> None:
+    """Stop this worker, as its parent would have, once the parent was killed.
+
+    Nobody else stops it then: it would answer, and hold the port, for ever.
+    """
+    while os.getppid() == parent:
+        time.sleep(_ORPHAN_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(kill_seconds)
+    os._exit(1)
 
 
 def _token_fault(token: str) -> str | None:
