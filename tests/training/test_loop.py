@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from potstill.core.device import Device
 from potstill.core.errors import PotstillError
@@ -335,6 +337,34 @@ def test_no_two_steps_draw_the_same_masks(
 
 
 # -- precision and faults -----------------------------------------------------------------------
+
+
+def test_a_step_casts_each_weight_once(base: Path, tmp_path: Path) -> None:
+    """However many passes it has: bf16 copies are kept from one to the next, and no longer."""
+    tasks = [toy_task(name=name, train=16, dev=8) for name in ("a", "b")]
+    network = tiny_network(base, tasks, dropout=0.1)
+    cast: Counter[int] = Counter()
+
+    class Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func is torch.ops.aten._to_copy.default and isinstance(args[0], nn.Parameter):
+                cast[id(args[0])] += 1
+            return func(*args, **(kwargs or {}))
+
+    with Casts():  # type: ignore[no-untyped-call]
+        result = fit(
+            EncoderLearner(network.model, Device(name="cpu", precision="bf16"), 0),
+            [make_feed(network, task, Extra(), 1.0) for task in tasks],
+            settings=tiny_settings(accumulate=2),
+            seed=0,
+            folder=tmp_path,
+            progress=Progress(),
+            name="t",
+        )
+    assert cast
+    assert max(cast.values()) == result.n_steps
 
 
 def test_bf16_runs_and_heads_stay_fp32(base: Path, tmp_path: Path) -> None:

@@ -48,6 +48,17 @@ class Device:
         with torch.autocast(self.torch.type, torch.bfloat16) if on else nullcontext():
             yield
 
+    @contextmanager
+    def casting_once(self) -> Iterator[None]:
+        """Within the block, every :meth:`autocast` shares one bf16 copy of each weight.
+
+        The weights must stay as they are. The block itself, and what goes backward in it, casts
+        nothing.
+        """
+        # Autocast keeps its copies up to the end of the outermost block, whatever that one does.
+        with torch.autocast(self.torch.type, enabled=False):
+            yield
+
 
 def resolve_device(
     device: str = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto"

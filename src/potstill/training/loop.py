@@ -247,31 +247,36 @@ class _Fit:
         self.learner.noise.reseed(int(seed >> 1))
         rate = learning_rate_at(step, self.n_steps, self.settings)
         set_learning_rate(self.optimiser, rate)
-        for batch in group:
-            feeds = self.passes[batch.task]
-            outputs = self.learner.outputs(feeds, batch.units)
-            # Divided by the mean rows of a step, not by its own: every row weighs the same.
-            losses = {
-                feed.task: feed.loss(
-                    outputs[feed.task],
-                    batch.units,
-                    step=step,
-                    n_steps=self.n_steps,
-                    soft_on=feed.task not in self.state.stopped,
-                )
-                * (1.0 / self.step_rows[feed.task])
-                for feed in feeds
-            }
-            whole = self._sum(losses, feeds).detach() * self.step_rows[batch.task]
-            self._recent.append((whole, len(batch.units)))
-            if self.balance is not None:
-                losses = self.balance.scale(losses)
-            torch.autograd.backward(self._sum(losses, feeds))
+        with self.learner.device.casting_once():
+            for batch in group:
+                self._backward(batch, step)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip, foreach=True)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         if self._recent and ((step + 1) % _LOSS_EVERY == 0 or step + 1 == self.n_steps):
             self._record_loss(step + 1)
+
+    def _backward(self, batch: PlannedBatch, step: int) -> None:
+        """Add the gradients of one pass."""
+        feeds = self.passes[batch.task]
+        outputs = self.learner.outputs(feeds, batch.units)
+        # Divided by the mean rows of a step, not by its own: every row weighs the same.
+        losses = {
+            feed.task: feed.loss(
+                outputs[feed.task],
+                batch.units,
+                step=step,
+                n_steps=self.n_steps,
+                soft_on=feed.task not in self.state.stopped,
+            )
+            * (1.0 / self.step_rows[feed.task])
+            for feed in feeds
+        }
+        whole = self._sum(losses, feeds).detach() * self.step_rows[batch.task]
+        self._recent.append((whole, len(batch.units)))
+        if self.balance is not None:
+            losses = self.balance.scale(losses)
+        torch.autograd.backward(self._sum(losses, feeds))
 
     def _teaching(self, batch: PlannedBatch) -> np.ndarray:
         """Those of a batch's units from which some task learns: others need no pass."""
