@@ -256,6 +256,18 @@ def test_bases(load: Load, tmp_path: Path) -> None:
         assert run.base == run.student.base == run.teachers.base == meant
 
 
+def test_a_base_of_the_working_directory_is_none_of_the_run_file(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same run file means the same wherever it is started."""
+    (tmp_path / "work" / "d" / "bert").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    with pytest.raises(RunFileError, match="working directory") as refused:
+        load(TASK, "base=d/bert")
+    assert str(tmp_path / "work" / "d" / "bert") in str(refused.value)
+    assert str(tmp_path) in refused.value.got
+
+
 def test_labels_are_text(load: Load) -> None:
     task = load(TASK, "tasks.rte.classes=[0, 1.0, true, no, ' a ', 2.5x]").tasks["rte"]
     assert isinstance(task, ClassificationTask)

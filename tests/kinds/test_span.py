@@ -183,7 +183,7 @@ def test_flat_labels_are_probabilities_of_each_row() -> None:
 def test_labels_in_words_and_in_counts() -> None:
     labels = encoded(answer("Ada Byron", "Ada"), ([], []), answer("Note G"))
     assert [KIND.label_in_words(label, ["?", PASSAGE]) for label in labels] == [
-        "Ada Byron",
+        ["Ada Byron", "Ada"],
         "",
         "Note G",
     ]

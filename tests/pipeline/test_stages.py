@@ -468,6 +468,9 @@ def test_results_that_were_changed_by_hand_are_mended_by_the_run(
     results = tmp_path / folder.name / "results.json"
     good = json.loads(results.read_text())
     flip(results, 0.4)
+    with pytest.raises(ArtefactError, match="keep the folder") as refused:
+        Run(parse_run(again), Progress()).report()
+    assert str(results) in refused.value.thing
     assert potstill.run(again).results["tasks"] == good["tasks"]
 
 

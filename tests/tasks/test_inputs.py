@@ -46,9 +46,9 @@ def test_every_kind_names_a_reader() -> None:
         (TEXT, [], ""),
         (WORDS, ["a", "b"], ["a", "b"]),
         (WORDS, ("a", "ü🙂"), ["a", "ü🙂"]),
-        (WORDS, " a\t b\nc ", " a\t b\nc "),
+        (WORDS, " a\t b\nc ", "a b c"),
         (WORDS, [], []),
-        (WORDS, "  ", "  "),
+        (WORDS, "  ", ""),
         (PASSAGE, "a  b", "a  b"),
     ],
 )
@@ -357,7 +357,7 @@ def test_words_borrow_no_text_of_thousands() -> None:
     long = {"text": ["a " * 1000, "a " * 1001, *mood.train.inputs["text"][2:]]}
     lender = replace(mood, train=replace(mood.train, inputs=long))
     pool = pool_of_others(tags, [tags, lender])
-    assert pool.inputs["tokens"] == [long["text"][0], *long["text"][2:]]
+    assert pool.inputs["tokens"] == [long["text"][0].rstrip(), *long["text"][2:]]
     whole = replace(mood, train=replace(mood.train, inputs={"text": ["a " * 1001] * 20}))
     with pytest.raises(DataError, match="more than 1,000 words"):
         pool_of_others(tags, [tags, whole])

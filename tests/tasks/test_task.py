@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -560,7 +561,7 @@ def test_tasks_with_labels_for_other_rows_of_a_file_have_a_dev_each(shared: int)
         if i < 100 - shared:
             row["y"] = ""
 
-    def of(label: str, like: Task | None) -> Task:
+    def of(label: str, *like: Task) -> Task:
         return load_task(
             label,
             kind="classification",
@@ -578,13 +579,93 @@ def test_tasks_with_labels_for_other_rows_of_a_file_have_a_dev_each(shared: int)
             dev_like=like,
         )
 
-    one = of("x", None)
+    one = of("x")
     two = of("y", one)
     assert len(one.dev) == 10
     assert len(two.dev) in (10, 11, 12, 20)
     assert len(two.train) + len(two.dev) == 100 + shared
     assert not ids(two.dev) & ids(one.train)
     assert not ids(one.dev) & ids(two.train)
+
+
+@pytest.mark.parametrize("start", [50, 100])
+def test_tasks_with_labels_for_other_rows_of_a_file_have_a_whole_share(start: int) -> None:
+    rows: list[dict[str, object]] = [
+        {
+            "tokens": [f"t{i}", "x"],
+            "tags": ["B-a" if i % 3 else "O", "O"] if i < 100 else None,
+            "mood": "cd"[i % 2] if i >= start else None,
+        }
+        for i in range(200)
+    ]
+
+    def of(kind: str, label: str, like: Task | None) -> Task:
+        return load_task(
+            label,
+            kind=kind,
+            columns=["tokens"],
+            label=label,
+            options={},
+            metric=None,
+            train=rows,
+            dev=None,
+            test=None,
+            pool=[],
+            rows=40,
+            seed=0,
+            skip_bad_rows=100,
+            like=like,
+        )
+
+    one = of("tagging", "tags", None)
+    two = of("classification", "mood", one)
+    assert len(one.train) == len(two.train) == 40
+    both = {i for i in one.train.places.tolist() if i > start}  # places count from 1
+    assert both <= set(two.train.places.tolist())
+    assert bool(both) == (start == 50)
+
+
+def test_a_third_task_of_a_file_learns_no_dev_rows_of_the_others() -> None:
+    rows = [
+        {"text": f"t{i}", "x": "ab"[i % 2] if i < 100 else "", "y": "ab"[i % 2] if i >= 100 else "",
+         "z": "ab"[i % 2]}
+        for i in range(200)
+    ]  # fmt: skip
+    made: list[Task] = []
+    for label in "xyz":
+        made.append(
+            load_task(
+                label,
+                kind="classification",
+                columns=["text"],
+                label=label,
+                options={},
+                metric=None,
+                train=rows,
+                dev=None,
+                test=None,
+                pool=[],
+                rows=None,
+                seed=0,
+                skip_bad_rows=100,
+                dev_like=made,
+            )
+        )
+    for one, two in permutations(made, 2):
+        assert not ids(one.dev) & ids(two.train)
+    assert len(made[2].dev) == 20
+
+
+@pytest.mark.parametrize("split", ["train", "test", "pool"])
+def test_a_list_without_one_of_its_candidates_goes_whole(split: str) -> None:
+    rows = toy_rows("ranking", 20, seed=7)
+    rows[5] = {**rows[5], "candidate": "  "}
+    sources: dict[str, Any] = {split: [rows] if split == "pool" else rows}
+    task = toy_task("ranking", skip_bad_rows=1, **sources)
+    found = getattr(task, split)
+    assert rows[5]["query"] not in found.inputs["query"]
+    assert len(found) == 16
+    assert split == "pool" or found.skipped == 4
 
 
 def test_rows_of_a_list_that_is_left_out_are_counted() -> None:

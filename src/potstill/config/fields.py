@@ -331,6 +331,13 @@ def _base(value: object, info: ValidationInfo) -> str:
     is_path = is_path or text.startswith(("./", "../", "/", "~/"))
     if not is_path and isinstance(info.context, Context):
         is_path = os.path.exists(info.context.folder / text)  # noqa: PTH110 (never raises)
+        if not is_path and os.path.isdir(text):  # noqa: PTH112 (likewise)
+            raise refusal(
+                "a folder, named from the run file's, or a hub id",
+                got=f"'{text}', which is no folder of {info.context.folder}, but one of the "
+                "working directory",
+                todo=f"write {Path(text).resolve()}",
+            )
     return str(_resolve(text, info)) if is_path else text
 
 

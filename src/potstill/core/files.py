@@ -100,11 +100,18 @@ def naming_full_disk(path: Path) -> Iterator[None]:
     """Turn the system's "no space left" into an error that names ``path`` and what to do.
 
     Raises:
-        ResourceError: The disk is full, or the user's share of it.
+        ResourceError: The disk is full, or the user's share of it, or files may not be so large.
     """
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise ResourceError(
+                f"writing {path}",
+                got="a limit on the size of files (ulimit -f)",
+                wanted="room for the whole file; the previous one is kept",
+                todo="raise the limit and run the same command again: a run continues",
+            ) from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise ResourceError(

@@ -49,8 +49,9 @@ def _differences(outcome: TaskOutcome) -> list[dict[str, Any]]:
         return []
     worst = np.argsort(-distance, kind="stable")[:_N_DIFFERENCES]
     answers = {}
-    for system, predictions in (("student", student), ("ensemble", ensemble)):
+    for system, own_scale in (("student", student), ("ensemble", ensemble)):
         own = outcome.kinds.get(system, kind)
+        predictions = own.comparable(own_scale, outcome.groups)
         if own.slotted and len(predictions) != len(split):  # its rows' words stand in a row
             everything = own.decode(predictions, outcome.inputs, outcome.groups)
             answers[system] = [everything[row] for row in worst]

@@ -238,23 +238,25 @@ def _bin(entry: Mapping[str, Any]) -> Bin:
 
 
 def _difference(entry: Mapping[str, Any]) -> Difference:
-    truth = _text(entry.get("truth", ""))
+    truth = entry.get("truth", "")
     return Difference(
         row=f"{entry.get('unit', 'row')} {_text(entry.get('row', ''))}",
         inputs=_texts(entry.get("inputs")),
-        truth=truth,
+        truth=_text(truth),
         student=_answer(_map(entry.get("student")), truth),
         ensemble=_answer(_map(entry.get("ensemble")), truth),
         divergence=number_or_none(entry.get("divergence")),
     )
 
 
-def _answer(entry: Mapping[str, Any], truth: str) -> Answer:
+def _answer(entry: Mapping[str, Any], truth: Any) -> Answer:
     scores = {str(k): float(v) for k, v in _map(entry.get("scores")).items() if is_number(v)}
     said = entry.get("prediction", "")
     if "spans" in entry:  # of words: what they mark says more than a tag a word
         said = [f"{span.get('type')}: {span.get('text')}" for span in entry["spans"]]
-    right = _text(said) == truth and not isinstance(said, float)
+    any_of = isinstance(truth, list) and isinstance(said, str)  # one of several right texts
+    right = said in truth if any_of else _text(said) == _text(truth)
+    right = right and not isinstance(said, float)
     return Answer(prediction=_text(said), scores=scores, right=right)
 
 

@@ -416,6 +416,10 @@ class Kind(ABC):
     def _same(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.asarray(a == b)
 
+    def comparable(self, predictions: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+        """Predictions on a scale that several systems share, as the report shows them."""
+        return predictions
+
     def distance(
         self, a: np.ndarray, b: np.ndarray, truth: Any, groups: np.ndarray | None
     ) -> np.ndarray | None:

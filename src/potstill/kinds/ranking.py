@@ -129,6 +129,18 @@ class Ranking(Kind):
             raise ValueError("agreement of rankings needs groups: the query of each row")
         return float(np.mean(_first_candidates(a, groups) == _first_candidates(b, groups)))
 
+    def comparable(self, predictions: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+        """(N,) a candidate's probability to be the first of its list."""
+        if groups is None:
+            raise ValueError("candidates need groups: the query of each row")
+        units = np.unique(groups, return_inverse=True)[1]
+        return np.asarray(np.exp(_log_softmax(predictions, units)))
+
+    def distance(
+        self, a: np.ndarray, b: np.ndarray, truth: Any, groups: np.ndarray | None
+    ) -> np.ndarray | None:
+        return np.asarray(np.abs(self.comparable(a, groups) - self.comparable(b, groups)))
+
 
 def _log_softmax(scores: np.ndarray, units: np.ndarray) -> np.ndarray:
     """(N,) over the rows of each of ``units``, which are 0.. without gaps."""

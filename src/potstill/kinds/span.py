@@ -149,7 +149,8 @@ class Span(Kind):
         return inputs[1]  # several questions are asked of one passage
 
     def label_in_words(self, label: Any, inputs: Sequence[Any]) -> Any:
-        return label[0][0] if label[0] else ""
+        answers = list(dict.fromkeys(label[0]))
+        return answers if len(answers) > 1 else "".join(answers)
 
     def doubt(self, label: Any, inputs: Sequence[Any]) -> str | None:
         begins, ends = word_bounds(inputs[1])

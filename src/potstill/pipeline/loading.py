@@ -63,6 +63,7 @@ def load_tasks(
             )
             bar.advance()
     _tell_lacking(run, lacking, progress)
+    with_others = set()
     for name, task in list(tasks.items()):
         if any(_is(p, "others") for p in run.pool_of(name)):
             try:
@@ -75,9 +76,11 @@ def load_tasks(
             pools = [others] if task.pool is None else [task.pool, others]
             held = [split.ids for split in (task.dev, task.test) if split is not None]
             tasks[name] = replace(task, pool=join_pools(pools, held, [task.train.ids]))
+            with_others.add(name)
     for task in tasks.values():
         named = [p for p in run.pool_of(task.name) if not isinstance(p, str)]
-        if len(named) > len(lacking.get(task.name, ())) and task.pool is None:
+        n_read = len(named) - len(lacking.get(task.name, ())) + (task.name in with_others)
+        if n_read > 0 and task.pool is None:
             progress.warn(f"task '{task.name}' has no pool: train, dev or test hold all its rows")
         for split in (task.train, task.dev, task.test, task.pool):
             if split is not None and split.skipped:
@@ -121,15 +124,15 @@ def _read_alike(run: RunFile, section: Section, tasks: Mapping[str, Task]) -> Ta
     return next((task for name, task in tasks.items() if alike(run.tasks[name])), None)
 
 
-def _set_aside_alike(run: RunFile, section: Section, tasks: Mapping[str, Task]) -> Task | None:
-    """The first task whose dev is set aside from the same file, by rows."""
+def _set_aside_alike(run: RunFile, section: Section, tasks: Mapping[str, Task]) -> list[Task]:
+    """The tasks whose dev is set aside from the same file, by rows."""
 
     def alike(name: str) -> bool:
         other = run.tasks[name]
         asides = section.dev is None and other.dev is None and _same(section.train, other.train)
         return asides and not tasks[name].kind.grouped
 
-    return next((task for name, task in tasks.items() if alike(name)), None)
+    return [task for name, task in tasks.items() if alike(name)]
 
 
 def _same(one: object, other: object) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from potstill.core.files import read_json
 from potstill.core.stages import Stage
 from potstill.evaluation.outcome import SeedOutcome, TaskOutcome
+from potstill.kinds import Kind
 from potstill.pipeline.sayings import text_outcome
 from potstill.pipeline.seed_run import SeedRun, mean_dev
 from potstill.targets.parts import TIMING_FILE
@@ -53,11 +54,16 @@ def task_outcome(run: SeedRun, task: Task) -> TaskOutcome:
     if task.name in run.rivals:
         ensemble = run.rivals[task.name]
         said = run.opinions(ensemble, task, split, f"{run.prefix}ensemble on {task.name}")
-        if said is not None:  # else the run said so when it looked at the given scores
-            kinds["ensemble"] = run.tuned(ensemble, task)
-            predictions |= _ensemble_predictions(run, task, split, ensemble, said)
-            for member, own in zip(ensemble, said, strict=True):
-                answers = run.tuned([member], task).predict(own, groups)
+        tuned = None if said is None else run.tuned(ensemble, task)
+        # Without an opinion on these rows or a threshold there is no score, as `check` has said.
+        if said is not None and tuned is not None:
+            own_kinds = [run.tuned([member], task) or task.kind for member in ensemble]
+            kinds["ensemble"] = tuned
+            predictions["ensemble"] = tuned.predict_ensemble(said, groups)
+            best = _best_member(run, task, ensemble, own_kinds)
+            predictions["teacher_best"] = own_kinds[best].predict(said[best], groups)
+            for member, kind, own in zip(ensemble, own_kinds, said, strict=True):
+                answers = kind.predict(own, groups)
                 score = task.metric.score(y, answers, task.kind.score_groups(groups))
                 held = task.test is not None  # else the reported rows are those of dev
                 members.append(
@@ -83,23 +89,19 @@ def task_outcome(run: SeedRun, task: Task) -> TaskOutcome:
     )
 
 
-def _ensemble_predictions(
-    run: SeedRun, task: Task, split: Split, ensemble: list[Member], outputs: np.ndarray
-) -> dict[str, np.ndarray]:
-    groups = groups_of(task, split)
-    scores: list[float | None] = [m.dev for m in ensemble]
+def _best_member(run: SeedRun, task: Task, ensemble: list[Member], kinds: Sequence[Kind]) -> int:
+    """The member with the best dev score; the first where they say nothing of dev."""
+    scores = [member.dev for member in ensemble]
     if any(score is None for score in scores):
-        dev = run.opinions(ensemble, task, task.dev, f"{run.prefix}members on {task.name}")
-        y, dev_groups = truth_of(task, task.dev), groups_of(task, task.dev)
-        scores = []
-        for member, own in zip(ensemble, [] if dev is None else dev, strict=dev is not None):
-            answers = run.tuned([member], task).predict(own, dev_groups)
-            scores.append(task.metric.score(y, answers, task.kind.score_groups(dev_groups)))
-    best = max(range(len(outputs)), key=lambda k: scores[k] or 0.0) if scores else 0
-    return {
-        "teacher_best": run.tuned([ensemble[best]], task).predict(outputs[best], groups),
-        "ensemble": run.tuned(ensemble, task).predict_ensemble(outputs, groups),
-    }
+        dev, outputs = run.known_dev(ensemble, task)
+        if not len(dev):
+            return 0
+        y, groups = truth_of(task, dev), groups_of(task, dev)
+        scores = [
+            task.metric.score(y, kind.predict(own, groups), task.kind.score_groups(groups))
+            for kind, own in zip(kinds, outputs, strict=True)
+        ]
+    return max(range(len(ensemble)), key=lambda k: scores[k] or 0.0)
 
 
 def _network_outputs(run: SeedRun, stage: Stage, name: str, task: Task, split: Split) -> np.ndarray:

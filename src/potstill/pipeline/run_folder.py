@@ -90,7 +90,16 @@ def draw_report(folder: Path, again: str | None = None) -> RunResult:
             wanted="a run that was evaluated",
             todo="evaluate it first: " + (again or "`potstill run` and its run file"),
         )
-    verify(folder)
+    try:
+        verify(folder)
+    except ArtefactError as error:  # whose advice is for stages, which can be deleted
+        raise ArtefactError(
+            error.thing,
+            got=error.got,
+            wanted=error.wanted,
+            todo="keep the folder, and make its files anew from the stages: "
+            + (again or "`potstill run` and its run file"),
+        ) from error
     results = read_json(folder / RESULTS_FILE)
     details = read_json(folder / DETAILS_FILE)
     write_report(results, details, folder / REPORT_FILE)

@@ -18,9 +18,11 @@ from potstill.pipeline.bases import longest, resolve_base
 from potstill.pipeline.given import given_members
 from potstill.pipeline.loading import head_dropouts, pooling_of, settings_for, task_weights
 from potstill.pipeline.sayings import text_lesson
-from potstill.students.distill import distill
+from potstill.students.distill import distill, taught_pool
 from potstill.students.lesson import Lesson, TaskDistillation
 from potstill.targets.label import SHORT_TEXT, ensemble_labels
+from potstill.targets.store import SoftTargets
+from potstill.tasks.pools import whole_groups
 from potstill.tasks.task import Split, Task, groups_of, rows_of_training, slots_of, truth_of
 from potstill.teachers.finetune import finetune
 from potstill.teachers.member import Member
@@ -176,9 +178,9 @@ class SeedRun:
         )
         dev = self.opinions(judges, task, task.dev, f"{what} (dev)")
         score = None
-        if dev is not None:
+        if dev is not None and (kind := self.tuned(judges, task)) is not None:
             groups = groups_of(task, task.dev)
-            predictions = self.tuned(judges, task).predict_ensemble(dev, groups)
+            predictions = kind.predict_ensemble(dev, groups)
             score = task.metric.score(
                 truth_of(task, task.dev), predictions, task.kind.score_groups(groups)
             )
@@ -193,7 +195,12 @@ class SeedRun:
         self, members: list[Member], task: Task, split: Split, what: str
     ) -> np.ndarray | None:
         """(M, S, C) outputs on a split; None where some row is not covered."""
-        rows, _ = ensemble_labels(
+        rows = self._said(members, task, split, what)
+        outputs, cover = rows.find(split.ids, slots_of(task, split))
+        return outputs if cover.all() else None
+
+    def _said(self, members: list[Member], task: Task, split: Split, what: str) -> SoftTargets:
+        return ensemble_labels(
             self.stages,
             members,
             task,
@@ -201,20 +208,31 @@ class SeedRun:
             device=self.device,
             max_tokens=self.classifier_tokens,
             what=what,
-        )
-        outputs, cover = rows.find(split.ids, slots_of(task, split))
-        return outputs if cover.all() else None
+        )[0]
 
-    def tuned(self, members: list[Member], task: Task) -> Kind:
-        """The task's kind with thresholds that suit what these members together say of dev."""
+    def known_dev(self, members: list[Member], task: Task) -> tuple[Split, np.ndarray]:
+        """The dev rows on which all members have an opinion, whole lists, and (M, S, C) outputs."""
+        what = f"{self.prefix}labelling {task.name} (dev)"
+        rows, dev = self._said(members, task, task.dev, what), task.dev
+        known = np.asarray(rows.covers(dev.ids).all(0))
+        if dev.groups is not None:
+            known = whole_groups(known, dev.groups)[dev.groups]
+        dev = dev if known.all() else dev.take(np.flatnonzero(known))
+        return dev, rows.find(dev.ids, slots_of(task, dev))[0]
+
+    def tuned(self, members: list[Member], task: Task) -> Kind | None:
+        """The task's kind with thresholds that suit what these members together say of dev.
+
+        None where they say nothing of dev, and no threshold can be chosen.
+        """
         if not task.kind.tunes:
             return task.kind
-        what = f"{self.prefix}labelling {task.name} (dev)"
-        dev, groups = self.opinions(members, task, task.dev, what), groups_of(task, task.dev)
-        if dev is None:
-            return task.kind
+        dev, outputs = self.known_dev(members, task)
+        if not len(dev):
+            return None
+        groups = groups_of(task, dev)
         return task.kind.tune(
-            task.kind.predict_ensemble(dev, groups), truth_of(task, task.dev), groups
+            task.kind.predict_ensemble(outputs, groups), truth_of(task, dev), groups
         )
 
     # -- distill --------------------------------------------------------------------------------
@@ -341,7 +359,12 @@ class SeedRun:
         settings = settings_for(self.run, "student")
         count = partial(
             rows_of_training,
-            self.all_tasks,
+            [
+                replace(task, pool=taught_pool(task, self.lessons[task.name]))
+                if task.pool is not None
+                else task
+                for task in self.all_tasks
+            ],
             task_token=self.student_plan.task_token,
             mixing=settings.mixing,
         )

@@ -22,8 +22,7 @@ from potstill.core.errors import DataError
 from potstill.core.stages import Stage, StageFolder
 from potstill.kinds import Space
 from potstill.students.lesson import Lesson, TaskDistillation
-from potstill.students.text_lesson import prepare_text_lesson
-from potstill.targets.store import SoftTargets
+from potstill.students.text_lesson import pool_with_texts, prepare_text_lesson
 from potstill.tasks.pools import join_groups, whole_groups
 from potstill.tasks.task import Split, Task, shared_texts, slots_of
 from potstill.training.checkpoint import SCRATCH
@@ -124,7 +123,7 @@ def prepare_lesson(
     """
     if lesson.targets is None:
         raise ValueError("a lesson without soft targets")
-    pool = _covered_pool(task, lesson.targets)
+    pool = taught_pool(task, lesson)
     splits: list[Split] = [task.train] + ([] if pool is None else [pool])
     ids = np.concatenate([split.ids for split in splits])
     counts = [slots for split in splits if (slots := slots_of(task, split)) is not None]
@@ -165,11 +164,13 @@ def prepare_lesson(
     return Extra(pool=pool, hard_weights=hard, soft=feed), facts
 
 
-def _covered_pool(task: Task, targets: SoftTargets) -> Split | None:
+def taught_pool(task: Task, lesson: Lesson) -> Split | None:
     """The pool rows that some member has labelled; lists only where all their rows are."""
-    pool = task.pool
+    pool, targets = task.pool, lesson.targets
     if pool is None:
         return None
+    if targets is None:
+        return pool_with_texts(task, lesson)[0]
     known = np.asarray(targets.covers(pool.ids).any(0))
     if pool.groups is not None:
         known = whole_groups(known, pool.groups)[pool.groups]

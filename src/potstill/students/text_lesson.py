@@ -34,7 +34,7 @@ def prepare_text_lesson(
     """
     train = task.train
     labels = [] if train.labels is None else [str(text) for text in train.labels]
-    pool, said = _pool(task, lesson)
+    pool, said = pool_with_texts(task, lesson)
     hard, soft, texts = np.ones(len(train)), None, labels
     if lesson.pieces is not None:
         soft, covered = _pieces(task, lesson, how, len(said))
@@ -87,7 +87,7 @@ def _pieces(
     ), covered
 
 
-def _pool(task: Task, lesson: Lesson) -> tuple[Split | None, Sequence[str]]:
+def pool_with_texts(task: Task, lesson: Lesson) -> tuple[Split | None, Sequence[str]]:
     """The pool rows to which teachers say something, and what."""
     pool = task.pool
     if pool is None:

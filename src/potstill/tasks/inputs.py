@@ -160,7 +160,8 @@ class WordInputs(Reader):
     wanted: ClassVar[str] = "a list of words"
 
     def value(self, value: Any) -> Any:
-        return value if isinstance(value, str) else list(value)
+        # Blanks around words say nothing here: texts of the same words are one row.
+        return " ".join(value.split()) if isinstance(value, str) else list(value)
 
     def in_order(self, inputs: Columns) -> list[Sequence[Any]]:
         return [[_words(value) for value in inputs[column]] for column in self.columns]

@@ -50,7 +50,7 @@ def load_task(
     key: str | None = None,
     skip_bad_rows: int = 0,
     like: Task | None = None,
-    dev_like: Task | None = None,
+    dev_like: Sequence[Task] = (),
     lacking: Callable[[DataError], object] | None = None,
 ) -> Task:
     """Read a task.
@@ -73,7 +73,7 @@ def load_task(
         skip_bad_rows: How many faulty rows each source may have.
         like: A task that was read from the same file in the same way: this one takes the same rows
             of it for its share and its dev, so that both can learn from one encoder pass.
-        dev_like: A task whose dev was set aside from the same file: rows that choose there are
+        dev_like: Tasks whose dev was set aside from the same file: rows that choose there are
             not learned here, in the same network, with another label.
         lacking: Called where a pool lacks the input columns, and is left out; None refuses it.
 
@@ -106,9 +106,10 @@ def load_task(
     whole = reader.encode(rows_in, fixed)
     given_test = None if test is None else reader.encode(reader.read(test, "test", True), fixed)
     if dev is None:
+        # Lists and passages stay in one piece.
         torn = fixed.grouped or fixed.together(list(whole.inputs.values())) is not None
-        other = like or (None if torn else dev_like)  # lists and passages stay in one piece
-        aside = None if other is None else _aside_there(whole, fixed, seed, other)
+        others = [*([] if like is None else [like]), *([] if torn else dev_like)]
+        aside = _aside_there(whole, fixed, seed, others) if others else None
         whole, chosen_dev = _set_dev_aside(name, whole, fixed, seed, aside)
     else:
         chosen_dev = reader.encode(reader.read(dev, "dev", True), fixed)
@@ -191,6 +192,8 @@ class _Rows:
                 wanted="at least one row",
                 todo="check the file, or leave the split out of the run file",
             )
+        whole = self._of_whole_lists(rows.columns, keep)
+        torn, keep = len(keep) - len(whole), whole
         texts = {c: [self.inputs.value(rows.columns[c][i]) for i in keep] for c in names}
         made = Split(
             inputs=texts,
@@ -201,7 +204,7 @@ class _Rows:
             source=rows.source,
             unit=rows.unit,
             keys=None if self.key is None else [join_key(rows.columns[self.key][i]) for i in keep],
-            skipped=len(faults.found),
+            skipped=len(faults.found) + torn,
         )
         raw = [self._label(rows.columns, i) for i in keep] if labelled else []
         if made.groups is not None:  # rows of one query together, as batches want them
@@ -212,6 +215,7 @@ class _Rows:
     def encode(self, read: _Read, kind: Kind) -> Split:
         """Labels to numbers; faulty ones are errors, or skipped with the user's leave."""
         split, faults = read.split, read.faults
+        before = len(faults.found)
         if not faults.found:
             faults.what = f"task '{self.task}', column {_named(self.labels)}"
         found: list[Any] = []
@@ -228,7 +232,7 @@ class _Rows:
         if not keep.all():  # faulty rows hold any label until they are taken out
             rows = np.maximum(np.cumsum(keep) - 1, 0)
             labels = labels[rows] if len(labels) else np.zeros(len(split))
-        whole = replace(split, labels=labels, skipped=len(faults.found))
+        whole = replace(split, labels=labels, skipped=split.skipped + len(faults.found) - before)
         if kind.grouped:
             if whole.groups is None:
                 raise ValueError("grouped rows without groups")
@@ -236,6 +240,18 @@ class _Rows:
             keep = ~np.isin(whole.groups, np.unique(whole.groups[~keep]))
             whole = replace(whole, skipped=whole.skipped + sound - int(keep.sum()))
         return whole if keep.all() else whole.take(np.flatnonzero(keep))
+
+    def _of_whole_lists(
+        self, columns: Mapping[str, Sequence[object]], keep: list[int]
+    ) -> list[int]:
+        """Those rows whose list loses none: a list without one of its candidates is another."""
+        if self.group is None:
+            return keep
+        values = columns[self.group]
+        sound = [self.inputs.value_fault(value) is None for value in values]
+        names = [self.inputs.value(v) if ok else None for v, ok in zip(values, sound, strict=True)]
+        torn = {names[i] for i in set(range(len(values))).difference(keep) if sound[i]}
+        return [i for i in keep if names[i] not in torn]
 
     def _label(self, columns: Mapping[str, Sequence[object]], i: int) -> object:
         values = tuple(columns[name][i] for name in self.labels)
@@ -245,7 +261,7 @@ class _Rows:
         try:
             return self.read(source, "pool", labelled=False).split
         except NoColumnError as error:
-            todo = "a pool is read by its task's columns: rename the pool's"
+            todo = "a pool is read by its task's columns: rename the pool's, or add it"
             raise NoColumnError(
                 error.thing, got=error.got, wanted=error.wanted, todo=todo
             ) from error
@@ -279,7 +295,8 @@ class _Faults:
             got=first + more,
             wanted="rows that can be used"
             + (f", at most {self.allowed} faulty" if self.allowed else ""),
-            todo=f"mend the rows, or leave them out with --skip-bad-rows {len(self.found)}",
+            todo=f"mend the rows, or leave them out with --skip-bad-rows {len(self.found)} (in "
+            f"Python skip_bad_rows={len(self.found)})",
         )
 
 
@@ -313,10 +330,11 @@ def _set_dev_aside(
         keys = sort_keys(whole.ids)
         train &= ~np.isin(keys, keys[dev])
     if not train.any() or not dev.any():
-        lists = "" if whole.groups is None else f" of {len(np.unique(whole.groups))} lists"
+        n = len(np.unique(sort_keys(whole.ids) if whole.groups is None else whole.groups))
+        of = f" of {n} {'different inputs' if whole.groups is None else 'lists'}"
         raise DataError(
             f"task '{name}', train",
-            got=f"{len(whole)} rows{lists}, too few to set a dev split aside",
+            got=f"{len(whole)} rows{of}, too few to set a dev split aside",
             wanted="enough for train and dev: rows of equal inputs, the candidates of a query and "
             "the questions on a passage are in one of them",
             todo="give more rows, or a `dev:` file",
@@ -324,14 +342,15 @@ def _set_dev_aside(
     return whole.take(np.flatnonzero(train)), whole.take(np.flatnonzero(dev))
 
 
-def _aside_there(whole: Split, kind: Kind, seed: int, other: Task) -> np.ndarray:
-    """(N,) which rows are dev because they are dev in another task of the same file.
+def _aside_there(whole: Split, kind: Kind, seed: int, others: Sequence[Task]) -> np.ndarray:
+    """(N,) which rows are dev because they are dev in other tasks of the same file.
 
-    Where the other one has labels for other rows and shares too few, rows that it lacks are drawn.
+    Where these have labels for other rows and share too few, rows that they lack are drawn.
     """
-    aside = np.isin(whole.places, other.dev.places)
+    aside = np.isin(whole.places, np.concatenate([other.dev.places for other in others]))
     if aside.sum() < DEV_SHARE * len(whole) / 2:
-        known = [split.places for split in (other.train, other.rest) if split is not None]
+        splits = [split for other in others for split in (other.train, other.rest)]
+        known = [split.places for split in splits if split is not None]
         free = np.flatnonzero(~aside & ~np.isin(whole.places, np.concatenate(known)))
         if len(free):
             aside[free[_draw_dev(whole.take(free), kind, seed)]] = True
@@ -363,12 +382,17 @@ def _draw_dev(whole: Split, kind: Kind, seed: int) -> np.ndarray:
 def _share(
     whole: Split, kind: Kind, rows: int | None, seed: int, taken: np.ndarray | None
 ) -> tuple[Split, Split | None]:
-    """A seeded, stratified share of train and the rest as a pool."""
+    """A seeded, stratified share of train and the rest as a pool.
+
+    Those that are ``taken`` by another task of the file are in it; where that one has labels for
+    other rows, and too few are taken, the others are drawn.
+    """
     if rows is None or rows >= len(whole):
         return whole, None
     chosen = np.zeros(len(whole), bool) if taken is None else taken
-    if taken is None:
-        chosen[_sample(whole, kind, rows, seed)] = True
+    if (lacking := rows - int(chosen.sum())) > 0:
+        free = np.flatnonzero(~chosen)
+        chosen[free[_sample(whole.take(free), kind, lacking, seed)]] = True
     rest = whole.take(np.flatnonzero(~chosen)).without_labels()
     rest = replace(rest, skipped=0)  # those of its source are counted in train
     return whole.take(np.flatnonzero(chosen)), rest if len(rest) else None

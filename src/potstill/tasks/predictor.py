@@ -249,7 +249,7 @@ class Predictor(ABC):
             f"task '{name}'",
             got="a task that the student does not know",
             wanted=f"one of {', '.join(self.heads)}",
-            todo="check the name, or leave the tasks out to get all",
+            todo="check the name",
         )
 
 

@@ -71,13 +71,8 @@ def look_at(
             whole = whole_groups(own, split.groups)
             n, of, what = int(whole.sum()), len(whole), "whole lists"
         if n < of:
-            why = "the others learn from their labels alone"
-            if name == "pool":
-                why = "the others teach nothing"
-            if name in ("dev", "test"):
-                reported = split is task.reported
-                why = "the ensemble has no score" if reported else "no member can be chosen by it"
-            found.append(f"its scores cover {n} of {of} {what} of {name}: {why}")
+            then = _then(task, name, covered=n)
+            found.append(f"its scores cover {n} of {of} {what} of {name}: {then}")
         n_taught += n if name in ("train", "pool") else 0
     if not n_taught:
         raise DataError(
@@ -87,3 +82,17 @@ def look_at(
             todo="score the other candidates too, or leave their rows out",
         )
     return found
+
+
+def _then(task: Task, split: str, *, covered: int) -> str:
+    """What follows where scores cover a split in part, or not at all."""
+    if split in ("train", "pool"):
+        return {
+            "train": "the others learn from their labels alone",
+            "pool": "the others teach nothing",
+        }[split]
+    if split == "test" or task.test is None or (task.kind.tunes and not covered):
+        return "the ensemble has no score"
+    if not covered:
+        return "no member can be chosen by it"
+    return f"members {'and thresholds ' if task.kind.tunes else ''}are chosen by these"

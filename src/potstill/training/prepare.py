@@ -160,7 +160,7 @@ def train_network(
         {
             "name": name,
             "settings": settings.facts({task.name: task.kind for task in tasks}),
-            "seconds": round(result.state.seconds, 1),
+            "seconds": round(result.state.seconds, 3),
             "max_tokens": network.max_tokens,
             "truncated": {f.task: f.truncated_inputs for f in feeds},
             "truncated_targets": {f.task: f.truncated_targets for f in feeds},
