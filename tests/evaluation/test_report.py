@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 import shutil
 import subprocess
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -335,6 +337,15 @@ def test_seeds_are_shown_one_by_one(results: Document, details: Document) -> Non
     page = Page(render_report(results, details))
     assert ["1 (kept)", "—", "—", "—", "0.432", "0.625"] in page.rows
     assert "means over 3 seeds" in page.words
+
+
+def test_few_rows_show_no_difference(results: Document, details: Document) -> None:
+    """As their verdict says, whatever their interval."""
+    assert Counter(re.findall(r'class="forest (\w+)"', render_report(results, details)))["up"] == 7
+    few = copy.deepcopy(results)
+    few["tasks"]["rte"] |= {"n": 9, "verdict": "no difference"}
+    marks = Counter(re.findall(r'class="forest (\w+)"', render_report(few, details)))
+    assert marks["up"] == 4  # of the other two tasks; the mean holds the one of few rows
 
 
 def test_a_run_of_nothing_still_has_a_page(details: Document) -> None:

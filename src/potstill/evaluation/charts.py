@@ -106,12 +106,16 @@ def forest_axis(intervals: Sequence[Interval]) -> Axis:
     return axis_around(ends, 0, 100, least=0.01)
 
 
-def forest_mark(interval: Interval, axis: Axis, what: str, *, mean: bool = False) -> Markup:
+def forest_mark(
+    interval: Interval, axis: Axis, what: str, *, mean: bool = False, few: bool = False
+) -> Markup:
     """A difference with its interval and the zero line, as wide as its cell.
 
-    The class says whether the interval lies above zero, below it, or holds it.
+    The class says whether the interval lies above zero, below it, or holds it; of ``few`` rows,
+    whose interval shows no difference, neither.
     """
     sure = "up" if interval.low > 0 else "down" if interval.high < 0 else "unsure"
+    sure = "unsure" if few else sure
     words = f"{what}: {signed(interval.delta)}, 95 % interval {from_to(interval)}"
     low, high, middle = (
         f"{axis.at(end):.2f}%" for end in (interval.low, interval.high, interval.delta)

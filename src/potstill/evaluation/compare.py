@@ -20,7 +20,7 @@ Verdict: TypeAlias = Literal["helped", "hurt", "no difference"]
 
 CONFIDENCE = 0.95
 
-_LEAST_UNITS = 10
+LEAST_UNITS = 10
 _DUST = 1e-9
 """What means over seeds leave of a difference that is exactly zero."""
 
@@ -200,7 +200,7 @@ def verdict(interval: Interval, n_units: int) -> Verdict:
     Fewer than ten units (rows, or queries of a ranking) show no difference, whatever their
     interval: a resample of a few rows does not know what other rows would have been.
     """
-    if n_units < _LEAST_UNITS:
+    if n_units < LEAST_UNITS:
         return "no difference"
     if interval.low > _DUST:
         return "helped"

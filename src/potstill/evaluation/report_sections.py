@@ -23,7 +23,7 @@ from potstill.evaluation.charts import (
     scatter_panel,
     score_dots,
 )
-from potstill.evaluation.compare import Interval
+from potstill.evaluation.compare import LEAST_UNITS, Interval
 from potstill.evaluation.number_words import count, duration, ratio, short_count, signed, size
 from potstill.evaluation.run_details import (
     Curve,
@@ -131,7 +131,7 @@ def forest(run: RunResults, anchors: Mapping[str, str]) -> Forest | None:
     axis = forest_axis([interval for versus in every for interval in versus.values()])
 
     def row(
-        name: str, anchor: str | None, versus: Mapping[str, Interval], *, mean: bool
+        name: str, anchor: str | None, versus: Mapping[str, Interval], *, mean: bool, few: bool
     ) -> ForestRow:
         cells = []
         for baseline in shown:
@@ -139,12 +139,15 @@ def forest(run: RunResults, anchors: Mapping[str, str]) -> Forest | None:
             if interval is None:
                 cells.append(ForestCell(baseline=short, mark=forest_gap(axis), text="", words=""))
                 continue
-            mark = forest_mark(interval, axis, f"{name}, student {short}", mean=mean)
+            mark = forest_mark(interval, axis, f"{name}, student {short}", mean=mean, few=few)
             words = f"[{signed(interval.low)}, {signed(interval.high)}]"
             cells.append(
                 ForestCell(baseline=short, mark=mark, text=signed(interval.delta), words=words)
             )
         return ForestRow(name=name, anchor=anchor, cells=cells)
+
+    def few(task: TaskResult) -> bool:
+        return task.n is not None and task.n < LEAST_UNITS
 
     def place(task: TaskResult) -> float:
         return next((-task.versus[name].delta for name in shown if name in task.versus), 9.0)
@@ -152,10 +155,12 @@ def forest(run: RunResults, anchors: Mapping[str, str]) -> Forest | None:
     return Forest(
         heads=[f"student − {SYSTEMS[baseline]}" for baseline in shown],
         rows=[
-            row(task.name, anchors[task.name], task.versus, mean=False)
+            row(task.name, anchors[task.name], task.versus, mean=False, few=few(task))
             for task in sorted(run.tasks, key=place)
         ],
-        mean=row("mean", None, run.mean_versus, mean=True) if run.mean_versus else None,
+        mean=row("mean", None, run.mean_versus, mean=True, few=any(map(few, run.tasks)))
+        if run.mean_versus
+        else None,
         ticks=forest_ticks(axis),
     )
 
