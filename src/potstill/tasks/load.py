@@ -390,8 +390,10 @@ def _share(
     if rows is None or rows >= len(whole):
         return whole, None
     chosen = np.zeros(len(whole), bool) if taken is None else taken
-    if (lacking := rows - int(chosen.sum())) > 0:
-        free = np.flatnonzero(~chosen)
+    if taken is None:
+        chosen[_sample(whole, kind, rows, seed)] = True
+    elif (lacking := rows - int(taken.sum())) > 0:
+        free = np.flatnonzero(~taken)
         chosen[free[_sample(whole.take(free), kind, lacking, seed)]] = True
     rest = whole.take(np.flatnonzero(~chosen)).without_labels()
     rest = replace(rest, skipped=0)  # those of its source are counted in train
