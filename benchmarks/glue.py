@@ -154,6 +154,11 @@ def variants(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
             },
             "large-student": run_file(args, FOUR, args.rows)
             | {"teachers": {"layers": 3}, "distill": {"pool": "rest"}},
+            "large-student-gated": run_file(args, FOUR, args.rows)
+            | {
+                "teachers": {"layers": 3},
+                "distill": {"pool": "rest", "stop_when_ahead": 0.0},
+            },
         }
     chosen = args.only.split(",") if args.only else list(made)
     if unknown := set(chosen) - set(made):
