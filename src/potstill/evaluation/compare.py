@@ -28,7 +28,7 @@ _LEAST_SHARE = 1e-4
 """Of the variance: below it the luck of seeds no longer counts (and t is the normal one)."""
 
 _CHUNK_ELEMENTS = 16_000_000
-"""Resamples times units that are drawn at once: 32 MB of int64."""
+"""Resamples times units that are drawn at once: 128 MB of int64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
