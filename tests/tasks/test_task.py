@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -45,6 +45,18 @@ def numbers(n: int, start: int = 0, classes: Sequence[str] = ("bad", "good")) ->
     return [
         {"text": f"text {i}", "label": classes[i % len(classes)]} for i in range(start, start + n)
     ]
+
+
+def labelled_by(label: str, train: Sequence[Mapping[str, object]], **keys: Any) -> Task:
+    """A task on one column of rows of which many have no label there."""
+    usual: dict[str, Any] = {
+        "kind": "classification",
+        "columns": ["text"],
+        "options": {},
+        "metric": None,
+    }
+    usual |= {"dev": None, "test": None, "pool": [], "rows": None, "seed": 0}
+    return load_task(label, label=label, train=train, skip_bad_rows=100, **{**usual, **keys})
 
 
 # -- dev, rows, pools ---------------------------------------------------------------------------
@@ -561,26 +573,8 @@ def test_tasks_with_labels_for_other_rows_of_a_file_have_a_dev_each(shared: int)
         if i < 100 - shared:
             row["y"] = ""
 
-    def of(label: str, *like: Task) -> Task:
-        return load_task(
-            label,
-            kind="classification",
-            columns=["text"],
-            label=label,
-            options={},
-            metric="accuracy",
-            train=rows,
-            dev=None,
-            test=None,
-            pool=[],
-            rows=None,
-            seed=0,
-            skip_bad_rows=100,
-            dev_like=like,
-        )
-
-    one = of("x")
-    two = of("y", one)
+    one = labelled_by("x", rows)
+    two = labelled_by("y", rows, dev_like=[one])
     assert len(one.dev) == 10
     assert len(two.dev) in (10, 11, 12, 20)
     assert len(two.train) + len(two.dev) == 100 + shared
@@ -599,26 +593,9 @@ def test_tasks_with_labels_for_other_rows_of_a_file_have_a_whole_share(start: in
         for i in range(200)
     ]
 
-    def of(kind: str, label: str, like: Task | None) -> Task:
-        return load_task(
-            label,
-            kind=kind,
-            columns=["tokens"],
-            label=label,
-            options={},
-            metric=None,
-            train=rows,
-            dev=None,
-            test=None,
-            pool=[],
-            rows=40,
-            seed=0,
-            skip_bad_rows=100,
-            like=like,
-        )
-
-    one = of("tagging", "tags", None)
-    two = of("classification", "mood", one)
+    own: dict[str, Any] = {"columns": ["tokens"], "rows": 40}
+    one = labelled_by("tags", rows, kind="tagging", **own)
+    two = labelled_by("mood", rows, like=one, **own)
     assert len(one.train) == len(two.train) == 40
     both = {i for i in one.train.places.tolist() if i > start}  # places count from 1
     assert both <= set(two.train.places.tolist())
@@ -633,24 +610,7 @@ def test_a_third_task_of_a_file_learns_no_dev_rows_of_the_others() -> None:
     ]  # fmt: skip
     made: list[Task] = []
     for label in "xyz":
-        made.append(
-            load_task(
-                label,
-                kind="classification",
-                columns=["text"],
-                label=label,
-                options={},
-                metric=None,
-                train=rows,
-                dev=None,
-                test=None,
-                pool=[],
-                rows=None,
-                seed=0,
-                skip_bad_rows=100,
-                dev_like=made,
-            )
-        )
+        made.append(labelled_by(label, rows, dev_like=made))
     for one, two in permutations(made, 2):
         assert not ids(one.dev) & ids(two.train)
     assert len(made[2].dev) == 20

@@ -48,7 +48,7 @@ Jobs = Annotated[
     ),
 ]
 
-_OF_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+_OF_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 

@@ -226,12 +226,25 @@ def _file_facts(path: Path) -> dict[str, object]:
     return {"bytes": path.stat().st_size, "sha256": digest_file(path)}
 
 
-def verify(folder: Path) -> dict[str, Any]:
+def verify(folder: Path, *, todo: str | None = None) -> dict[str, Any]:
     """Check every file of a sealed folder against its manifest and return the manifest.
+
+    Args:
+        folder: The folder.
+        todo: What the user can do about a fault; None for what stages want, which can be deleted.
 
     Raises:
         ArtefactError: The manifest or a file is missing, or a file's bytes have changed.
     """
+    try:
+        return _verify(folder)
+    except ArtefactError as error:
+        if todo is None:
+            raise
+        raise ArtefactError(error.thing, got=error.got, wanted=error.wanted, todo=todo) from error
+
+
+def _verify(folder: Path) -> dict[str, Any]:
     manifest = read_manifest(folder)
     files = manifest.get("files")
     if not isinstance(files, dict):

@@ -114,8 +114,9 @@ def forest_mark(
     The class says whether the interval lies above zero, below it, or holds it; of ``few`` rows,
     whose interval shows no difference, neither.
     """
-    sure = "up" if interval.low > 0 else "down" if interval.high < 0 else "unsure"
-    sure = "unsure" if few else sure
+    sure = "unsure"
+    if not few:
+        sure = "up" if interval.low > 0 else "down" if interval.high < 0 else "unsure"
     words = f"{what}: {signed(interval.delta)}, 95 % interval {from_to(interval)}"
     low, high, middle = (
         f"{axis.at(end):.2f}%" for end in (interval.low, interval.high, interval.delta)

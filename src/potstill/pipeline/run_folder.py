@@ -83,23 +83,15 @@ def draw_report(folder: Path, again: str | None = None) -> RunResult:
     Raises:
         ArtefactError: The run was not evaluated yet, or its results are damaged.
     """
+    how = again or "`potstill run` and its run file"
     if not (folder / MANIFEST).is_file():
         raise ArtefactError(
             f"run {folder}",
             got="no results yet",
             wanted="a run that was evaluated",
-            todo="evaluate it first: " + (again or "`potstill run` and its run file"),
+            todo=f"evaluate it first: {how}",
         )
-    try:
-        verify(folder)
-    except ArtefactError as error:  # whose advice is for stages, which can be deleted
-        raise ArtefactError(
-            error.thing,
-            got=error.got,
-            wanted=error.wanted,
-            todo="keep the folder, and make its files anew from the stages: "
-            + (again or "`potstill run` and its run file"),
-        ) from error
+    verify(folder, todo=f"keep the folder, and make its files anew from the stages: {how}")
     results = read_json(folder / RESULTS_FILE)
     details = read_json(folder / DETAILS_FILE)
     write_report(results, details, folder / REPORT_FILE)

@@ -11,8 +11,6 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from potstill.core.errors import ArtefactError, ResourceError, UsageError
+from potstill.core.parent import Tie
 from potstill.export.bundle import read_bundle
 from potstill.export.decoders import need_decoder
 from potstill.export.engines import need_engine
@@ -38,7 +37,6 @@ _STANDARD_ERROR = {
     "stream": "ext://sys.stderr",
 }
 _FILES_A_WORKER = 64  # that are no connections
-_ORPHAN_SECONDS = 1.0  # between two looks whether the parent is still there
 SWITCH_SECONDS = 0.0005  # for so long a thread holds up the event loop at most
 _MOST_CONNECTIONS = 1 << 16  # of a worker
 
@@ -165,9 +163,13 @@ def make_app() -> FastAPI:
     logger.setLevel(logging.INFO)
     sys.setswitchinterval(SWITCH_SECONDS)
     settings = ServeSettings.from_json(os.environ[_ENVIRONMENT])
+
+    def leave() -> float:
+        os.kill(os.getpid(), signal.SIGTERM)  # as the parent would have stopped it
+        return _kill_seconds(settings)
+
     if (parent := parent_process()) is not None and parent.pid is not None:
-        until_orphan = (parent.pid, _kill_seconds(settings))
-        threading.Thread(target=_end_with, args=until_orphan, daemon=True).start()
+        Tie(parent.pid, leave)  # else it would answer, and hold the port, for ever
     # In a thread that steps back: the engine's own threads, which it starts, do so too.
     with ThreadPoolExecutor(1, initializer=step_back) as thread:
         predictor = thread.submit(
@@ -179,18 +181,6 @@ def make_app() -> FastAPI:
 def _kill_seconds(settings: ServeSettings) -> int:
     """After so long a worker that was told to stop is killed."""
     return round(settings.stop_seconds) + 5
-
-
-def _end_with(parent: int, kill_seconds: int) -> None:
-    """Stop this worker, as its parent would have, once the parent was killed.
-
-    Nobody else stops it then: it would answer, and hold the port, for ever.
-    """
-    while os.getppid() == parent:
-        time.sleep(_ORPHAN_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(kill_seconds)
-    os._exit(1)
 
 
 def _token_fault(token: str) -> str | None:

@@ -174,5 +174,6 @@ def taught_pool(task: Task, lesson: Lesson) -> Split | None:
     known = np.asarray(targets.covers(pool.ids).any(0))
     if pool.groups is not None:
         known = whole_groups(known, pool.groups)[pool.groups]
-    kept = pool.take(np.flatnonzero(known))
-    return kept if len(kept) else None
+    if known.all():
+        return pool
+    return pool.take(np.flatnonzero(known)) if known.any() else None

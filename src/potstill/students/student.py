@@ -71,12 +71,7 @@ class Student(Predictor):
             )
         again = "copy the student's folder whole, or run the command that made it again"
         if (place / MANIFEST).is_file():
-            try:
-                verify(place)
-            except ArtefactError as error:  # whose advice is for stages, which can be deleted
-                raise ArtefactError(
-                    error.thing, got=error.got, wanted=error.wanted, todo=again
-                ) from error
+            verify(place, todo=again)
         else:
             raise ArtefactError(
                 str(place / MANIFEST),

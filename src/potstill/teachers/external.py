@@ -86,11 +86,10 @@ def look_at(
 
 def _then(task: Task, split: str, *, covered: int) -> str:
     """What follows where scores cover a split in part, or not at all."""
-    if split in ("train", "pool"):
-        return {
-            "train": "the others learn from their labels alone",
-            "pool": "the others teach nothing",
-        }[split]
+    if split == "train":
+        return "the others learn from their labels alone"
+    if split == "pool":
+        return "the others teach nothing"
     if split == "test" or task.test is None or (task.kind.tunes and not covered):
         return "the ensemble has no score"
     if not covered:
